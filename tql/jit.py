@@ -1,0 +1,346 @@
+"""The one module that imports Numba: loops over arrays, compiled to machine code and kept on disk.
+
+A kernel is a plain Python function over arrays and numbers. `@kernel(signature)` gives it a C
+entry point, so that it is called through ctypes without the GIL; `@device` marks a function that
+kernels may call. Both stay ordinary Python functions (`.python`), which is what the tests run
+against the compiled form.
+
+Compiled kernels are cached as object files, not pickles, and a cached kernel is loaded with
+llvmlite alone: 30 ms in a fresh process, where importing Numba and compiling one takes 0.6-1.2 s.
+
+Rules for a kernel body, checked when it is compiled: it allocates nothing, raises nothing and
+calls nothing but arithmetic and `@device` functions, so its object file needs no symbol of
+Python's or Numba's. Arrays are C-contiguous, one-dimensional and never resized or viewed.
+"""
+
+import ctypes
+import hashlib
+import inspect
+import os
+import stat
+import sys
+import tempfile
+import threading
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FORMAT: Final = "tql kernel 1"
+_SYMBOL: Final = "tql_kernel"
+_CTYPES: Final = {
+    "i8": ctypes.c_int8,
+    "i16": ctypes.c_int16,
+    "i32": ctypes.c_int32,
+    "i64": ctypes.c_int64,
+    "u8": ctypes.c_uint8,
+    "u16": ctypes.c_uint16,
+    "u32": ctypes.c_uint32,
+    "u64": ctypes.c_uint64,
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+}
+_NUMPY: Final = {
+    name: np.dtype(f"{ {'i': 'int', 'u': 'uint', 'f': 'float'}[name[0]] }{name[1:]}")
+    for name in _CTYPES
+}
+
+# What a kernel costs before its first call, in nanoseconds (2 cores, Numba 0.68).
+COMPILE_NS: Final = 900e6
+LOAD_NS: Final = 30e6
+CALL_NS: Final = 20e3
+
+
+class Device(Generic[P, R]):
+    """A function that kernels may call; in Python it is simply the function."""
+
+    def __init__(self, fn: Callable[P, R]) -> None:
+        self.python: Final = fn
+        self.__doc__, self.__name__ = fn.__doc__, fn.__name__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.python(*args, **kwargs)
+
+
+def device(fn: Callable[P, R]) -> Device[P, R]:
+    """Mark `fn` as callable from kernels."""
+    return Device(fn)
+
+
+class Kernel:
+    """A loop over arrays with one C signature, compiled or loaded on its first call.
+
+    signature  the argument types in order, "i64[], f64, u8[]": a scalar or a C-contiguous
+               one-dimensional array of i8…i64, u8…u64, f32, f64. Bool arrays are passed as
+               `array.view(np.uint8)`.
+
+    Calling it runs the compiled loop without the GIL. Any thread may call it; arrays that it
+    writes belong to the caller.
+    """
+
+    def __init__(self, fn: Callable[..., None], signature: str, *, source: str | None = None) -> None:
+        self.python: Final = fn
+        self.signature: Final = signature
+        self.source: Final = source
+        self.__doc__, self.__name__ = fn.__doc__, fn.__name__
+        self._types: Final = tuple(part.strip() for part in signature.split(","))
+        unknown = [t for t in self._types if t.removesuffix("[]") not in _CTYPES]
+        assert not unknown, f"kernel {fn.__name__}: unknown types {unknown}"
+        self._lock = threading.Lock()
+        self._entry: Callable[..., None] | None = None
+        self._engine: Any = None
+        self._owed_ns = 0.0
+
+    def __call__(self, *args: Any) -> None:
+        entry = self._entry or self._prepare()
+        flat: list[Any] = []
+        for kind, value in zip(self._types, args, strict=True):
+            if kind.endswith("[]"):
+                assert value.dtype == _NUMPY[kind[:-2]] and value.flags.c_contiguous, (
+                    f"kernel {self.__name__}: {kind} was given {value.dtype}"
+                )
+                flat.append(value.__array_interface__["data"][0])
+                flat.append(value.size)
+            else:
+                flat.append(value)
+        entry(*flat)
+
+    def pays(self, slow_ns: float) -> bool:
+        """Whether to call the kernel now, when the slow twin would take `slow_ns` nanoseconds.
+
+        The rule of the ski rental: keep to the slow twin until what it has cost in this process
+        equals the price of the kernel (compiling it, or loading it when it is in the cache), so
+        that no program spends more than twice the best it could have done, and a first query on
+        small data never waits for a compiler.
+        """
+        if self._entry is not None:
+            return slow_ns > CALL_NS
+        self._owed_ns += slow_ns
+        if self._owed_ns < LOAD_NS:
+            return False
+        return self._owed_ns >= COMPILE_NS or self.cached
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the machine code is loaded in this process."""
+        return self._entry is not None
+
+    @property
+    def cached(self) -> bool:
+        """Whether the machine code lies in the user's cache folder."""
+        file = _cache_file(self)
+        return file is not None and file.is_file()
+
+    def _prepare(self) -> Callable[..., None]:
+        with self._lock:
+            if self._entry is None:
+                file = _cache_file(self)
+                code = _read(file)
+                if code is None:
+                    code = compile_kernel(self)
+                    _keep(file, code)
+                self._engine, self._entry = _load(code, self._types)
+            return self._entry
+
+
+def kernel(signature: str) -> Callable[[Callable[..., None]], Kernel]:
+    """Give a loop a C entry point; see `Kernel`."""
+    return lambda fn: Kernel(fn, signature)
+
+
+def compile_kernel(k: Kernel) -> bytes:
+    """The kernel as an object file for this CPU, with one symbol and nothing to resolve."""
+    ir = _optimised(_numba_ir(k))
+    foreign = [
+        f.name
+        for f in ir.functions
+        if f.is_declaration and not f.name.startswith(("llvm.", "mem")) and f.name not in _LIBM
+    ]
+    assert not foreign, f"kernel {k.__name__} raises, allocates or calls out: {foreign}"
+    return bytes(_target_machine().emit_object(ir))
+
+
+_LIBM: Final = frozenset({"fmod", "fmodf"})
+
+
+def _numba_ir(k: Kernel) -> tuple[str, str]:
+    """The LLVM text of a C function around `k.python`, and that function's name."""
+    import numba
+    from numba import carray, types as nt
+
+    scalar = {
+        name: getattr(nt, f"{ {'i': 'int', 'u': 'uint', 'f': 'float'}[name[0]] }{name[1:]}")
+        for name in _CTYPES
+    }
+    c_types, names, values = [], [], []
+    for n, kind in enumerate(k._types):
+        if kind.endswith("[]"):
+            c_types += [nt.CPointer(scalar[kind[:-2]]), nt.int64]
+            names += [f"p{n}", f"n{n}"]
+            values.append(f"carray(p{n}, n{n})")
+        else:
+            c_types.append(scalar[kind])
+            names.append(f"p{n}")
+            values.append(f"p{n}")
+    # No fastmath: it lets LLVM assume that NaN does not exist. No parallel=True: Numba's
+    # workqueue layer ends the process when entered from two threads; our threads do that work.
+    body = numba.njit(error_model="numpy", boundscheck=False)(_with_compiled_devices(k.python))
+    scope: dict[str, Any] = {"body": body, "carray": carray}
+    # Only the names made above are in this text.
+    exec(f"def entry({', '.join(names)}): body({', '.join(values)})", scope)
+    c = numba.cfunc(nt.void(*c_types))(scope["entry"])
+    return c.inspect_llvm(), c.native_name
+
+
+def _with_compiled_devices(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` with every `@device` function it names replaced by its compiled form."""
+    import numba
+
+    scope = dict(fn.__globals__)
+    for name in fn.__code__.co_names:
+        value = scope.get(name)
+        if isinstance(value, Device):
+            inner = _with_compiled_devices(value.python)
+            scope[name] = numba.njit(error_model="numpy", boundscheck=False, inline="never")(inner)
+    return types.FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__, fn.__closure__)
+
+
+def _optimised(numba_ir: tuple[str, str]) -> Any:
+    """The module with only our entry left visible, renamed, optimised once more and verified.
+
+    Numba's C wrapper reports exceptions through its runtime. Once the body is inlined, LLVM sees
+    that it cannot raise and drops that path, and with it every symbol of Numba's and Python's.
+    """
+    from llvmlite import binding as ll
+
+    text, entry = numba_ir
+    module = ll.parse_assembly(text)
+    for f in module.functions:
+        if not f.is_declaration:
+            f.linkage = "external" if f.name == entry else "internal"
+    module.get_function(entry).name = _SYMBOL
+    options = ll.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    builder = ll.create_pass_builder(_target_machine(), options)
+    builder.getModulePassManager().run(module, builder)
+    module.verify()
+    return module
+
+
+def _target_machine() -> Any:
+    from llvmlite import binding as ll
+
+    ll.initialize_native_target()
+    ll.initialize_native_asmprinter()
+    return ll.Target.from_triple(ll.get_process_triple()).create_target_machine(
+        cpu=ll.get_host_cpu_name(),
+        features=ll.get_host_cpu_features().flatten(),
+        opt=3,
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+def _load(code: bytes, kinds: tuple[str, ...]) -> tuple[Any, Callable[..., None]]:
+    """The execution engine that owns the machine code, and its entry point."""
+    from llvmlite import binding as ll
+
+    engine = ll.create_mcjit_compiler(ll.parse_assembly(""), _target_machine())
+    engine.add_object_file(ll.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    arguments: list[Any] = []
+    for kind in kinds:
+        if kind.endswith("[]"):
+            arguments += [ctypes.c_void_p, ctypes.c_int64]
+        else:
+            arguments.append(_CTYPES[kind])
+    address = engine.get_function_address(_SYMBOL)
+    return engine, ctypes.CFUNCTYPE(None, *arguments)(address)
+
+
+# -- the cache on disk -------------------------------------------------------------------------
+
+
+def cache_folder() -> Path | None:
+    """The user's folder for compiled kernels, or None where there is none that can be trusted.
+
+    `$TQL_CACHE_DIR`, else `$XDG_CACHE_HOME/tql`, else `~/.cache/tql`. What lies in it is run as
+    code, so a folder that belongs to somebody else, or that others may write to, is not used.
+    """
+    named = os.environ.get("TQL_CACHE_DIR")
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "tql"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return None
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        return None
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
+    return folder
+
+
+def _cache_file(k: Kernel) -> Path | None:
+    folder = cache_folder()
+    return folder and folder / f"{k.__name__}-{_fingerprint(k)[:32]}.o"
+
+
+def _fingerprint(k: Kernel) -> str:
+    """Everything the machine code depends on: the loop, what it calls, the compiler, the CPU."""
+    from importlib.metadata import version
+
+    from llvmlite import binding as ll
+
+    parts = [_FORMAT, k.signature, version("numba"), version("llvmlite"), sys.implementation.cache_tag or ""]
+    parts += [ll.get_host_cpu_name(), ll.get_host_cpu_features().flatten()]
+    parts += _sources(k.python, k.source)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _sources(fn: Callable[..., Any], source: str | None = None) -> list[str]:
+    """The text of `fn`, of the devices it calls, and the constants they name."""
+    found = [source or inspect.getsource(fn)]
+    for name in fn.__code__.co_names:
+        match fn.__globals__.get(name):
+            case Device() as inner:
+                found += _sources(inner.python)
+            case bool() | int() | float() | np.generic() as constant:
+                found.append(f"{name}={constant!r}")
+    return found
+
+
+def _read(file: Path | None) -> bytes | None:
+    """The object code in `file`, or None when it is absent, cut short or changed."""
+    if file is None:
+        return None
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _keep(file: Path | None, code: bytes) -> None:
+    """Write the object code so that another process sees all of it or nothing."""
+    if file is None:
+        return
+    # A full disk or a folder that became read-only costs the next process a compilation, no more.
+    with suppress(OSError):
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".kernel-")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(hashlib.sha256(code).digest() + code)
+            os.replace(temporary, file)
+        except OSError:
+            os.unlink(temporary)
+            raise

@@ -1,0 +1,82 @@
+"""What the rest of the package asks of data: names, fragments, columns of a fragment.
+
+A fragment is the unit of reading and of parallel evaluation: a Parquet row group, an Arrow record
+batch, a slice of a table in memory. Rows are numbered through the fragments in order, from 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from tql.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnStats:
+    """What is known of a column in one fragment without reading it; None where it is not."""
+
+    nulls: int | None = None
+    low: Any = None
+    high: Any = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Rows `start` to `start + rows` of the source. `origin` names it for people (file, group)."""
+
+    index: int
+    start: int
+    rows: int
+    origin: str
+    columns: Mapping[str, ColumnStats] = field(default_factory=dict)
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.rows
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows to query and to load.
+
+    Implementations are immutable and thread-safe: `read` is called from many threads at once.
+    Nothing is opened at import; what is opened survives a fork (file handles are per call or
+    re-opened, never shared with a parent).
+    """
+
+    @property
+    def kind(self) -> str:
+        """One word for `explain`: memory, parquet, ipc, …"""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """The columns, with class names and images resolved."""
+        ...
+
+    @property
+    def fragments(self) -> Sequence[Fragment]:
+        """All fragments in row order; non-empty ones only; contiguous from row 0."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the content (footers, schema, lengths, array bytes); not of paths or times."""
+        ...
+
+    def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
+        """These columns of one fragment, whole, in the order asked for.
+
+        Types are as `schema` says: a Label column comes as plain integers or as a dictionary array
+        whose codes are the labels, Text as string, large_string or dictionary<…, string>. Raises
+        TqlDataError naming the file and fragment where it cannot be read.
+        """
+        ...
