@@ -1,0 +1,36 @@
+"""Settings every test shares: Hypothesis profiles, and `--accept` for golden files."""
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Under "ci" the same examples every time: a red run is red again for whoever looks into it.
+# "nightly" searches; choose it with --hypothesis-profile=nightly.
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=500,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "nightly",
+    deadline=None,
+    max_examples=20_000,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--accept",
+        action="store_true",
+        help="rewrite golden files with what is printed now; read the diff before you commit it",
+    )
+
+
+@pytest.fixture
+def accept(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten instead of compared."""
+    return bool(request.config.getoption("--accept"))
