@@ -1,0 +1,210 @@
+"""Row sets: three forms, one behaviour."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tql import rowset
+from tql.rowset import Bitmap, Ids, Range, RowSet
+
+masks = st.one_of(
+    st.lists(st.booleans(), max_size=300),
+    st.integers(0, 9000).flatmap(
+        lambda n: st.floats(0, 1).map(lambda d: [bool(x) for x in _random(n) < d])
+    ),
+).map(lambda m: np.array(m, np.bool_))
+
+
+def _random(n: int) -> np.ndarray:
+    return np.random.default_rng(n).random(n)
+
+
+def _forms(mask: np.ndarray) -> list[RowSet]:
+    """The same ascending set in every form that can hold it."""
+    ids = np.flatnonzero(mask)
+    forms: list[RowSet] = [
+        Bitmap(rowset.pack(mask), mask.size),
+        Ids(ids, mask.size),
+        rowset.from_mask(mask),
+    ]
+    if ids.size and ids[-1] - ids[0] + 1 == ids.size:
+        forms.append(Range(int(ids[0]), int(ids[-1]) + 1, mask.size))
+    return forms
+
+
+@given(masks)
+def test_every_form_of_a_set_answers_alike(mask: np.ndarray) -> None:
+    ids = np.flatnonzero(mask)
+    every = np.arange(mask.size, dtype=np.int64)
+    edges = np.arange(mask.size + 1, dtype=np.int64)
+    around = np.arange(-2, mask.size + 3, dtype=np.int64)
+    for rows in _forms(mask):
+        assert len(rows) == ids.size and rows.universe == mask.size and rows.ascending
+        assert np.array_equal(rows.to_numpy(), ids)
+        assert np.array_equal(rows.select(np.arange(ids.size)), ids)
+        assert np.array_equal(rows.contains(every), mask)
+        assert np.array_equal(rows.contains(around)[2:-3], mask)
+        assert not rows.contains(around)[[0, 1, -3, -2, -1]].any()
+        assert np.array_equal(rows.rank(edges), np.concatenate([[0], np.cumsum(mask)]))
+        assert np.array_equal(rows.to_bitmap().to_numpy(), ids)
+
+
+@given(masks, st.data())
+def test_slices_and_blocks_are_those_of_the_list(mask: np.ndarray, data: st.DataObject) -> None:
+    ids = np.flatnonzero(mask)
+    a = data.draw(st.none() | st.integers(-5, ids.size + 5))
+    b = data.draw(st.none() | st.integers(-5, ids.size + 5))
+    size = data.draw(st.integers(1, 700))
+    for rows in _forms(mask):
+        part = rows[a:b]
+        assert np.array_equal(part.to_numpy(), ids[a:b]) and part.universe == mask.size
+        blocks = list(rows.blocks(size))
+        assert [x.size for x in blocks[:-1]] == [size] * (len(blocks) - 1)
+        assert np.array_equal(np.concatenate([np.empty(0, np.int64), *blocks]), ids)
+
+
+@given(masks, st.integers(0, 2**32))
+def test_set_operations_are_those_of_sets(mask: np.ndarray, seed: int) -> None:
+    other = np.random.default_rng(seed).random(mask.size) < 0.3
+    for a in _forms(mask):
+        for b in _forms(other):
+            assert np.array_equal(rowset.union(a, b).to_numpy(), np.flatnonzero(mask | other))
+            assert np.array_equal(rowset.intersect(a, b).to_numpy(), np.flatnonzero(mask & other))
+            assert np.array_equal(rowset.subtract(a, b).to_numpy(), np.flatnonzero(mask & ~other))
+            joined = rowset.concat(a, b)
+            assert np.array_equal(joined.ids, np.r_[np.flatnonzero(mask), np.flatnonzero(other)])
+
+
+def test_sets_of_few_rows_in_a_huge_universe_make_no_bitmap() -> None:
+    n = 1 << 50
+    a = rowset.from_ids(np.array([3, 1 << 45, 5]), n)
+    b = rowset.from_ids(np.array([5, 7]), n)
+    assert rowset.union(a, b).to_numpy().tolist() == [3, 5, 7, 1 << 45]
+    assert rowset.intersect(a, b).to_numpy().tolist() == [5]
+    assert rowset.subtract(a, b).to_numpy().tolist() == [3, 1 << 45]
+
+
+@given(masks)
+def test_the_form_depends_on_the_set_alone(mask: np.ndarray) -> None:
+    ids = np.flatnonzero(mask)
+    made = [
+        rowset.from_mask(mask),
+        rowset.from_ids(ids, mask.size),
+        rowset.from_words(rowset.pack(mask), mask.size),
+        rowset.union(Ids(ids, mask.size), Range(0, 0, mask.size)),
+    ]
+    assert len({type(rows) for rows in made}) == 1
+
+
+def test_a_contiguous_set_becomes_a_range_and_a_sparse_one_a_list() -> None:
+    assert rowset.from_ids(np.arange(3, 9), 10) == Range(3, 9, 10)
+    assert rowset.from_mask(np.ones(130, np.bool_)) == rowset.everything(130)
+    assert isinstance(rowset.from_ids(np.array([0, 999]), 1000), Ids)
+    assert isinstance(rowset.from_ids(np.arange(0, 1000, 2), 1000), Bitmap)
+    assert rowset.from_ids(np.empty(0, np.int64), 7) == Range(0, 0, 7)
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_ids_keep_their_order_and_their_repeats(ids: list[int]) -> None:
+    array = np.array(ids, np.int64)
+    rows = rowset.from_ids(array, 41)
+    assert rows.to_numpy().tolist() == ids and len(rows) == len(ids)
+    assert rows.ascending == (ids == sorted(set(ids)))
+    assert rows.to_bitmap().to_numpy().tolist() == sorted(set(ids))
+    assert rows[1:4].to_numpy().tolist() == ids[1:4]
+    assert rows.contains(np.arange(41)).tolist() == [k in ids for k in range(41)]
+
+
+@given(st.lists(masks, max_size=6))
+def test_joined_bitmaps_are_the_bitmap_of_the_joined_masks(parts: list[np.ndarray]) -> None:
+    joined = rowset.join_bits([(rowset.pack(m), m.size) for m in parts])
+    whole = np.concatenate([np.empty(0, np.bool_), *parts])
+    assert np.array_equal(joined, rowset.pack(whole))
+
+
+@settings(deadline=None)
+@given(masks, st.integers(1, 70), st.sampled_from([np.uint8, np.uint16, np.int64]), st.booleans())
+def test_a_partition_puts_every_member_in_its_class(
+    mask: np.ndarray, k: int, dtype: type, shuffled: bool
+) -> None:
+    rows = rowset.from_mask(mask)
+    if shuffled:  # any order, some rows twice
+        ids = np.random.default_rng(5).permutation(np.repeat(rows.to_numpy(), 2))
+        rows = Ids(ids, mask.size)
+    codes = np.random.default_rng(k).integers(0, k, len(rows)).astype(dtype)
+    classes = rowset.partition(codes, k, rows)
+    assert len(classes) == k
+    for c in range(k):
+        assert np.array_equal(classes[c].to_numpy(), rows.to_numpy()[codes == c])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 640), (0, 100), (5, 69), (64, 128), (7, 640)])
+def test_a_range_is_partitioned_wherever_it_starts(start: int, stop: int) -> None:
+    codes = np.random.default_rng(1).integers(0, 3, stop - start).astype(np.uint8)
+    for c, part in enumerate(rowset.partition(codes, 3, Range(start, stop, 640))):
+        assert np.array_equal(part.to_numpy(), start + np.flatnonzero(codes == c))
+
+
+@given(masks)
+def test_the_kernels_write_what_their_twins_write(mask: np.ndarray) -> None:
+    bitmap = Bitmap(rowset.pack(mask), mask.size)
+    out = np.empty(len(bitmap), np.int64)
+    rowset.EXPAND(bitmap.words, 640, out)
+    assert np.array_equal(out, rowset.expand_twin(bitmap.words, 640))
+    ks = np.random.default_rng(2).permutation(len(bitmap))
+    found = np.empty_like(ks)
+    rowset.SELECT(bitmap.words, bitmap.ranks, ks, found)
+    assert np.array_equal(found, rowset.select_twin(bitmap.words, bitmap.ranks, ks))
+    codes = np.random.default_rng(3).integers(0, 5, mask.size).astype(np.uint8)
+    size = bitmap.words.size
+    by_kernel, by_twin = np.zeros(5 * size, np.uint64), np.zeros(5 * size, np.uint64)
+    rowset.MARK(codes, size, by_kernel)
+    rowset.mark_twin(codes, size, by_twin)
+    assert np.array_equal(by_kernel, by_twin)
+
+
+def test_select_crosses_the_blocks_of_the_rank_directory() -> None:
+    mask = np.zeros(1_000_000, np.bool_)
+    mask[[0, 2047, 2048, 500_000, 999_999]] = True
+    mask[300_000:310_000] = True
+    bitmap = Bitmap(rowset.pack(mask), mask.size)
+    ks = np.arange(len(bitmap))
+    out = np.empty_like(ks)
+    rowset.SELECT(bitmap.words, bitmap.ranks, ks, out)
+    assert np.array_equal(out, np.flatnonzero(mask))
+    assert np.array_equal(rowset.select_twin(bitmap.words, bitmap.ranks, ks), out)
+    assert bitmap.rank(np.flatnonzero(mask)).tolist() == ks.tolist()
+
+
+def test_a_bitmap_costs_an_eighth_of_a_byte_a_row_and_five_percent() -> None:
+    bitmap = Bitmap(rowset.pack(np.arange(1_000_000) % 3 == 0), 1_000_000)
+    assert bitmap.nbytes <= 1.05 * 1_000_000 / 8
+
+
+BAD: list[Callable[[], object]] = [
+    lambda: Bitmap(np.array([1 << 63], np.uint64), 63),
+    lambda: Bitmap(np.zeros(2, np.uint64), 64),
+    lambda: Ids(np.array([4]), 4),
+    lambda: Ids(np.array([2, -1, 3]), 4),
+    lambda: rowset.everything(3).select(3),
+    lambda: rowset.everything(3).select(np.array([-1])),
+    lambda: Ids(np.array([2, 1]), 4).rank(1),
+    lambda: rowset.union(rowset.everything(3), rowset.everything(4)),
+    lambda: rowset.partition(np.array([0, 3], np.uint8), 3, rowset.everything(2)),
+    lambda: rowset.join_bits([(np.array([4], np.uint64), 2)]),
+]
+
+
+@pytest.mark.parametrize("wrong", BAD)
+def test_what_cannot_be_is_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(AssertionError):
+        wrong()
+
+
+def test_the_arrays_of_a_row_set_cannot_be_written_to() -> None:
+    rows = Ids(np.array([2, 1]), 4)
+    with pytest.raises(ValueError, match="read-only"):
+        rows.ids[0] = 3

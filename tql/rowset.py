@@ -1,0 +1,633 @@
+"""Which rows, in which order: a range, a bitmap or a list of row ids.
+
+A row set belongs to a universe, the rows 0 … universe - 1 of one data set. `Range` and `Bitmap` are
+ascending without repeats; `Ids` is any sequence. The `from_…` functions choose the form by the set
+alone (contiguous: Range; at least one row in 64: Bitmap; else Ids), so that two ways of computing a
+set end in the same bytes.
+"""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.jit import device, kernel
+
+Int64s: TypeAlias = NDArray[np.int64]
+Words: TypeAlias = NDArray[np.uint64]
+Codes: TypeAlias = NDArray[np.integer[Any]]
+
+assert sys.byteorder == "little", "bitmaps are read as little-endian bytes"
+
+_BLOCK_WORDS: Final = 32  # words per entry of the rank directory: 64 bits on 2,048, 3.1 %
+_SPARSEST: Final = 64  # fewer than one row in 64 costs less as int64 ids than as a bitmap
+
+
+class _Rows(ABC):
+    """What the three forms share."""
+
+    __slots__ = ()
+
+    universe: int
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of the arrays held."""
+
+    @property
+    @abstractmethod
+    def ascending(self) -> bool:
+        """Whether the rows strictly ascend, hence do not repeat."""
+
+    @overload
+    def select(self, k: int) -> int: ...
+    @overload
+    def select(self, k: Int64s) -> Int64s: ...
+    def select(self, k: int | Int64s) -> int | Int64s:
+        """The k-th row, 0 ≤ k < len; an int64 array gives an int64 array of its shape (n,)."""
+        if not isinstance(k, np.ndarray):
+            assert 0 <= k < len(self), f"row {k} of {len(self)}"
+            return int(self._select(np.array([k], np.int64))[0])
+        assert k.dtype == np.int64 and k.ndim == 1, f"select was given {k.dtype}, {k.ndim}-d"
+        assert k.size == 0 or (k.min() >= 0 and k.max() < len(self)), f"a row beyond {len(self)}"
+        return self._select(k)
+
+    @overload
+    def rank(self, rows: int) -> int: ...
+    @overload
+    def rank(self, rows: Int64s) -> Int64s: ...
+    def rank(self, rows: int | Int64s) -> int | Int64s:
+        """How many members are below each row, 0 ≤ row ≤ universe; of an ascending set only."""
+        assert self.ascending, "rank of a row set that does not ascend"
+        if not isinstance(rows, np.ndarray):
+            return int(self._rank(np.array([rows], np.int64))[0])
+        return self._rank(rows)
+
+    @overload
+    def contains(self, rows: int) -> bool: ...
+    @overload
+    def contains(self, rows: Int64s) -> NDArray[np.bool_]: ...
+    def contains(self, rows: int | Int64s) -> bool | NDArray[np.bool_]:
+        """Whether each row is a member; a row outside the universe is not."""
+        if not isinstance(rows, np.ndarray):
+            return bool(self._contains(np.array([rows], np.int64))[0])
+        return self._contains(rows)
+
+    def __getitem__(self, part: slice) -> "RowSet":
+        """Members a … b - 1 in order; a step is not offered."""
+        assert part.step in (None, 1), "a slice of a row set has no step"
+        start, stop, _ = part.indices(len(self))
+        return self._slice(start, max(start, stop))
+
+    @abstractmethod
+    def to_numpy(self) -> Int64s:
+        """All rows in order, int64 (len,); read-only where it is not a copy."""
+
+    @abstractmethod
+    def to_bitmap(self) -> "Bitmap":
+        """The distinct members."""
+
+    def blocks(self, size: int) -> Iterator[Int64s]:
+        """The rows in order, in int64 arrays of `size`; the last may be shorter."""
+        assert size > 0
+        for start in range(0, len(self), size):
+            yield self._select(np.arange(start, min(start + size, len(self)), dtype=np.int64))
+
+    @abstractmethod
+    def _select(self, k: Int64s) -> Int64s: ...
+
+    @abstractmethod
+    def _rank(self, rows: Int64s) -> Int64s: ...
+
+    @abstractmethod
+    def _contains(self, rows: Int64s) -> NDArray[np.bool_]: ...
+
+    @abstractmethod
+    def _slice(self, start: int, stop: int) -> "RowSet": ...
+
+
+@dataclass(frozen=True, slots=True)
+class Range(_Rows):
+    """Rows `start` … `stop` - 1."""
+
+    start: int
+    stop: int
+    universe: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.start <= self.stop <= self.universe, str(self)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    @property
+    def ascending(self) -> bool:
+        return True
+
+    def to_numpy(self) -> Int64s:
+        return np.arange(self.start, self.stop, dtype=np.int64)
+
+    def to_bitmap(self) -> "Bitmap":
+        words = np.zeros(-(-self.universe // 64), np.uint64)
+        words[-(-self.start // 64) : self.stop // 64] = _ALL
+        words[: self.start // 64] = 0
+        if self.start // 64 == self.stop // 64:
+            if self.start < self.stop:
+                words[self.start // 64] = _low(self.stop % 64) & ~_low(self.start % 64)
+        else:
+            if self.start % 64:
+                words[self.start // 64] = ~_low(self.start % 64)
+            if self.stop % 64:
+                words[self.stop // 64] = _low(self.stop % 64)
+        return Bitmap(words, self.universe)
+
+    def _select(self, k: Int64s) -> Int64s:
+        return k + self.start
+
+    def _rank(self, rows: Int64s) -> Int64s:
+        return np.clip(rows - self.start, 0, len(self))
+
+    def _contains(self, rows: Int64s) -> NDArray[np.bool_]:
+        return (rows >= self.start) & (rows < self.stop)
+
+    def _slice(self, start: int, stop: int) -> "RowSet":
+        return Range(self.start + start, self.start + stop, self.universe)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bitmap(_Rows):
+    """Row r is bit r % 64 of `words[r // 64]`; bits from `universe` on are zero.
+
+    words  uint64 (⌈universe / 64⌉,); not copied, not to be written to afterwards
+    ranks  int64 (⌈words / 32⌉ + 1,): members before each block of 2,048 rows, then all of them.
+           Built at once: the count of the members, which everyone asks for, costs as much.
+    """
+
+    words: Words
+    universe: int
+    ranks: Int64s = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        assert self.words.dtype == np.uint64 and self.words.shape == (-(-self.universe // 64),)
+        tail = self.universe % 64
+        assert not tail or not self.words[-1] >> np.uint64(tail), "a bit beyond the universe is set"
+        object.__setattr__(self, "words", _read_only(self.words))
+        object.__setattr__(self, "ranks", _read_only(_ranks_of(self.words)))
+
+    def __len__(self) -> int:
+        return int(self.ranks[-1])
+
+    @property
+    def nbytes(self) -> int:
+        return self.words.nbytes + self.ranks.nbytes
+
+    @property
+    def ascending(self) -> bool:
+        return True
+
+    def to_numpy(self) -> Int64s:
+        return expand(self.words, 0, len(self))
+
+    def to_bitmap(self) -> "Bitmap":
+        return self
+
+    def blocks(self, size: int) -> Iterator[Int64s]:
+        assert size > 0
+        held: list[Int64s] = []
+        count = 0
+        for first in range(0, len(self.ranks) - 1, 512):  # 1 M rows at a time
+            last = min(first + 512, len(self.ranks) - 1)
+            words = self.words[first * _BLOCK_WORDS : last * _BLOCK_WORDS]
+            members = int(self.ranks[last] - self.ranks[first])
+            held.append(expand(words, first * _BLOCK_WORDS * 64, members))
+            count += members
+            if count >= size:
+                ids = np.concatenate(held)
+                whole = count - count % size
+                yield from (ids[a : a + size] for a in range(0, whole, size))
+                held, count = [ids[whole:]], count - whole
+        if count:
+            yield np.concatenate(held)
+
+    def _select(self, k: Int64s) -> Int64s:
+        if SELECT.pays(1e3 * k.size):
+            out = np.empty(k.size, np.int64)
+            SELECT(self.words, self.ranks, np.ascontiguousarray(k), out)
+            return out
+        return select_twin(self.words, self.ranks, k)
+
+    def _rank(self, rows: Int64s) -> Int64s:
+        assert rows.size == 0 or (rows.min() >= 0 and rows.max() <= self.universe)
+        out = np.empty(rows.size, np.int64)
+        for a in range(0, rows.size, 4096):
+            r = rows[a : a + 4096]
+            word, block = r >> 6, (r >> 6) // _BLOCK_WORDS
+            grid = block[:, None] * _BLOCK_WORDS + np.arange(_BLOCK_WORDS)
+            seen = np.bitwise_count(_words_at(self.words, grid)) * (grid < word[:, None])
+            below = _words_at(self.words, word) & _LOW[r & 63]
+            out[a : a + 4096] = self.ranks[block] + seen.sum(axis=1) + np.bitwise_count(below)
+        return out
+
+    def _contains(self, rows: Int64s) -> NDArray[np.bool_]:
+        inside = (rows >= 0) & (rows < self.universe)
+        at = np.where(inside, rows, 0)
+        bits = _words_at(self.words, at >> 6) >> (at & 63).astype(np.uint64)
+        return inside & (bits & np.uint64(1)).astype(np.bool_)
+
+    def _slice(self, start: int, stop: int) -> "RowSet":
+        if start == 0 and stop == len(self):
+            return self
+        if (stop - start) * _SPARSEST < self.universe:
+            return from_ids(self._select(np.arange(start, stop, dtype=np.int64)), self.universe)
+        first, last = self.select(start), self.select(stop - 1)
+        kept = Range(first, last + 1, self.universe).to_bitmap().words
+        return from_words(kept & self.words, self.universe)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ids(_Rows):
+    """Rows one by one, in any order, possibly repeated.
+
+    ids  int64 (n,), each 0 ≤ id < universe; not copied, not to be written to afterwards
+    """
+
+    ids: Int64s
+    universe: int
+    _ascending: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        assert self.ids.dtype == np.int64 and self.ids.ndim == 1, f"{self.ids.dtype}"
+        rising = bool((self.ids[1:] > self.ids[:-1]).all())
+        ends = (
+            self.ids[[0, -1]]
+            if rising and self.ids.size
+            else (self.ids.min(initial=0), self.ids.max(initial=0))
+        )
+        assert self.ids.size == 0 or (ends[0] >= 0 and ends[1] < self.universe), (
+            f"row ids {ends[0]} to {ends[1]} in a universe of {self.universe}"
+        )
+        object.__setattr__(self, "ids", _read_only(self.ids))
+        object.__setattr__(self, "_ascending", rising)
+
+    def __len__(self) -> int:
+        return self.ids.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.ids.nbytes
+
+    @property
+    def ascending(self) -> bool:
+        return self._ascending
+
+    def to_numpy(self) -> Int64s:
+        return self.ids
+
+    def to_bitmap(self) -> Bitmap:
+        mask = np.zeros(self.universe, np.bool_)
+        mask[self.ids] = True
+        return Bitmap(pack(mask), self.universe)
+
+    def _select(self, k: Int64s) -> Int64s:
+        return self.ids[k]
+
+    def _rank(self, rows: Int64s) -> Int64s:
+        return np.searchsorted(self.ids, rows).astype(np.int64)
+
+    def _contains(self, rows: Int64s) -> NDArray[np.bool_]:
+        return np.isin(rows, self.ids)
+
+    def _slice(self, start: int, stop: int) -> "RowSet":
+        part = self.ids[start:stop]
+        # A part of an ascending list keeps its form only where the rule of `from_ids` says so.
+        return from_ids(part, self.universe) if self._ascending else Ids(part, self.universe)
+
+
+RowSet: TypeAlias = Range | Bitmap | Ids
+
+
+# -- making them --------------------------------------------------------------------------------
+
+
+def everything(n: int) -> Range:
+    """All rows of a data set of `n` rows."""
+    return Range(0, n, n)
+
+
+def from_mask(mask: NDArray[np.bool_]) -> RowSet:
+    """The rows where bool (n,) `mask` is true."""
+    return from_words(pack(mask), mask.size)
+
+
+def from_words(words: Words, universe: int) -> RowSet:
+    """The set that the bits of uint64 (⌈universe / 64⌉,) `words` say, in its leanest form."""
+    bitmap = Bitmap(words, universe)
+    n = len(bitmap)
+    if n == 0:
+        return Range(0, 0, universe)
+    first, last = bitmap.select(0), bitmap.select(n - 1)
+    if last - first + 1 == n:
+        return Range(first, last + 1, universe)
+    if n * _SPARSEST < universe:
+        return Ids(bitmap.to_numpy(), universe)
+    return bitmap
+
+
+def from_ids(ids: Int64s, universe: int) -> RowSet:
+    """The rows of int64 (n,) `ids` in this order; repeats stay."""
+    rows = Ids(ids, universe)
+    n = len(rows)
+    if n == 0:
+        return Range(0, 0, universe)
+    if not rows.ascending:
+        return rows
+    if int(ids[-1]) - int(ids[0]) + 1 == n:
+        return Range(int(ids[0]), int(ids[-1]) + 1, universe)
+    return rows if n * _SPARSEST < universe else rows.to_bitmap()
+
+
+def union(a: RowSet, b: RowSet) -> RowSet:
+    """The distinct rows of either, ascending."""
+    universe = _shared_universe(a, b)
+    if _few(a, b):
+        return from_ids(np.union1d(a.to_numpy(), b.to_numpy()), universe)
+    return from_words(a.to_bitmap().words | b.to_bitmap().words, universe)
+
+
+def intersect(a: RowSet, b: RowSet) -> RowSet:
+    """The distinct rows of both, ascending."""
+    universe = _shared_universe(a, b)
+    if _few(a, b):
+        return from_ids(np.intersect1d(a.to_numpy(), b.to_numpy()), universe)
+    return from_words(a.to_bitmap().words & b.to_bitmap().words, universe)
+
+
+def subtract(a: RowSet, b: RowSet) -> RowSet:
+    """The distinct rows of `a` that are not in `b`, ascending."""
+    universe = _shared_universe(a, b)
+    if _few(a, b):
+        return from_ids(np.setdiff1d(a.to_numpy(), b.to_numpy()), universe)
+    return from_words(a.to_bitmap().words & ~b.to_bitmap().words, universe)
+
+
+def concat(a: RowSet, b: RowSet) -> Ids:
+    """The rows of `a`, then those of `b`; repeats stay."""
+    return Ids(np.concatenate([a.to_numpy(), b.to_numpy()]), _shared_universe(a, b))
+
+
+def join_bits(parts: Sequence[tuple[Words, int]]) -> Words:
+    """One bitmap after another: each part is (uint64 (⌈rows / 64⌉,), rows), unused bits zero."""
+    out = np.zeros(-(-sum(rows for _, rows in parts) // 64), np.uint64)
+    at = 0
+    for words, rows in parts:
+        assert words.shape == (-(-rows // 64),) and words.dtype == np.uint64
+        assert not rows % 64 or not words[-1] >> np.uint64(rows % 64), "an unused bit is set"
+        first, shift = at // 64, np.uint64(at % 64)
+        if not shift:
+            out[first : first + words.size] = words
+        else:
+            out[first : first + words.size] |= words << shift
+            rest = words >> (np.uint64(64) - shift)
+            fits = out[first + 1 : first + 1 + words.size]
+            fits |= rest[: fits.size]
+        at += rows
+    return out
+
+
+def partition(codes: Codes, k: int, rows: RowSet) -> tuple[RowSet, ...]:
+    """The members of `rows` by class: `codes` (len(rows),) of 0 … k - 1, aligned with their order.
+
+    Each class keeps the order of `rows`.
+    """
+    assert codes.shape == (len(rows),), f"{codes.shape} codes for {len(rows)} rows"
+    assert codes.size == 0 or (codes.min() >= 0 and codes.max() < k), f"a class beyond {k}"
+    if k == 1:
+        return (rows,)
+    match rows:
+        case Range() if k <= _SPARSEST:
+            return _partition_range(codes, k, rows)
+        case _:
+            ids = rows.to_numpy()
+            small = codes.astype(np.uint16, copy=False) if k <= 1 << 16 else codes
+            # Stable, and a radix sort for 16-bit codes: the order within a class stays.
+            order = np.argsort(small, kind="stable")
+            ends = np.cumsum(np.bincount(codes, minlength=k))
+            grouped = ids[order]
+            starts = np.concatenate([[0], ends[:-1]])
+            return tuple(
+                from_ids(grouped[a:b].copy(), rows.universe)
+                for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+            )
+
+
+def _partition_range(codes: Codes, k: int, rows: Range) -> tuple[RowSet, ...]:
+    """One bitmap per class, shifted to where the range starts."""
+    size = -(-len(rows) // 64)
+    before = (np.zeros(-(-rows.start // 64), np.uint64), rows.start)
+    after = rows.universe - rows.stop
+    behind = (np.zeros(-(-after // 64), np.uint64), after)
+    narrow = np.ascontiguousarray(codes.astype(np.uint8, copy=False))
+    marks = np.zeros(k * size, np.uint64)
+    if MARK.pays(k * 1.5 * codes.size):
+        MARK(narrow, size, marks)
+    else:
+        mark_twin(narrow, size, marks)
+    whole = len(rows) == rows.universe
+    classes = []
+    for c in range(k):
+        words = marks[c * size : (c + 1) * size]
+        # A copy, so that a class which becomes a list does not keep the marks of all alive.
+        words = words.copy() if whole else join_bits([before, (words, len(rows)), behind])
+        classes.append(from_words(words, rows.universe))
+    return tuple(classes)
+
+
+def _shared_universe(a: RowSet, b: RowSet) -> int:
+    assert a.universe == b.universe, f"row sets of {a.universe} and of {b.universe} rows"
+    return a.universe
+
+
+def _few(a: RowSet, b: RowSet) -> bool:
+    return (len(a) + len(b)) * _SPARSEST < a.universe
+
+
+# -- bits ---------------------------------------------------------------------------------------
+
+_ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
+_LOW: Final = np.array([(1 << b) - 1 for b in range(64)], np.uint64)
+_SELECT_IN_BYTE: Final = np.argsort(
+    1 - np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"),
+    axis=1,
+    kind="stable",
+).astype(np.int64)
+
+
+def pack(mask: NDArray[np.bool_]) -> Words:
+    """Bool (n,) as bits, uint64 (⌈n / 64⌉,)."""
+    octets = np.packbits(mask, bitorder="little")
+    padded = np.zeros(-(-mask.size // 64) * 8, np.uint8)
+    padded[: octets.size] = octets
+    return padded.view(np.uint64)
+
+
+def expand(words: Words, base: int, members: int) -> Int64s:
+    """Row ids, int64 (members,), of the `members` bits set in `words`; bit 0 is row `base`."""
+    if EXPAND.pays(2.0 * 64 * words.size):
+        out = np.empty(members, np.int64)
+        EXPAND(np.ascontiguousarray(words), base, out)
+        return out
+    return expand_twin(words, base)
+
+
+def expand_twin(words: Words, base: int) -> Int64s:
+    """What `EXPAND` writes."""
+    parts = [
+        np.flatnonzero(
+            np.unpackbits(words[a : a + 65_536].view(np.uint8), bitorder="little").view(np.bool_)
+        )
+        + (base + 64 * a)
+        for a in range(0, words.size, 65_536)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def select_twin(words: Words, ranks: Int64s, ks: Int64s) -> Int64s:
+    """What `SELECT` writes."""
+    out = np.empty(ks.size, np.int64)
+    for a in range(0, ks.size, 4096):
+        k = ks[a : a + 4096]
+        block = np.searchsorted(ranks, k, side="right") - 1
+        rest = k - ranks[block]
+        grid = block[:, None] * _BLOCK_WORDS + np.arange(_BLOCK_WORDS)
+        word, rest = _descend(np.bitwise_count(_words_at(words, grid)), rest)
+        word += block * _BLOCK_WORDS
+        octets = words[word].view(np.uint8).reshape(-1, 8)
+        octet, rest = _descend(np.bitwise_count(octets), rest)
+        bit = _SELECT_IN_BYTE[octets[np.arange(k.size), octet], rest]
+        out[a : a + 4096] = word * 64 + octet * 8 + bit
+    return out
+
+
+def _descend(counts: NDArray[np.uint8], rest: Int64s) -> tuple[Int64s, Int64s]:
+    """Per line of counts (n, m): the part that holds bit number `rest`, and its number there."""
+    upto = counts.cumsum(axis=1, dtype=np.int64)
+    part = (upto <= rest[:, None]).sum(axis=1)
+    return part, rest - np.where(part > 0, upto[np.arange(rest.size), part - 1], 0)
+
+
+def mark_twin(codes: NDArray[np.uint8], size: int, marks: Words) -> None:
+    """What `MARK` writes."""
+    for c in range(marks.size // size if size else 0):
+        marks[c * size : (c + 1) * size] = pack(codes == c)
+
+
+def _words_at(words: Words, at: Int64s) -> Words:
+    """`words[at]`, zero beyond the end."""
+    if words.size == 0:
+        return np.zeros(at.shape, np.uint64)
+    found = words[np.minimum(at, words.size - 1)]
+    found[at >= words.size] = 0
+    return found
+
+
+def _low(bits: int) -> np.uint64:
+    return np.uint64(_LOW[bits])
+
+
+def _ranks_of(words: Words) -> Int64s:
+    ranks = np.zeros(-(-words.size // _BLOCK_WORDS) + 1, np.int64)
+    if words.size:
+        counts = np.bitwise_count(words)
+        np.cumsum(
+            np.add.reduceat(counts, np.arange(0, words.size, _BLOCK_WORDS), dtype=np.int64),
+            out=ranks[1:],
+        )
+    return ranks
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+# -- kernels ------------------------------------------------------------------------------------
+
+_ZERO: Final = np.uint64(0)
+_ONE: Final = np.uint64(1)
+_TWO: Final = np.uint64(2)
+_FOUR: Final = np.uint64(4)
+_FIFTY_SIX: Final = np.uint64(56)
+_PAIRS: Final = np.uint64(0x5555555555555555)
+_QUADS: Final = np.uint64(0x3333333333333333)
+_OCTETS: Final = np.uint64(0x0F0F0F0F0F0F0F0F)
+_ONES: Final = np.uint64(0x0101010101010101)
+
+
+@device
+def popcount(x: np.uint64) -> np.uint64:
+    """The number of bits set; this shape of it is what LLVM knows as one instruction."""
+    x = x - ((x >> _ONE) & _PAIRS)
+    x = (x & _QUADS) + ((x >> _TWO) & _QUADS)
+    x = (x + (x >> _FOUR)) & _OCTETS
+    return (x * _ONES) >> _FIFTY_SIX
+
+
+@kernel("u64[], i64, i64[]")
+def EXPAND(words: Words, base: int, out: Int64s) -> None:
+    """The rows of the bits set in `words`, ascending; bit 0 of the first word is row `base`."""
+    j = 0
+    for w in range(words.size):
+        x = words[w]
+        row = base + w * 64
+        while x != _ZERO:
+            out[j] = row + np.int64(popcount((x - _ONE) & ~x))
+            x &= x - _ONE
+            j += 1
+
+
+@kernel("u64[], i64[], i64[], i64[]")
+def SELECT(words: Words, ranks: Int64s, ks: Int64s, out: Int64s) -> None:
+    """out[i] = the row of member number ks[i]."""
+    for i in range(ks.size):
+        k = ks[i]
+        low = 0
+        high = ranks.size - 1
+        while high - low > 1:
+            middle = (low + high) >> 1
+            if ranks[middle] <= k:
+                low = middle
+            else:
+                high = middle
+        rest = k - ranks[low]
+        w = low * 32
+        n = np.int64(popcount(words[w]))
+        while rest >= n:
+            rest -= n
+            w += 1
+            n = np.int64(popcount(words[w]))
+        x = words[w]
+        for _ in range(rest):
+            x &= x - _ONE
+        out[i] = w * 64 + np.int64(popcount((x - _ONE) & ~x))
+
+
+@kernel("u8[], i64, u64[]")
+def MARK(codes: NDArray[np.uint8], size: int, marks: Words) -> None:
+    """Bit i of the `size` words of class codes[i] is set."""
+    for w in range(size):
+        first = w * 64
+        for b in range(min(64, codes.size - first)):
+            marks[np.int64(codes[first + b]) * size + w] |= _ONE << np.uint64(b)

@@ -1,0 +1,143 @@
+"""How heavily each row of a population counts: a few distinct weights, or one number per row."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.diagnostics import TqlError, error
+from tql.rowset import RowSet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassWeights:
+    """K distinct weights and the rows of each.
+
+    values   float64 (K,), one weight for every member of the class; 0 is allowed
+    members  K row sets of the base data set: disjoint, together the population
+    """
+
+    values: NDArray[np.float64]
+    members: tuple[RowSet, ...]
+
+    def __post_init__(self) -> None:
+        assert self.values.dtype == np.float64 and self.values.shape == (len(self.members),)
+        object.__setattr__(self, "values", _read_only(self.values))
+
+    def __len__(self) -> int:
+        """Rows of the population."""
+        return sum(map(len, self.members))
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + sum(m.nbytes for m in self.members)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowWeights:
+    """One weight for each row of the population, in its order: float64 (n,)."""
+
+    values: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        assert self.values.dtype == np.float64 and self.values.ndim == 1
+        object.__setattr__(self, "values", _read_only(self.values))
+
+    def __len__(self) -> int:
+        return self.values.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+
+Weights: TypeAlias = ClassWeights | RowWeights
+
+
+def check(weights: Weights) -> None:
+    """Raise TqlPlanError ("value") for weights that nothing can be drawn by."""
+    if len(weights) == 0:
+        raise error(
+            "value",
+            "there is no row to draw from: the population is empty",
+            help="loosen the filter, or leave out the sampling",
+        )
+    match weights:
+        case ClassWeights():
+            _check_classes(weights)
+        case RowWeights():
+            _check_rows(weights)
+        case _:
+            assert_never(weights)
+
+
+def positive_rows(weights: Weights) -> int:
+    """How many rows have a weight above zero."""
+    match weights:
+        case ClassWeights():
+            return sum(
+                len(m) for w, m in zip(weights.values, weights.members, strict=True) if w > 0
+            )
+        case RowWeights():
+            return int(np.count_nonzero(weights.values > 0))
+        case _:
+            assert_never(weights)
+
+
+def class_masses(weights: ClassWeights) -> tuple[int, ...]:
+    """weight times rows of each class as exact integers in one common unit (a power of two)."""
+    units = integer_weights(weights.values)
+    return tuple(u * len(m) for u, m in zip(units, weights.members, strict=True))
+
+
+def integer_weights(values: NDArray[np.float64]) -> tuple[int, ...]:
+    """The finite floats (K,) as exact integers in one common unit (a power of two)."""
+    ratios = [v.as_integer_ratio() for v in values.tolist()]
+    unit = max((q for _, q in ratios), default=1)  # denominators are powers of two
+    return tuple(p * (unit // q) for p, q in ratios)
+
+
+def _check_classes(weights: ClassWeights) -> None:
+    for k, (value, members) in enumerate(
+        zip(weights.values.tolist(), weights.members, strict=True)
+    ):
+        if not 0 <= value < math.inf:
+            where = f", first at row {members.select(0)}" if len(members) else ""
+            raise _bad(value, f"weight {k + 1} of {len(weights.members)}{where}")
+    if positive_rows(weights) == 0:
+        raise _all_zero(len(weights))
+
+
+def _check_rows(weights: RowWeights) -> None:
+    v = weights.values
+    # One pass decides: a NaN makes both comparisons false.
+    if not (float(v.min()) >= 0 and float(v.max()) < math.inf):
+        first = int(np.flatnonzero(~((v >= 0) & (v < math.inf)))[0])
+        raise _bad(float(v[first]), f"row {first} of the {v.size} to draw from")
+    if float(v.max()) == 0:
+        raise _all_zero(v.size)
+
+
+def _bad(value: float, where: str) -> TqlError:
+    what = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "negative"
+    return error(
+        "value",
+        f"a weight is {what}: {value!r} ({where})",
+        help="weights are finite numbers from 0 up; give 0 to rows that must not be drawn",
+    )
+
+
+def _all_zero(rows: int) -> TqlError:
+    return error(
+        "value",
+        f"every weight is zero ({rows} rows): nothing can be drawn",
+        help="give some row a weight above zero, for instance a last arm 'true: 1'",
+    )
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
