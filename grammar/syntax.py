@@ -95,9 +95,22 @@ class Unary(Node):
 
 @dataclass(frozen=True, slots=True)
 class Binary(Node):
+    """`op` is any but AND and OR, which are chains."""
+
     op: BinaryOp
     left: "Expr"
     right: "Expr"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Node):
+    """`a or b or c …`: two or more terms joined by one `op`, AND or OR.
+
+    Flat, because generated filters chain thousands of terms: walking them must not recurse.
+    """
+
+    op: BinaryOp
+    terms: "tuple[Expr, ...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +199,7 @@ Expr: TypeAlias = (
     | Name
     | Unary
     | Binary
+    | Chain
     | Like
     | InList
     | Between
