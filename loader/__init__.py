@@ -1,0 +1,19 @@
+"""Batches from rows, in the order of a plan: read, decode, transform, collate, in threads."""
+
+from tql.loader.loader import Loader
+from tql.loader.map_dataset import MapDataset
+from tql.loader.options import Options
+from tql.loader.rows import FragmentRows, Rows
+from tql.loader.to_numpy import numpy_collate
+from tql.loader.to_torch import distributed_rank, torch_collate
+
+__all__ = [
+    "FragmentRows",
+    "Loader",
+    "MapDataset",
+    "Options",
+    "Rows",
+    "distributed_rank",
+    "numpy_collate",
+    "torch_collate",
+]

@@ -1,0 +1,118 @@
+"""What flows through the loader once it is decoded: columns, or samples after a user's transform."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from tql.diagnostics import error
+
+Values: TypeAlias = npt.NDArray[Any] | list[Any]
+"""One column of a batch: an array whose first axis is the row, or one Python value a row."""
+
+Sample: TypeAlias = dict[str, Any]
+
+INDEX: Final = "index"
+PAD: Final = "_pad"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A batch by column; every column has as many rows as `rows`, and owns writable memory."""
+
+    rows: npt.NDArray[np.int64]
+    values: dict[str, Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A batch by sample: what the user's transform returned for each row of `rows`."""
+
+    rows: npt.NDArray[np.int64]
+    values: list[Sample]
+
+
+Batch: TypeAlias = Columns | Samples
+Collate: TypeAlias = Callable[[Batch], Any]
+
+
+def as_samples(batch: Batch) -> list[Sample]:
+    """One dict a row; arrays in it are views of the batch's memory."""
+    match batch:
+        case Samples():
+            return batch.values
+        case Columns():
+            return [sample_at(batch, i) for i in range(len(batch.rows))]
+        case _:
+            assert_never(batch)
+
+
+def as_columns(batch: Batch) -> dict[str, Values]:
+    """One value a column; samples are stacked where their values have one shape and dtype."""
+    match batch:
+        case Columns():
+            return batch.values
+        case Samples():
+            return _stack_samples(batch)
+        case _:
+            assert_never(batch)
+
+
+def sample_at(batch: Columns, i: int) -> Sample:
+    """The values of one row."""
+    return {name: values[i] for name, values in batch.values.items()}
+
+
+def stack(values: Sequence[Any]) -> Values:
+    """One array where every value is a number of one type or an array of one shape and dtype.
+
+    Python ints give int64, floats float64, bools bool; anything else stays a list.
+    """
+    first: Any = values[0] if len(values) else None
+    kind: type = type(first)
+    if any(type(v) is not kind for v in values):
+        return list(values)
+    if isinstance(first, np.ndarray):
+        alike = all(v.shape == first.shape and v.dtype == first.dtype for v in values)
+        return np.stack(values) if alike else list(values)
+    if isinstance(first, np.generic) and not isinstance(first, np.flexible | np.object_):
+        return np.array(values)
+    if kind is bool or kind is float:
+        return np.array(values)
+    if kind is int:
+        bounds = np.iinfo(np.int64)
+        if bounds.min <= min(values) and max(values) <= bounds.max:
+            return np.array(values, dtype=np.int64)
+    return list(values)
+
+
+def _stack_samples(batch: Samples) -> dict[str, Values]:
+    names = list(batch.values[0])
+    for row, sample in zip(batch.rows, batch.values, strict=True):
+        if sample.keys() != batch.values[0].keys():
+            raise error(
+                "type",
+                f"the transform gave the keys {sorted(map(str, sample))} for row {row}, "
+                f"but {sorted(map(str, names))} for row {batch.rows[0]} of the same batch",
+                help="return the same keys for every sample",
+            )
+    return {name: stack([sample[name] for sample in batch.values]) for name in names}
+
+
+def transform_sample(
+    fn: Callable[..., Any], kwargs: Mapping[str, Any], batch: Columns, i: int
+) -> Sample:
+    """What a callable transform makes of one sample; `index` and `_pad` are kept if it drops them."""
+    sample = sample_at(batch, i)
+    kept = {name: sample[name] for name in (INDEX, PAD) if name in sample}
+    made = fn(sample, **kwargs)
+    if not isinstance(made, Mapping):
+        raise error(
+            "type",
+            f"the transform returned {type(made).__name__} for row {batch.rows[i]}; "
+            "expected a dict of column names and values",
+            help="return {'image': …, 'label': …}",
+        )
+    return {**made, **{k: v for k, v in kept.items() if k not in made}}

@@ -1,0 +1,254 @@
+"""The loader that users iterate: passes over a plan, one after another, resumable at any batch."""
+
+import itertools
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tql.diagnostics import Note, TqlError, error
+from tql.loader.batch import Collate
+from tql.loader.decode import Decoder, resolve
+from tql.loader.memory import Memory
+from tql.loader.meter import LoaderStats, Meter
+from tql.loader.options import Options, Remainder, loaded_columns
+from tql.loader.pipeline import Limits, Pipeline
+from tql.loader.recipe import Recipe, Stream
+from tql.loader.rows import Rows
+
+ORDER: Final = 1
+"""Version of the rule that turns positions into rows; a state of another version is refused."""
+
+_SNIFFED_ROWS: Final = 16
+_STATE_KEYS: Final = frozenset(("order", "plan", "epoch", "position"))
+
+
+class Plan(Protocol):
+    """What the loader needs of tql.planner.Plan."""
+
+    def __len__(self) -> int: ...
+    @property
+    def short(self) -> str: ...
+    def stream(
+        self,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        offset: int = 0,
+        batch_size: int = 1,
+        remainder: Remainder = "short",
+    ) -> Stream: ...
+
+
+class Loader:
+    """Batches of `rows` in the order of `plan`; each `iter()` is one pass over one epoch.
+
+    A finished pass advances the epoch by one, unless `set_epoch` has pinned it. A pass that was
+    left early is begun again by the next `iter()`. Nothing is read before the first `next()`.
+    """
+
+    def __init__(self, rows: Rows, plan: Plan, options: Options, collate: Collate) -> None:
+        self.plan: Final = plan
+        self.options: Final = options
+        self._rows: Final = rows
+        self._collate: Final = collate
+        self._columns: Final = loaded_columns(options, rows.schema)
+        self._threads: Final = options.num_threads or processors()
+        self._running: Final[weakref.WeakSet[Pipeline]] = weakref.WeakSet()
+        self._decoder: Decoder | None = None
+        self._meter = Meter()
+        self._epoch = 0
+        self._pinned = False
+        self._loaded: int | None = None  # where the next pass starts, from a state
+        self._position: int | None = None  # delivered in this epoch; None before the first batch
+        self._first: int | None = None  # the epoch that `offset` is about; -1 when it is spent
+        self._pass: object = None  # which of several open iterators the state speaks of
+        self._stream(self._start())  # an impossible offset is an error here, not in the first pass
+
+    @property
+    def dataset(self) -> Rows:
+        """The rows that batches are taken from."""
+        return self._rows
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a batch of one rank."""
+        return self.options.batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether a last batch that is not full is left out."""
+        return self.options.drop_last
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next `iter()` will give, or that is being given."""
+        return self._epoch
+
+    def __len__(self) -> int:
+        """Batches that the next `iter()` will yield on this rank."""
+        return self._batches(self._stream(self._start()))
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch, start = self._epoch, self._start()
+        if self._first is None:
+            self._first = epoch
+        self._loaded, self._position = None, start
+        self._pass = mine = object()
+        return self._batches_from(epoch, start, mine)
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop every pass that is under way; the loader can be iterated again."""
+        for pipeline in list(self._running):
+            pipeline.close()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pin the epoch: passes give this one until it is set again. A loaded position in it stays."""
+        if isinstance(epoch, bool) or not hasattr(epoch, "__index__"):
+            raise error("type", f"epoch is {epoch!r}; expected an integer")
+        if epoch < 0:
+            raise error("value", f"epoch is {epoch}; expected 0 or more")
+        if epoch != self._epoch:
+            self._loaded = self._position = None
+        self._epoch, self._pinned = int(epoch), True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the caller is: after the batch delivered last, however far ahead was read."""
+        position = self._start() if self._position is None else self._position
+        return {
+            "order": ORDER,
+            "plan": self.plan.short,
+            "epoch": self._epoch,
+            "position": position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next `iter()` go on behind the batch that `state` was taken after."""
+        epoch, position = self._checked(state)
+        self._epoch, self._loaded, self._position = epoch, position, None
+        self._first = -1
+        self._pass = None
+
+    def stats(self) -> LoaderStats:
+        """What the pass begun last has done so far, and one line of advice."""
+        return self._meter.stats()
+
+    def errors(self) -> list[TqlError]:
+        """Errors that were passed over: none, for every error is raised."""
+        return []
+
+    def _start(self) -> int:
+        if self._loaded is not None:
+            return self._loaded
+        return self.options.offset if self._first in (None, self._epoch) else 0
+
+    def _stream(self, start: int) -> Stream:
+        o = self.options
+        return self.plan.stream(
+            epoch=self._epoch,
+            rank=o.rank,
+            world_size=o.world_size,
+            offset=start,
+            batch_size=o.batch_size,
+            remainder=o.remainder,
+        )
+
+    def _batches(self, stream: Stream) -> int:
+        return len(stream) // self.batch_size if self.drop_last else stream.batches
+
+    def _batches_from(self, epoch: int, start: int, mine: object) -> Iterator[Any]:
+        meter = self._meter = Meter()
+        recipe = self._recipe(epoch, start, meter)
+        pipeline = Pipeline(recipe, self._limits(), meter)
+        self._running.add(pipeline)
+        steps = itertools.count()  # enumerate() would hold on to a batch that the caller dropped
+        for batch in pipeline:
+            step = next(steps)
+            if self._pass is mine:
+                self._position = recipe.stream.position_after(step)
+            yield batch
+            del batch  # or its memory could not be used again until the next one is there
+        if self._pass is mine:
+            self._position = None
+            self._epoch += 0 if self._pinned else 1
+
+    def _limits(self) -> Limits:
+        o = self.options
+        in_flight = 1 + o.prefetch_factor * -(-self._threads // o.batch_size)
+        return Limits(self._threads, in_flight, o.memory_bytes, o.timeout)
+
+    def _recipe(self, epoch: int, start: int, meter: Meter) -> Recipe:
+        o = self.options
+        if self._decoder is None:
+            self._decoder = resolve(self._rows, self._columns, o.decode, self._first_rows)
+        stream = self._stream(start)
+        return Recipe(
+            stream=stream,
+            batches=self._batches(stream),
+            epoch=epoch,
+            start=start,
+            rows=self._rows,
+            decoder=self._decoder,
+            transform=o.transform,
+            transform_kwargs=o.transform_kwargs,
+            return_index=o.return_index,
+            mark_padding=o.remainder in ("pad", "mask"),
+            collate=self._collate,
+            memory=Memory((self._limits().in_flight + 3) * max(1, len(self._columns))),
+            meter=meter,
+        )
+
+    def _first_rows(self) -> npt.NDArray[np.int64]:
+        """Of epoch 0, so that every rank, and every job that resumes, decides alike."""
+        if not len(self.plan):
+            return np.empty(0, np.int64)
+        return self.plan.stream(batch_size=_SNIFFED_ROWS).batch(0).rows
+
+    def _checked(self, state: Any) -> tuple[int, int]:
+        """Epoch and position of a state that fits this loader; an error lists what does not."""
+        if not isinstance(state, Mapping) or set(state) != _STATE_KEYS:
+            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise error(
+                "parameter",
+                f"this is no state of a loader: found {found}, expected a dict with "
+                f"{sorted(_STATE_KEYS)}",
+                help="load_state_dict takes what state_dict() gave",
+            )
+        differences = [
+            Note(f"{name}: the state has {state[name]!r}, this loader {mine!r}")
+            for name, mine in (("order", ORDER), ("plan", self.plan.short))
+            if state[name] != mine
+        ]
+        if differences:
+            raise error(
+                "value",
+                "the state belongs to another plan: its position would name other rows here",
+                notes=differences,
+                help="use the same data, query, weights, shuffle and seed, "
+                "or start without the state",
+            )
+        epoch, position = state["epoch"], state["position"]
+        whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (epoch, position))
+        if not whole or epoch < 0 or not 0 <= position <= len(self.plan):
+            raise error(
+                "value",
+                f"the state has epoch {epoch!r} and position {position!r}; expected an epoch from "
+                f"0 and a position from 0 to {len(self.plan)}",
+            )
+        return epoch, position
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,204 @@
+"""What a user may choose about loading, checked once when the loader is built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, assert_never, get_args
+
+from tql.diagnostics import Note, TqlError, did_you_mean, error
+from tql.loader.batch import INDEX, PAD
+from tql.schema import Binary, Column, Schema, Text
+
+Method: TypeAlias = Literal["numpy", "tobytes", "pil"]
+Remainder: TypeAlias = Literal["drop", "pad", "mask", "short"]
+Transform: TypeAlias = Callable[..., Any] | Mapping[str, Callable[[Any], Any] | None]
+
+_METHODS: Final[tuple[str, ...]] = get_args(Method)
+_REMAINDERS: Final[tuple[str, ...]] = get_args(Remainder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to load.
+
+    columns          those to load, in this order; None is all
+    decode           how to give a column: "numpy" (the default), "tobytes" (the stored bytes) or
+                     "pil" (images)
+    transform        a function of a sample; or a dict that names the columns to load, each with a
+                     function of one value or None
+    num_threads      threads that decode and transform; None is one per processor
+    prefetch_factor  batches made ahead of the one in use
+    memory_bytes     what batches in the making may hold together
+    offset           position of the first epoch to start at, counted over all ranks
+    timeout          seconds to wait for one batch before an error; None waits for ever
+    """
+
+    columns: tuple[str, ...] | None = None
+    batch_size: int = 1
+    drop_last: bool = False
+    decode: Mapping[str, Method] = field(default_factory=dict)
+    transform: Transform | None = None
+    transform_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    num_workers: int = 0
+    persistent_workers: bool = False
+    num_threads: int | None = None
+    prefetch_factor: int = 2
+    memory_bytes: int = 1 << 30
+    return_index: bool = True
+    rank: int = 0
+    world_size: int = 1
+    remainder: Remainder = "short"
+    offset: int = 0
+    timeout: float | None = None
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("prefetch_factor", self.prefetch_factor, 1)
+        _at_least("memory_bytes", self.memory_bytes, 1)
+        _at_least("num_workers", self.num_workers, 0)
+        _at_least("world_size", self.world_size, 1)
+        _at_least("offset", self.offset, 0)
+        if self.num_threads is not None:
+            _at_least("num_threads", self.num_threads, 1)
+        if not 0 <= self.rank < self.world_size:
+            raise error(
+                "value",
+                f"rank is {self.rank}, but with world_size={self.world_size} "
+                f"it must be from 0 to {self.world_size - 1}",
+            )
+        if self.timeout is not None and not self.timeout > 0:
+            raise error(
+                "value",
+                f"timeout is {self.timeout}; expected seconds above 0",
+                help="timeout=None waits for ever",
+            )
+        if self.remainder not in _REMAINDERS:
+            raise _not_one_of("remainder", self.remainder, _REMAINDERS)
+        for name, method in self.decode.items():
+            if method not in _METHODS:
+                raise _not_one_of(f"the decode method of '{name}'", method, _METHODS)
+        _check_transform(self.transform, self.columns)
+        _check_unsupported(self)
+
+
+def loaded_columns(options: Options, schema: Schema) -> tuple[Column, ...]:
+    """The columns that batches carry, in their order; a TqlError where the options do not fit."""
+    match options.transform:
+        case Mapping():
+            names = tuple(options.transform)
+        case _:
+            names = schema.names if options.columns is None else options.columns
+    for name in (*names, *options.decode):
+        if name not in schema:
+            raise error(
+                "unknown_column",
+                f"no column named '{name}'",
+                help=did_you_mean(name, schema.names) or f"there are {', '.join(schema.names)}",
+            )
+    _check_reserved(options, names)
+    for name, method in options.decode.items():
+        _check_method(method, schema[name])
+    return tuple(schema[name] for name in dict.fromkeys(names))
+
+
+def _check_reserved(options: Options, names: tuple[str, ...]) -> None:
+    if options.return_index and INDEX in names:
+        raise error(
+            "duplicate_column",
+            f"the data has a column named '{INDEX}', and batches carry the row ids by that name",
+            help="return_index=False leaves the row ids out",
+        )
+    if options.remainder in ("pad", "mask") and PAD in names:
+        raise error(
+            "duplicate_column",
+            f"the data has a column named '{PAD}', and remainder='{options.remainder}' marks "
+            "the repeated rows by that name",
+            help="choose the columns to load, or remainder='short' or 'drop'",
+        )
+
+
+def _check_method(method: Method, column: Column) -> None:
+    match method:
+        case "numpy":
+            return
+        case "pil":
+            fits, expected = isinstance(column.dtype, Binary), "an image column"
+        case "tobytes":
+            fits, expected = (
+                isinstance(column.dtype, Binary | Text),
+                "an image, binary or text column",
+            )
+        case _:
+            assert_never(method)
+    if not fits:
+        raise error(
+            "type",
+            f"decode method '{method}' needs {expected}, but '{column.name}' is {column.dtype}",
+            help="decode method 'numpy' gives this column",
+        )
+
+
+def _check_transform(transform: Any, columns: tuple[str, ...] | None) -> None:
+    if transform is None:
+        return
+    if isinstance(transform, Mapping):
+        wrong = [k for k, fn in transform.items() if fn is not None and not callable(fn)]
+        if wrong:
+            found = type(transform[wrong[0]]).__name__
+            raise error(
+                "type", f"the transform of '{wrong[0]}' is {found}; expected a function or None"
+            )
+        if not transform:
+            raise error("parameter", "the transform is an empty dict, which loads no column")
+        if columns is not None and set(columns) != set(transform):
+            raise error(
+                "parameter",
+                f"the transform names the columns {sorted(transform)}, but tensors= names "
+                f"{sorted(columns)}",
+                help="a dict transform names the columns to load: leave tensors= out",
+            )
+    elif not callable(transform):
+        raise error(
+            "type",
+            f"the transform is {type(transform).__name__}; expected a function, or a dict of "
+            "column names and functions",
+        )
+
+
+def _check_unsupported(options: Options) -> None:
+    if options.num_workers:
+        raise error(
+            "unsupported",
+            "worker processes for transforms are not in this version: with num_workers=0 reading, "
+            "decoding and transforms run in num_threads threads",
+            help="num_workers=0",
+        )
+    if options.persistent_workers:
+        raise error(
+            "unsupported",
+            "persistent_workers needs worker processes, which are not in this version",
+            help="persistent_workers=False",
+        )
+    if options.on_error != "raise":
+        raise error(
+            "unsupported",
+            f"on_error={options.on_error!r} is not in this version: a row that cannot be loaded "
+            "raises",
+            help="on_error='raise'",
+        )
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise error("type", f"{name} is {value!r}; expected an integer")
+    if value < least:
+        raise error("value", f"{name} is {value}; expected {least} or more")
+
+
+def _not_one_of(what: str, found: object, choices: tuple[str, ...]) -> TqlError:
+    return error(
+        "parameter",
+        f"{what} is {found!r}; expected {', '.join(repr(c) for c in choices)}",
+        notes=() if isinstance(found, str) else (Note(f"it is a {type(found).__name__}"),),
+        help=did_you_mean(str(found), choices),
+    )

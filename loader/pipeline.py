@@ -1,0 +1,257 @@
+"""Make batches in threads; hand them over in plan order.
+
+The contract. Where the code disagrees with it, the code is wrong.
+
+ 1. Order    Batches come out in plan order, whatever order they finish in.
+ 2. Bound    At most `in_flight` batches are being made or waiting at any time; fewer where so many
+             of the largest batch seen would hold more than `memory_bytes` (but always one, and no
+             more than two until the size of the first is known).
+ 3. Lazy     Nothing is read, and no thread started, before the first `next()`.
+ 4. Failure  An error surfaces at its own batch's place in the order, in the caller's thread,
+             with a note naming epoch, step, position and rows. Batches before it are delivered
+             first. Of several errors in one batch, the same one surfaces every time.
+ 5. Close    `close()` may be called twice; when it returns, no worker is running our code. An
+             iterator that is exhausted, that failed or that nobody holds any more closes itself.
+ 6. Same     What a batch holds does not depend on the number of threads, nor on their timing.
+ 7. Once     A row that is drawn several times in a batch is read and decoded once.
+ 8. Fork     A forked child cannot use an iterator of its parent, and is told so; new ones work.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, assert_never
+
+from tql.diagnostics import data_error, error
+from tql.loader.decode import Task
+from tql.loader.meter import Meter
+from tql.loader.recipe import Done, Next, Phase, Recipe
+
+_READERS: Final = 4
+_SHARES_PER_THREAD: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """threads that decode; batches, and bytes of them, that may be in the making; seconds."""
+
+    threads: int
+    in_flight: int
+    memory_bytes: int
+    timeout: float | None
+
+
+@dataclass(slots=True)
+class _Job:
+    """One batch on its way. `left` and `failures` are guarded by the pipeline's lock."""
+
+    step: int
+    done: Future[Any] = field(default_factory=Future)
+    stage: str = "read"
+    left: int = 0
+    failures: dict[int, BaseException] = field(default_factory=dict)
+
+
+class Pipeline:
+    """The threads of one pass. Iterate it once."""
+
+    def __init__(self, recipe: Recipe, limits: Limits, meter: Meter) -> None:
+        self._recipe: Final = recipe
+        self._limits: Final = limits
+        self._meter: Final = meter
+        self._pid: Final = os.getpid()
+        self._lock: Final = threading.Lock()
+        self._stop: Final = threading.Event()
+        self._workers: Final[set[int]] = set()
+        self._readers: ThreadPoolExecutor | None = None
+        self._decoders: ThreadPoolExecutor | None = None
+        self._jobs: Final[dict[int, _Job]] = {}
+        self._submitted = 0
+        self._delivered = 0
+        self._largest = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of this pass, from step 0."""
+        began = time.perf_counter()
+        try:
+            for step in range(self._recipe.batches):
+                asked = time.perf_counter()
+                self._fill()
+                batch = self._wait(step)
+                with self._lock:
+                    self._jobs.pop(step, None)
+                    self._delivered += 1
+                self._fill()
+                now = time.perf_counter()
+                self._meter.delivered(now - asked, now - began)
+                yield batch
+                del batch  # or its memory could not be used again until the next one is there
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop; workers finish the image, the read or the transform of a sample they are at."""
+        self._stop.set()
+        if self._pid != os.getpid():
+            return  # the threads, and whoever held the lock, are in the parent
+        with self._lock:
+            pools, jobs = (self._readers, self._decoders), list(self._jobs.values())
+            self._jobs.clear()
+        for pool in pools:
+            if pool is not None:
+                # The garbage collector may close an iterator from one of its own workers.
+                wait = threading.get_ident() not in self._workers
+                pool.shutdown(wait=wait, cancel_futures=True)
+        for job in jobs:
+            job.done.cancel()
+
+    def _wait(self, step: int) -> Any:
+        with self._lock:
+            job = self._jobs.get(step)
+        if job is None:
+            raise self._closed(step)
+        try:
+            return job.done.result(self._limits.timeout)
+        except BaseException as e:
+            if isinstance(e, CancelledError) and job.done.cancelled():
+                raise self._closed(step) from None
+            if isinstance(e, TimeoutError) and not job.done.done():
+                raise self._too_slow(job) from None
+            if isinstance(e, Exception):
+                e.add_note(f"tql: while loading {self._recipe.place(step)}")
+            raise
+
+    def _too_slow(self, job: _Job) -> Exception:
+        return data_error(
+            "source",
+            f"no batch within {self._limits.timeout} seconds, "
+            f"in stage '{job.stage}' of {self._recipe.place(job.step)}",
+            help="a longer timeout=, or timeout=None to wait for ever",
+        )
+
+    def _closed(self, step: int) -> Exception:
+        return error(
+            "value",
+            f"the loader was closed before {self._recipe.place(step)}",
+            help="iter(loader) starts a new pass",
+        )
+
+    # From here on: in the caller's thread or in a worker.
+
+    def _fill(self) -> None:
+        """Start as many batches as the bound allows."""
+        if self._pid != os.getpid():
+            raise error(
+                "unsupported",
+                "this iterator belongs to the parent process: its threads did not come along when "
+                "the process was forked",
+                help="call iter(loader) in the child",
+            )
+        with self._lock:
+            while (
+                not self._stop.is_set()
+                and self._submitted < self._recipe.batches
+                and self._submitted - self._delivered < self._bound()
+            ):
+                job = self._jobs[self._submitted] = _Job(self._submitted)
+                self._submitted += 1
+                if self._readers is None:
+                    readers = min(_READERS, self._limits.threads)
+                    self._readers = self._pool(readers, "tql-read")
+                    self._decoders = self._pool(self._limits.threads, "tql-decode")
+                self._submit(self._readers, job, partial(self._read, job))
+
+    def _bound(self) -> int:
+        if not self._largest:
+            return min(self._limits.in_flight, 2)
+        return max(1, min(self._limits.in_flight, self._limits.memory_bytes // self._largest))
+
+    def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
+        workers = self._workers
+        return ThreadPoolExecutor(threads, name, lambda: workers.add(threading.get_ident()))
+
+    def _submit(self, pool: ThreadPoolExecutor | None, job: _Job, task: Task) -> None:
+        assert pool is not None
+        try:
+            pool.submit(self._run, job, task)
+        except RuntimeError:  # the pool, or the interpreter, is shutting down
+            self._stop.set()
+            job.done.cancel()
+
+    def _run(self, job: _Job, task: Task) -> None:
+        """Run `task` for `job`; what it raises becomes the outcome of the job."""
+        if self._stop.is_set():
+            job.done.cancel()
+            return
+        try:
+            task()
+        except BaseException as e:  # noqa: BLE001  it is raised again in the caller's thread
+            with suppress(InvalidStateError):  # closed meanwhile
+                job.done.set_exception(e)
+
+    def _read(self, job: _Job) -> None:
+        then = self._recipe.read(job.step)
+        job.stage = "decode"
+        self._submit(self._decoders, job, lambda: self._go_on(job, then))
+
+    def _go_on(self, job: _Job, then: Callable[[], Next]) -> None:
+        """Run phases until one is shared out, or the batch is done."""
+        while not self._stop.is_set():
+            match then():
+                case Done(value):
+                    with suppress(InvalidStateError):  # closed meanwhile
+                        job.done.set_result(value)
+                    return
+                case Phase() as phase:
+                    job.stage = phase.stage
+                    if phase.nbytes > self._largest:
+                        with self._lock:
+                            self._largest = max(self._largest, phase.nbytes)
+                        self._fill()
+                    shares = self._shares(phase.tasks)
+                    if len(shares) > 1:
+                        job.left, job.failures = len(shares), {}
+                        for number, tasks in enumerate(shares):
+                            share = partial(self._share, job, phase, number, tasks)
+                            self._submit(self._decoders, job, share)
+                        return
+                    for tasks in shares:
+                        self._do(phase, tasks)
+                    then = phase.then
+                case _ as never:
+                    assert_never(never)
+
+    def _shares(self, tasks: Sequence[Task]) -> list[Sequence[Task]]:
+        """Cut into shares small enough that all threads are busy to the end."""
+        size = max(1, -(-len(tasks) // (self._limits.threads * _SHARES_PER_THREAD)))
+        return [tasks[i : i + size] for i in range(0, len(tasks), size)]
+
+    def _share(self, job: _Job, phase: Phase, number: int, tasks: Sequence[Task]) -> None:
+        """Do a share of a phase; whoever finishes the last share goes on."""
+        failure: BaseException | None = None
+        try:
+            self._do(phase, tasks)
+        except BaseException as e:  # noqa: BLE001  raised below, once all shares are done
+            failure = e
+        with self._lock:
+            if failure is not None:
+                job.failures[number] = failure
+            job.left -= 1
+            last = job.left == 0
+        if last and job.failures:
+            raise job.failures[min(job.failures)]
+        if last and not self._stop.is_set():
+            self._go_on(job, phase.then)
+
+    def _do(self, phase: Phase, tasks: Sequence[Task]) -> None:
+        began = time.perf_counter()
+        for task in tasks:
+            if self._stop.is_set():
+                return
+            task()
+        self._meter.add(phase.stage, time.perf_counter() - began)

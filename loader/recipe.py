@@ -1,0 +1,170 @@
+"""How one batch is made: read, decode, transform, collate, as phases that threads can share."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tql.loader.batch import INDEX, PAD, Batch, Collate, Columns, Samples, stack, transform_sample
+from tql.loader.decode import Decoder, Task, start
+from tql.loader.memory import Memory
+from tql.loader.meter import Meter
+from tql.loader.options import Transform
+from tql.loader.rows import Rows
+
+_ROWS_IN_NOTES: Final = 8
+
+
+class Located(Protocol):
+    """The rows of one batch of one rank (the planner's StreamBatch)."""
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def pad(self) -> npt.NDArray[np.bool_]: ...
+
+
+class Stream(Protocol):
+    """Random access to the batches of one rank in one epoch (the planner's IndexStream)."""
+
+    def __len__(self) -> int: ...
+    @property
+    def batches(self) -> int: ...
+    def batch(self, i: int, /) -> Located: ...
+    def position_after(self, i: int, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Tasks that may run at once, in any thread; then `then` says how it goes on.
+
+    `stage` is what the time is counted as; `nbytes` is what the batch holds, where it is known.
+    """
+
+    stage: str
+    tasks: Sequence[Task]
+    then: "Callable[[], Next]"
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The finished batch."""
+
+    value: Any
+
+
+Next: TypeAlias = Phase | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Batches of one pass by step; safe to use from many threads."""
+
+    stream: Stream
+    batches: int
+    epoch: int
+    start: int
+    rows: Rows
+    decoder: Decoder
+    transform: Transform | None
+    transform_kwargs: Mapping[str, Any]
+    return_index: bool
+    mark_padding: bool
+    collate: Collate
+    memory: Memory
+    meter: Meter
+
+    def read(self, step: int) -> "Callable[[], Next]":
+        """Read the rows of a batch; what is returned goes on, in a thread that decodes."""
+        began = time.perf_counter()
+        located = self.stream.batch(step)
+        unique, inverse = np.unique(located.rows, return_inverse=True)
+        table = self.rows.take(unique, self.decoder.names)
+        assert table.num_rows == len(unique), "rows were lost on the way"
+        seconds = time.perf_counter() - began
+        self.meter.add("read", seconds, batches=1, rows=len(unique), bytes=table.nbytes)
+        return partial(self._decode, located, table, unique, inverse)
+
+    def place(self, step: int) -> str:
+        """Where a step is, for people."""
+        rows = self.stream.batch(step).rows
+        shown = ", ".join(map(str, rows[:_ROWS_IN_NOTES].tolist()))
+        dots = ", …" if len(rows) > _ROWS_IN_NOTES else ""
+        position = self.stream.position_after(step - 1) if step else self.start
+        return f"epoch {self.epoch}, step {step}, position {position}, rows [{shown}{dots}]"
+
+    def _decode(
+        self,
+        located: Located,
+        table: pa.Table,
+        unique: npt.NDArray[np.int64],
+        inverse: npt.NDArray[np.int64],
+    ) -> Next:
+        began = time.perf_counter()
+        decoding = start(self.decoder, table, unique, inverse, self.memory)
+        if self.return_index:
+            decoding.values[INDEX] = np.array(located.rows, np.int64)
+        if self.mark_padding:
+            decoding.values[PAD] = np.array(located.pad, np.bool_)
+        batch = Columns(np.array(located.rows, np.int64), decoding.values)
+        seconds, rows = time.perf_counter() - began, len(located.rows)
+        self.meter.add("decode", seconds, batches=1, rows=rows, bytes=decoding.nbytes)
+        then = partial(self._transform, batch)
+        return Phase("decode", decoding.tasks, then, decoding.nbytes)
+
+    def _transform(self, batch: Columns) -> Next:
+        match self.transform:
+            case None:
+                return self._collate(batch)
+            case Mapping() as functions:
+                return self._transform_columns(batch, functions)
+            case function:
+                return self._transform_samples(batch, function)
+
+    def _transform_columns(
+        self, batch: Columns, functions: Mapping[str, Callable[[Any], Any] | None]
+    ) -> Next:
+        made = {name: [None] * len(batch.rows) for name, fn in functions.items() if fn is not None}
+
+        def apply(name: str, fn: Callable[[Any], Any], i: int) -> None:
+            made[name][i] = fn(batch.values[name][i])
+
+        def finish() -> Next:
+            stacked = {name: stack(values) for name, values in made.items()}
+            return self._collate(Columns(batch.rows, {**batch.values, **stacked}))
+
+        tasks = [
+            partial(apply, name, fn, i)
+            for i in range(len(batch.rows))
+            for name, fn in functions.items()
+            if fn is not None
+        ]
+        return self._counted(batch, Phase("transform", tasks, finish))
+
+    def _transform_samples(self, batch: Columns, function: Callable[..., Any]) -> Next:
+        made: list[dict[str, Any]] = [{}] * len(batch.rows)
+
+        def apply(i: int) -> None:
+            made[i] = transform_sample(function, self.transform_kwargs, batch, i)
+
+        def finish() -> Next:
+            return self._collate(Samples(batch.rows, made))
+
+        tasks = [partial(apply, i) for i in range(len(batch.rows))]
+        return self._counted(batch, Phase("transform", tasks, finish))
+
+    def _counted(self, batch: Columns, phase: Phase) -> Phase:
+        self.meter.add("transform", 0.0, batches=1, rows=len(batch.rows))
+        return phase
+
+    def _collate(self, batch: Batch) -> Next:
+        began = time.perf_counter()
+        value = self.collate(batch)
+        self.meter.add("collate", time.perf_counter() - began, batches=1, rows=len(batch.rows))
+        return Done(value)

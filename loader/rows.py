@@ -1,0 +1,123 @@
+"""Rows by number: what the loader asks of data, and the cache that answers from fragments."""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tql.schema import Schema
+from tql.sources.gathering import gather
+from tql.sources.protocol import Source
+
+RowIds = npt.NDArray[np.int64]
+
+
+class Rows(Protocol):
+    """Rows to load, by number. Implementations are immutable to the eye and thread-safe."""
+
+    @property
+    def kind(self) -> str:
+        """One word for messages: memory, parquet, …"""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """The columns that `take` can give."""
+        ...
+
+    def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
+        """These columns of these rows (int64, any order, repeats allowed), in the order given."""
+        ...
+
+
+class FragmentRows:
+    """The rows of a source; fragments already read are kept, up to `memory_bytes` of them.
+
+    A fragment that several threads want is read once, and the others wait for it. What is kept
+    is forgotten in a forked child and when this object is pickled.
+    """
+
+    def __init__(self, source: Source, memory_bytes: int = 1 << 30) -> None:
+        self.source: Final = source
+        self.memory_bytes: Final = memory_bytes
+        self._cache = _Cache(memory_bytes)
+
+    def __reduce__(self) -> tuple[type["FragmentRows"], tuple[Source, int]]:
+        return FragmentRows, (self.source, self.memory_bytes)
+
+    @property
+    def kind(self) -> str:
+        return self.source.kind
+
+    @property
+    def schema(self) -> Schema:
+        return self.source.schema
+
+    def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
+        """Each fragment that holds one of `rows` is read, or found in the cache, exactly once."""
+        return gather(self.source, rows, columns, self._fragment)
+
+    def _fragment(self, fragment: int, columns: Sequence[str]) -> pa.Table:
+        if self._cache.pid != os.getpid():  # a lock or a read in flight may not survive a fork
+            self._cache = _Cache(self.memory_bytes)
+        return self._cache.get(fragment, tuple(columns), self.source)
+
+
+class _Cache:
+    """Fragments by (number, columns), least recently used out first."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.pid: Final = os.getpid()
+        self._budget: Final = memory_bytes
+        self._lock: Final = threading.Lock()
+        self._reads: Final[dict[Any, Future[pa.Table]]] = {}
+        self._kept: Final[OrderedDict[Any, pa.Table]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, fragment: int, names: tuple[str, ...], source: Source) -> pa.Table:
+        key = (fragment, names)
+        with self._lock:
+            table = self._kept.get(key)
+            if table is not None:
+                self._kept.move_to_end(key)
+                return table
+            waiting = self._reads.get(key)
+            if waiting is None:
+                mine: Future[pa.Table] = Future()
+                self._reads[key] = mine
+        if waiting is not None:
+            return waiting.result()
+        try:
+            table = _one_chunk(source.read(fragment, names))
+        except BaseException as e:
+            with self._lock:
+                del self._reads[key]
+            mine.set_exception(e)
+            raise
+        with self._lock:
+            del self._reads[key]
+            self._keep(key, table)
+        mine.set_result(table)
+        return table
+
+    def _keep(self, key: Any, table: pa.Table) -> None:
+        if table.nbytes > self._budget:
+            return
+        self._kept[key] = table
+        self._bytes += table.nbytes
+        while self._bytes > self._budget:
+            _, gone = self._kept.popitem(last=False)
+            self._bytes -= gone.nbytes
+
+
+def _one_chunk(table: pa.Table) -> pa.Table:
+    """Taking rows from a column of many chunks would join the chunks again each time."""
+    if all(column.num_chunks <= 1 for column in table.columns):
+        return table
+    return table.combine_chunks()
