@@ -1,0 +1,273 @@
+"""Finding the files that a path, folder, glob, list or URI means, and saying so when there are none."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from tql.diagnostics import TqlDataError, data_error, did_you_mean, error
+
+Format = Literal["parquet", "ipc"]
+
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+_WILD: Final = re.compile(r"[*?\[]")
+_FORMATS: Final[dict[str, Format]] = {
+    ".parquet": "parquet",
+    ".parq": "parquet",
+    ".pq": "parquet",
+    ".arrow": "ipc",
+    ".arrows": "ipc",
+    ".feather": "ipc",
+    ".ipc": "ipc",
+}
+ACCEPTED: Final = "Parquet (.parquet) or Arrow IPC (.arrow, .feather, .ipc)"
+
+
+class Place:
+    """A file system, made again in a child process where it came from a URI."""
+
+    __slots__ = ("_filesystem", "_pid", "_uri", "local")
+
+    def __init__(self, filesystem: pafs.FileSystem, uri: str | None = None) -> None:
+        self._filesystem = filesystem
+        self._uri = uri
+        self._pid = os.getpid()
+        self.local = isinstance(filesystem, pafs.LocalFileSystem)
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        # Connections and their threads do not survive a fork.
+        if self._uri is not None and not self.local and self._pid != os.getpid():
+            self._filesystem, self._pid = pafs.FileSystem.from_uri(self._uri)[0], os.getpid()
+        return self._filesystem
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to read: `path` within the file system, `shown` as people know it."""
+
+    place: Place
+    path: str
+    shown: str
+
+    def open(self) -> Any:
+        """A new handle for random access; the caller closes it."""
+        return self.place.filesystem.open_input_file(self.path)
+
+
+def unreadable(shown: str, e: BaseException) -> TqlDataError:
+    """The error for a file or folder that the system does not let us read."""
+    match e:
+        case FileNotFoundError():
+            return data_error("source", f"no file '{shown}'", help="check the path")
+        case PermissionError():
+            return data_error(
+                "source",
+                f"'{shown}' may not be read: permission denied",
+                help=f"grant read permission on '{shown}'",
+            )
+        case _:
+            return data_error(
+                "source", f"'{shown}' cannot be read: {e}", help="check that the file is complete"
+            )
+
+
+def find_files(source: str | os.PathLike[str], filesystem: Any) -> list[File]:
+    """The files that one path, folder, glob or URI means, sorted by path; at least one."""
+    text = os.fspath(source)
+    if not text:
+        raise data_error("source", "the path is empty", help="name a file, a folder or a glob")
+    place, path = _place(text, filesystem)
+    try:
+        info = place.filesystem.get_file_info(path)
+        if info.type == pafs.FileType.Directory:
+            paths = _in_folder(place.filesystem, path, text)
+        elif info.type != pafs.FileType.NotFound:
+            paths = [path]
+        elif _WILD.search(path):
+            paths = _matching(place.filesystem, path)
+            if not paths:
+                raise _nothing_matches(place.filesystem, path, text)
+        else:
+            raise _missing(place.filesystem, path, text)
+    except (OSError, pa.ArrowException) as e:
+        raise unreadable(text, e) from e
+    return [File(place, p, _shown(p, path, text)) for p in paths]
+
+
+def _place(text: str, filesystem: Any) -> tuple[Place, str]:
+    scheme = _URI.match(text)
+    if filesystem is not None:
+        return Place(_as_arrow(filesystem)), text[scheme.end() :] if scheme else text
+    if scheme is None:
+        return Place(pafs.LocalFileSystem()), _absolute(text)
+    # A glob's signs are not those of a URI ("?" starts a query there).
+    wild = _WILD.search(text)
+    cut = len(text) if wild is None else text.rfind("/", 0, wild.start())
+    try:
+        found, path = pafs.FileSystem.from_uri(text[:cut])
+    except (OSError, ImportError, ValueError, pa.ArrowException) as e:
+        raise data_error(
+            "source",
+            f"'{text}' cannot be opened: {e}",
+            help="use a scheme that pyarrow knows (file, s3, gs, hf, …) or pass filesystem=",
+        ) from e
+    return Place(found, text[:cut]), path + text[cut:]
+
+
+def _absolute(text: str) -> str:
+    return os.path.abspath(os.path.expanduser(text)).replace(os.sep, "/")
+
+
+def _as_arrow(filesystem: Any) -> pafs.FileSystem:
+    if isinstance(filesystem, pafs.FileSystem):
+        return filesystem
+    if hasattr(filesystem, "protocol") and hasattr(filesystem, "open"):
+        return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
+    raise error(
+        "type",
+        f"filesystem= is a {type(filesystem).__name__}; expected a pyarrow or fsspec file system",
+        help="for example pyarrow.fs.S3FileSystem(region='eu-central-1')",
+    )
+
+
+def _shown(path: str, base: str, text: str) -> str:
+    """`path` in the user's words: what was typed, and below it what was found."""
+    if path == base:
+        return text
+    if not _WILD.search(text):
+        return text.rstrip("/") + path[len(base.rstrip("/")) :]
+    wild = _WILD.search(base)
+    assert wild is not None
+    typed = _WILD.search(text)
+    assert typed is not None
+    return text[: typed.start()] + path[wild.start() :]
+
+
+def _in_folder(filesystem: pafs.FileSystem, folder: str, shown: str) -> list[str]:
+    infos = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
+    files = sorted(
+        i.path
+        for i in infos
+        if i.type == pafs.FileType.File and not _hidden(i.path[len(folder.rstrip("/")) :])
+    )
+    data = [f for f in files if format_of_name(f) is not None]
+    if not data:
+        found = Counter(PurePosixPath(f).suffix or "no extension" for f in files)
+        held = ", ".join(f"{n:,} {suffix}" for suffix, n in found.most_common(4)) or "nothing"
+        raise data_error(
+            "source",
+            f"folder '{shown}' has no data files: found {held}; expected {ACCEPTED}",
+            help="name the files themselves, or convert them to Parquet",
+        )
+    if len({format_of_name(f) for f in data}) > 1:
+        raise data_error(
+            "source",
+            f"folder '{shown}' has both Parquet and Arrow files; expected one kind",
+            help=f"choose with a glob: '{shown.rstrip('/')}/**/*.parquet'",
+        )
+    return data
+
+
+def _hidden(below: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(below).parts)
+
+
+def format_of_name(path: str) -> Format | None:
+    """The format that the file's extension stands for."""
+    return _FORMATS.get(PurePosixPath(path).suffix.lower())
+
+
+def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
+    """The files that match: * and ? and [] within a name, ** for any number of folders."""
+    parts = pattern.split("/")
+    first = next(i for i, part in enumerate(parts) if _WILD.search(part))
+    folders = ["/".join(parts[:first]) or ("/" if pattern.startswith("/") else "")]
+    for at, part in enumerate(parts[first:], first):
+        last = at == len(parts) - 1
+        if part == "**" and not last:
+            folders += [
+                i.path
+                for folder in folders
+                for i in _list(filesystem, folder, deep=True)
+                if i.type == pafs.FileType.Directory and not _hidden(i.path[len(folder) :])
+            ]
+            folders = sorted(set(folders))
+            continue
+        wanted = pafs.FileType.File if last else pafs.FileType.Directory
+        folders = [
+            i.path
+            for folder in folders
+            for i in _list(filesystem, folder, deep=part == "**")
+            if i.type == wanted and _name_matches(i.base_name, part)
+        ]
+    return sorted(set(folders))
+
+
+def _name_matches(name: str, part: str) -> bool:
+    if name.startswith(".") and not part.startswith("."):
+        return False
+    return fnmatchcase(name, "*" if part == "**" else part)
+
+
+def _list(filesystem: pafs.FileSystem, folder: str, *, deep: bool) -> Sequence[pafs.FileInfo]:
+    selector = pafs.FileSelector(folder, recursive=deep, allow_not_found=True)
+    found: Sequence[pafs.FileInfo] = filesystem.get_file_info(selector)
+    return found
+
+
+def _missing(filesystem: pafs.FileSystem, path: str, shown: str) -> TqlDataError:
+    folder, _, name = path.rstrip("/").rpartition("/")
+    near = _names(filesystem, folder or "/")
+    if near is None:
+        return data_error(
+            "source",
+            f"no file or folder '{shown}': '{folder}' does not exist either",
+            help="check the path",
+        )
+    return data_error(
+        "source",
+        f"no file or folder '{shown}'",
+        help=did_you_mean(name, near) or _there_are(near, folder),
+    )
+
+
+def _nothing_matches(filesystem: pafs.FileSystem, path: str, shown: str) -> TqlDataError:
+    wild = _WILD.search(path)
+    assert wild is not None
+    folder = path[: wild.start()].rpartition("/")[0] or "/"
+    near = _names(filesystem, folder)
+    if near is None:
+        return data_error(
+            "source",
+            f"no file matches '{shown}': folder '{folder}' does not exist",
+            help="check the path",
+        )
+    plain = _WILD.sub("", path.rpartition("/")[2])
+    return data_error(
+        "source",
+        f"no file matches '{shown}'",
+        help=did_you_mean(plain, near) or _there_are(near, folder),
+    )
+
+
+def _names(filesystem: pafs.FileSystem, folder: str) -> list[str] | None:
+    if filesystem.get_file_info(folder).type != pafs.FileType.Directory:
+        return None
+    infos = _list(filesystem, folder, deep=False)
+    return sorted(i.base_name for i in infos if not i.base_name.startswith("."))
+
+
+def _there_are(names: Iterable[str], folder: str) -> str:
+    known = list(names)
+    if not known:
+        return f"folder '{folder}' is empty"
+    shown = ", ".join(f"'{n}'" for n in known[:6])
+    return f"folder '{folder}' has {shown}{', …' if len(known) > 6 else ''}"

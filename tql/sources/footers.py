@@ -1,0 +1,214 @@
+"""Parquet footers: read once, and asked for what they know of each column."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types as kind
+
+from tql.diagnostics import TqlDataError, data_error, error
+from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Opaque, Text, Time
+from tql.sources.files import File, unreadable
+from tql.sources.fingerprint import digest
+from tql.sources.protocol import ColumnStats
+from tql.sources.stored import StoredColumn
+
+_MAGIC: Final = b"PAR1"
+_ENCRYPTED: Final = b"PARE"
+_TAIL_BYTES: Final = 1 << 16
+_SURELY_WHOLE_TEXT: Final = 31
+"""Writers that cut texts in statistics keep 32 bytes or more of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What one file says of itself; `leaves` numbers the Parquet columns of each Arrow column."""
+
+    file: File
+    metadata: pq.FileMetaData
+    schema: pa.Schema
+    leaves: Mapping[str, range]
+    digest: bytes
+
+
+def read_footer(file: File) -> Footer:
+    """The footer of one file, in one read where it is short."""
+    try:
+        with file.open() as handle:
+            tail = _tail(handle, file)
+        metadata = pq.read_metadata(pa.BufferReader(tail))
+        schema = metadata.schema.to_arrow_schema()
+    except (OSError, pa.ArrowException) as e:
+        if isinstance(e, FileNotFoundError | PermissionError):
+            raise unreadable(file.shown, e) from e
+        raise _damaged(file, f"its footer cannot be decoded: {e}") from e
+    return Footer(file, metadata, schema, _leaves(schema), digest(tail))
+
+
+def _tail(handle: Any, file: File) -> bytes:
+    size = handle.size()
+    if size < 12:
+        raise _not_parquet(file, f"it has {size} bytes")
+    tail: bytes = handle.read_at(min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
+    mark = tail[-4:]
+    if mark == _ENCRYPTED:
+        raise error(
+            "unsupported",
+            f"'{file.shown}' has an encrypted footer",
+            help="decrypt it first, with pyarrow or Spark",
+        )
+    if mark != _MAGIC:
+        head = handle.read_at(4, 0)
+        if head == _MAGIC:
+            raise _damaged(file, f"it ends with {mark!r} after {size:,} bytes")
+        raise _not_parquet(file, f"it starts with {head!r}")
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if length > size - 4:
+        raise _damaged(file, f"it names a footer of {length:,} bytes and has {size:,}")
+    if length > len(tail):
+        tail = handle.read_at(length, size - length)
+    return tail[-length:]
+
+
+def _not_parquet(file: File, found: str) -> TqlDataError:
+    return data_error(
+        "source",
+        f"'{file.shown}' is not a Parquet file: {found}; expected 'PAR1' at start and end",
+        help="check the path, or convert the file to Parquet",
+    )
+
+
+def _damaged(file: File, found: str) -> TqlDataError:
+    return data_error(
+        "source",
+        f"'{file.shown}' is truncated or damaged: {found}; expected a Parquet footer and 'PAR1'",
+        help="copy or write the file again",
+    )
+
+
+def _leaves(schema: pa.Schema) -> dict[str, range]:
+    leaves = {}
+    start = 0
+    for field in schema:
+        count = _leaf_count(field.type)
+        leaves[field.name] = range(start, start + count)
+        start += count
+    return leaves
+
+
+def _leaf_count(stored: pa.DataType) -> int:
+    if isinstance(stored, pa.BaseExtensionType):
+        return _leaf_count(stored.storage_type)
+    if kind.is_map(stored):
+        return _leaf_count(stored.key_type) + _leaf_count(stored.item_type)
+    if kind.is_struct(stored):
+        return sum(_leaf_count(stored.field(i).type) for i in range(stored.num_fields))
+    return _leaf_count(stored.value_type) if kind.is_nested(stored) else 1
+
+
+def without_nulls(footer: Footer) -> set[str]:
+    """The columns of which every row group says that no row is null."""
+    groups = range(footer.metadata.num_row_groups)
+    candidates = {f.name for f in footer.schema if f.nullable}
+    for g in groups:
+        if not candidates:
+            break
+        group = footer.metadata.row_group(g)
+        # Leaf counts include empty lists, so that 0 says enough of a list or struct, too.
+        candidates = {
+            name
+            for name in candidates
+            if all(_nulls(group.column(i)) == 0 for i in footer.leaves[name])
+        }
+    return candidates | {f.name for f in footer.schema if not f.nullable}
+
+
+def _nulls(chunk: pq.ColumnChunkMetaData) -> int | None:
+    stats = chunk.statistics
+    return stats.null_count if stats is not None and stats.has_null_count else None
+
+
+def repeats_texts(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Whether a text column's chunk is stored as codes into a dictionary of fewer values.
+
+    Writers fall back to plain texts silently, but a plain text takes 4 bytes and more.
+    """
+    return bool(chunk.has_dictionary_page and chunk.total_uncompressed_size <= 4 * chunk.num_values)
+
+
+class FooterStats(Mapping[str, ColumnStats]):
+    """The statistics of one row group; decoded when asked for, as most never are."""
+
+    __slots__ = ("_columns", "_footer", "_group")
+
+    def __init__(self, footer: Footer, group: int, columns: Mapping[str, StoredColumn]) -> None:
+        self._footer, self._group, self._columns = footer, group, columns
+
+    def __getitem__(self, name: str) -> ColumnStats:
+        stored = self._columns[name]
+        leaves = self._footer.leaves[name]
+        group = self._footer.metadata.row_group(self._group)
+        chunks = [group.column(i) for i in leaves]
+        if stored.part is not None:
+            chunks = [c for c in chunks if c.path_in_schema == f"{name}.{stored.part}"]
+        size = sum(c.total_uncompressed_size for c in chunks)
+        if len(leaves) > 1 or kind.is_nested(self._footer.schema.field(name).type):
+            return ColumnStats(bytes=size)
+        low, high = _bounds(chunks[0], stored)
+        return ColumnStats(nulls=_nulls(chunks[0]), low=low, high=high, bytes=size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+def _bounds(chunk: pq.ColumnChunkMetaData, stored: StoredColumn) -> tuple[Any, Any]:
+    """The least and the greatest value, or (None, None) where they are unknown or in doubt."""
+    stats = chunk.statistics
+    if stats is None or not stats.has_min_max or stored.names is not None:
+        return None, None
+    match stored.column.dtype:
+        case Bool() | Int() | Label() | Float(bits=32 | 64):
+            low, high = stats.min, stats.max
+            return (low, high) if _ordered(low, high, stored.column.dtype) else (None, None)
+        case Time(unit=unit):
+            days = unit == "D"
+            if chunk.physical_type != ("INT32" if days else "INT64"):
+                return None, None
+            return _time_bounds(stats, stored)
+        case Text():
+            return _text_bounds(stats)
+        case Float() | Binary() | List() | Json() | Opaque():
+            return None, None
+
+
+def _ordered(low: Any, high: Any, dtype: DType) -> bool:
+    """False for a NaN, and where an old writer compared unsigned numbers as signed."""
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return False
+    unsigned = isinstance(dtype, Int) and not dtype.signed
+    return low <= high and not (unsigned and low < 0)
+
+
+def _time_bounds(stats: pq.Statistics, stored: StoredColumn) -> tuple[Any, Any]:
+    low, high = stats.min_raw, stats.max_raw
+    assert not isinstance(low, date | datetime), "raw statistics are integers"
+    return (low, high) if low <= high else (None, None)
+
+
+def _text_bounds(stats: pq.Statistics) -> tuple[Any, Any]:
+    low, high = stats.min_raw, stats.max_raw
+    if len(low) > _SURELY_WHOLE_TEXT or len(high) > _SURELY_WHOLE_TEXT or low > high:
+        return None, None
+    try:
+        return low.decode(), high.decode()
+    except UnicodeDecodeError:
+        return None, None

@@ -1,0 +1,173 @@
+"""`open_source`: from whatever people hold to a `Source`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from tql.diagnostics import data_error, did_you_mean, error
+from tql.sources.arrays import table_of_arrays
+from tql.sources.files import (
+    ACCEPTED,
+    File,
+    Format,
+    Place,
+    find_files,
+    format_of_name,
+    unreadable,
+)
+from tql.sources.foreign import (
+    is_arrow_dataset,
+    is_hugging_face,
+    open_arrow_dataset,
+    open_hugging_face,
+    refuse_splits,
+)
+from tql.sources.ipc import IpcSource
+from tql.sources.memory import MemorySource
+from tql.sources.parquet import ParquetSource
+from tql.sources.protocol import Source
+
+ClassNames = Mapping[str, Sequence[str]]
+
+_DEMO: Final = "demo:"
+_ACCEPTED_OBJECTS: Final = (
+    "a path, folder, glob, URI or list of paths, a dict of arrays, an Arrow table or data set, "
+    "anything with __arrow_c_stream__ (Polars, pandas, DuckDB), a Hugging Face Dataset"
+)
+
+
+def open_source(
+    source: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
+    filesystem: Any = None,
+) -> Source:
+    """A source over files, tables or arrays.
+
+    `columns` restricts the schema; `class_names` gives the names of integer columns; `filesystem`
+    is a pyarrow or fsspec file system that paths are read through.
+    """
+    match source:
+        case str() | os.PathLike():
+            return _open_files(_found(source, filesystem), columns, class_names)
+        case list() | tuple():
+            files = [f for path in _checked_paths(source) for f in _found(path, filesystem)]
+            return _open_files(files, columns, class_names)
+        case Mapping() if not hasattr(source, "__arrow_c_stream__"):
+            refuse_splits(source)
+            table = table_of_arrays(source)
+            return MemorySource(
+                table, columns=columns, class_names=class_names, where="the dict of arrays"
+            )
+        case _ if is_arrow_dataset(source):
+            return open_arrow_dataset(source, columns, class_names)
+        case _ if is_hugging_face(source):
+            return open_hugging_face(source, columns, class_names)
+        case _:
+            table = _table(source)
+            return MemorySource(table, columns=columns, class_names=class_names)
+
+
+def _table(source: Any) -> pa.Table:
+    try:
+        match source:
+            case pa.Table():
+                return source
+            case pa.RecordBatch():
+                return pa.Table.from_batches([source])
+            case pa.RecordBatchReader():
+                return source.read_all()
+            case _ if hasattr(source, "__arrow_c_stream__"):
+                return pa.RecordBatchReader.from_stream(source).read_all()
+            case _ if hasattr(source, "__arrow_c_array__"):
+                return pa.Table.from_batches([pa.record_batch(source)])
+    except (pa.ArrowException, TypeError, ValueError) as e:
+        raise error(
+            "type",
+            f"a {type(source).__name__} gives no Arrow table: {e}",
+            help="pass a table with named columns, or a dict of arrays",
+        ) from e
+    advice = "call its .collect() first" if hasattr(source, "collect") else None
+    raise error(
+        "type",
+        f"cannot open a {type(source).__name__}; expected {_ACCEPTED_OBJECTS}",
+        help=advice or 'for example tql.open({"labels": labels})',
+    )
+
+
+def _checked_paths(paths: Sequence[Any]) -> Sequence[str | os.PathLike[str]]:
+    if not paths:
+        raise data_error("source", "the list of paths is empty", help="name at least one file")
+    for i, path in enumerate(paths):
+        if not isinstance(path, str | os.PathLike):
+            raise error(
+                "type",
+                f"a list is read as paths, and entry {i} is a {type(path).__name__}",
+                help='pass columns as a dict of arrays: tql.open({"labels": [...]})',
+            )
+    return paths
+
+
+def _found(source: str | os.PathLike[str], filesystem: Any) -> list[File]:
+    text = os.fspath(source)
+    if not isinstance(text, str):
+        raise error("type", "a path is given as bytes; expected text", help="use os.fsdecode")
+    if text.startswith(_DEMO):
+        return [_demo(text)]
+    return find_files(text, filesystem)
+
+
+def _demo(text: str) -> File:
+    folder = resources.files("tql").joinpath("demo")
+    suffix = ".parquet"
+    names = [f.name.removesuffix(suffix) for f in folder.iterdir() if f.name.endswith(suffix)]
+    name = text.removeprefix(_DEMO)
+    if name not in names:
+        known = " or ".join(f"'{_DEMO}{n}'" for n in sorted(names))
+        raise data_error(
+            "source",
+            f"no embedded data set '{text}'",
+            help=did_you_mean(name, names) or f"there is {known}",
+        )
+    path = str(folder.joinpath(name + suffix)).replace(os.sep, "/")
+    return File(Place(pafs.LocalFileSystem()), path, text)
+
+
+def _open_files(
+    files: Sequence[File], columns: Sequence[str] | None, class_names: ClassNames | None
+) -> Source:
+    formats = {_format(f): f for f in reversed(files)}
+    if len(formats) > 1:
+        raise data_error(
+            "source",
+            f"'{formats['parquet'].shown}' is Parquet and '{formats['ipc'].shown}' is Arrow IPC; "
+            "expected files of one kind",
+            help="open them separately",
+        )
+    make = ParquetSource if "parquet" in formats else IpcSource
+    return make(files, columns=columns, class_names=class_names)
+
+
+def _format(file: File) -> Format:
+    named = format_of_name(file.path)
+    if named is not None:
+        return named
+    try:
+        with file.open() as handle:
+            head: bytes = handle.read_at(min(8, handle.size()), 0)
+    except (OSError, pa.ArrowException) as e:
+        raise unreadable(file.shown, e) from e
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "ipc"
+    raise data_error(
+        "source",
+        f"'{file.shown}' is not a data file: it starts with {head!r}; expected {ACCEPTED}",
+        help="convert it, for example with pyarrow.csv.read_csv and pyarrow.parquet.write_table",
+    )

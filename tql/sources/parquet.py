@@ -1,0 +1,186 @@
+"""Parquet files: one or many, a row group is a fragment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tql.diagnostics import TqlDataError, data_error
+from tql.schema import Schema, Text
+from tql.sources.arrow_types import is_text_dictionary
+from tql.sources.classes import merged_dictionary
+from tql.sources.files import File
+from tql.sources.fingerprint import digest_of, names_part
+from tql.sources.footers import Footer, FooterStats, read_footer, repeats_texts, without_nulls
+from tql.sources.protocol import Fragment
+from tql.sources.stored import (
+    StoredColumn,
+    as_label,
+    check_agreement,
+    chosen,
+    deliver,
+    never_null,
+    pick,
+    stored_columns,
+)
+
+_READERS: Final = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ParquetSource:
+    """Rows of Parquet files in the order of the files. A file is opened anew for every read."""
+
+    def __init__(
+        self,
+        files: Sequence[File],
+        *,
+        columns: Sequence[str] | None = None,
+        class_names: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        footers = tuple(_parallel(read_footer, files))
+        names = chosen(columns, footers[0].schema.names)
+        self._footers = footers
+        self._stored = MappingProxyType({s.name: s for s in _resolved(footers, names, class_names)})
+        self._schema = Schema(s.column for s in self._stored.values())
+        self._fragments, self._groups = _fragments(footers, self._stored)
+        self._names_part = names_part(class_names)
+
+    @property
+    def kind(self) -> str:
+        return "parquet"
+
+    @property
+    def schema(self) -> Schema:
+        return self._schema
+
+    @property
+    def fragments(self) -> Sequence[Fragment]:
+        return self._fragments
+
+    @property
+    def rows(self) -> int:
+        return self._fragments[-1].stop if self._fragments else 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the footers (row counts, schema, sizes, statistics), in the order of the files."""
+        return digest_of([b"parquet", self._names_part, *(f.digest for f in self._footers)])
+
+    def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
+        footer, group = self._groups[fragment]
+        stored = [self._stored[name] for name in columns]
+        origin = self._fragments[fragment].origin
+        table = read_group(footer, group, stored, origin)
+        try:
+            arrays = [deliver(table.column(s.name), s, origin) for s in stored]
+        except pa.ArrowException as e:
+            raise _unreadable_group(origin, e) from e
+        return pa.Table.from_arrays(arrays, names=list(columns))
+
+
+def read_group(footer: Footer, group: int, stored: Sequence[StoredColumn], origin: str) -> pa.Table:
+    """Columns of one row group as pyarrow gives them; repeating text as dictionaries."""
+    metadata = footer.metadata.row_group(group)
+    as_dictionary = [
+        s.name
+        for s in stored
+        if s.column.dtype == Text() and repeats_texts(metadata.column(footer.leaves[s.name][0]))
+    ]
+    paths = [s.name if s.part is None else f"{s.name}.{s.part}" for s in stored]
+    try:
+        with footer.file.open() as handle:
+            reader = pq.ParquetFile(
+                handle,
+                metadata=footer.metadata,
+                read_dictionary=as_dictionary,
+                pre_buffer=not footer.file.place.local,
+            )
+            return reader.read_row_group(group, columns=paths, use_threads=len(paths) > 1)
+    except (OSError, pa.ArrowException) as e:
+        raise _unreadable_group(origin, e) from e
+
+
+def _unreadable_group(origin: str, e: BaseException) -> TqlDataError:
+    return data_error(
+        "source",
+        f"{origin} cannot be read: {e}",
+        help="the file is damaged, or changed since it was opened: open it again, or write it again",
+    )
+
+
+def _parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(_READERS, len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def _resolved(
+    footers: Sequence[Footer],
+    names: Sequence[str],
+    class_names: Mapping[str, Sequence[str]] | None,
+) -> tuple[StoredColumn, ...]:
+    first = footers[0]
+    stored = stored_columns(first.schema, first.file.shown, class_names=class_names)
+    for other in footers[1:]:
+        if not other.schema.equals(first.schema, check_metadata=True):
+            theirs = stored_columns(other.schema, other.file.shown)
+            check_agreement(
+                stored, theirs, (first.file.shown, other.file.shown), frozenset(class_names or ())
+            )
+    labels = []
+    for s in pick(stored, names):
+        values = _classes(footers, s)
+        labels.append(s if values is None else as_label(s, values))
+    return never_null(labels, set.intersection(*map(without_nulls, footers)))
+
+
+def _classes(footers: Sequence[Footer], stored: StoredColumn) -> pa.Array | None:
+    """The values of a column that every file calls a dictionary of texts.
+
+    Footers do not hold them, so the column is read, once. None where it is not such a column, or
+    where the values are too many to be classes.
+    """
+    if stored.names is not None or not all(
+        is_text_dictionary(f.schema.field(stored.name).type) for f in footers
+    ):
+        return None
+    groups = [(f, g) for f in footers for g in range(f.metadata.num_row_groups)]
+
+    def column(where: tuple[Footer, int]) -> pa.ChunkedArray:
+        footer, group = where
+        origin = _origin(footer, group)
+        return read_group(footer, group, [stored], origin).column(0)
+
+    return merged_dictionary(_parallel(column, groups))
+
+
+def _origin(footer: Footer, group: int) -> str:
+    alone = footer.metadata.num_row_groups == 1
+    return footer.file.shown if alone else f"{footer.file.shown}, row group {group}"
+
+
+def _fragments(
+    footers: Sequence[Footer], stored: Mapping[str, StoredColumn]
+) -> tuple[tuple[Fragment, ...], tuple[tuple[Footer, int], ...]]:
+    """The non-empty row groups, as fragments and as the places to read them from."""
+    fragments: list[Fragment] = []
+    groups: list[tuple[Footer, int]] = []
+    start = 0
+    for footer in footers:
+        for g in range(footer.metadata.num_row_groups):
+            rows = footer.metadata.row_group(g).num_rows
+            if rows:
+                stats = FooterStats(footer, g, stored)
+                origin = _origin(footer, g)
+                fragments.append(Fragment(len(fragments), start, rows, origin, stats))
+                groups.append((footer, g))
+                start += rows
+    return tuple(fragments), tuple(groups)

@@ -1,0 +1,275 @@
+"""How the columns of a source lie in storage, and how they are handed to the engine."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types as kind
+
+from tql.diagnostics import TqlDataError, data_error, did_you_mean, error
+from tql.schema import Binary, Column, DType, Int, Label, Schema, Text
+from tql.sources.arrow_types import (
+    DICTIONARY,
+    delivered_type,
+    dtype_of,
+    is_extension,
+    is_text_dictionary,
+)
+from tql.sources.classes import (
+    IMAGE_KEY,
+    Features,
+    feature_names,
+    features_of,
+    given_names,
+    is_image_feature,
+    labelled,
+    metadata_names,
+    recode,
+    unlabelled,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredColumn:
+    """A column and its layout.
+
+    `type` is what `read` delivers, except that text may also come as a dictionary; `part` is the
+    child of a struct that alone is read (the bytes of a Hugging Face image); `names` is the
+    dictionary that the codes of a label stored as text refer to.
+    """
+
+    column: Column
+    type: pa.DataType
+    part: str | None = None
+    names: pa.Array | None = None
+
+    @property
+    def name(self) -> str:
+        return self.column.name
+
+
+def stored_columns(
+    schema: pa.Schema,
+    where: str,
+    *,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    dictionaries: Mapping[str, pa.Array] | None = None,
+    features: Features | None = None,
+) -> tuple[StoredColumn, ...]:
+    """All columns of an Arrow schema with their class names; `where` names the data in errors.
+
+    `dictionaries` gives the values of those dictionary columns whose values are classes; a
+    dictionary column without an entry, and without class names in its metadata, is text.
+    """
+    repeated = [n for i, n in enumerate(schema.names) if n in schema.names[:i]]
+    if repeated:
+        raise error(
+            "duplicate_column",
+            f"{where}: two columns are named '{repeated[0]}'",
+            help="rename one of them",
+        )
+    given = given_names(class_names, schema.names)
+    if features is None:
+        features = features_of(schema.metadata, where)
+    return tuple(
+        _stored_column(
+            field, where, features.get(field.name), given.get(field.name), dictionaries or {}
+        )
+        for field in schema
+    )
+
+
+def _stored_column(
+    field: pa.Field,
+    where: str,
+    feature: Any,
+    given: tuple[str, ...] | None,
+    dictionaries: Mapping[str, pa.Array],
+) -> StoredColumn:
+    names = given
+    if names is None:
+        names = metadata_names(field, where)
+    if names is None:
+        names = feature_names(feature)
+    dtype = dtype_of(field.type)
+    if given is not None and labelled(dtype, given) is None:
+        raise error(
+            "type",
+            f"class_names= is given for column '{field.name}' of type {dtype}; "
+            "expected an integer or a list of integers",
+            help=f"leave '{field.name}' out of class_names=",
+        )
+    if is_text_dictionary(field.type):
+        values = dictionaries.get(field.name)
+        if names is not None:
+            values = pa.array(names, pa.string())
+        text = StoredColumn(Column(field.name, Text(), field.nullable), DICTIONARY)
+        return text if values is None else as_label(text, values)
+    if is_image_feature(feature):
+        part, stored = _image_storage(field.type)
+        if part or dtype_of(stored) == Binary():
+            column = Column(field.name, Binary(image=True), field.nullable)
+            return StoredColumn(column, delivered_type(stored), part)
+    if dtype == Binary() and IMAGE_KEY in (field.metadata or {}):
+        dtype = Binary(image=True)
+    with_names = None if names is None else labelled(dtype, names)
+    return StoredColumn(
+        Column(field.name, with_names or dtype, field.nullable), delivered_type(field.type)
+    )
+
+
+def _image_storage(stored: pa.DataType) -> tuple[str | None, pa.DataType]:
+    if kind.is_struct(stored) and stored.get_field_index("bytes") >= 0:
+        return "bytes", stored.field("bytes").type
+    return None, stored
+
+
+def schema_of(
+    schema: pa.Schema,
+    *,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    dictionaries: Mapping[str, pa.Array] | None = None,
+) -> Schema:
+    """The columns of an Arrow schema as the language sees them."""
+    stored = stored_columns(
+        schema, "the schema", class_names=class_names, dictionaries=dictionaries
+    )
+    return Schema(s.column for s in stored)
+
+
+def chosen(columns: Sequence[str] | None, available: Sequence[str]) -> tuple[str, ...]:
+    """The `columns=` argument, checked; all columns where it is None."""
+    if columns is None:
+        return tuple(available)
+    if isinstance(columns, str | bytes) or not isinstance(columns, Iterable):
+        raise error(
+            "type",
+            f"columns= is a {type(columns).__name__}; expected a list of column names",
+            help=f"write columns=[{columns!r}]",
+        )
+    names = tuple(columns)
+    for i, name in enumerate(names):
+        if name not in available:
+            shown = ", ".join(f"'{a}'" for a in available[:12])
+            more = ", …" if len(available) > 12 else ""
+            raise error(
+                "unknown_column",
+                f"columns= names a column {name!r} that does not exist",
+                help=did_you_mean(str(name), available) or f"there are {shown}{more}",
+            )
+        if name in names[:i]:
+            raise error("duplicate_column", f"columns= names '{name}' twice", help="name it once")
+    if not names:
+        raise error("schema", "columns= is empty; expected at least one column name")
+    return names
+
+
+def pick(stored: Iterable[StoredColumn], names: Sequence[str]) -> tuple[StoredColumn, ...]:
+    """The columns of these names, in this order."""
+    by_name = {s.name: s for s in stored}
+    return tuple(by_name[n] for n in names)
+
+
+def never_null(
+    stored: Iterable[StoredColumn], without_nulls: Collection[str]
+) -> tuple[StoredColumn, ...]:
+    """The same columns, those in `without_nulls` not nullable."""
+    return tuple(
+        replace(s, column=replace(s.column, nullable=False)) if s.name in without_nulls else s
+        for s in stored
+    )
+
+
+def deliver(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.ChunkedArray:
+    """A column as read from storage in the layout that `stored` promises; no copy if it has it."""
+    if stored.part is not None and kind.is_struct(column.type):
+        column = pc.struct_field(column, stored.part)
+    if kind.is_run_end_encoded(column.type):
+        column = pa.chunked_array(
+            [pc.run_end_decode(c) for c in column.chunks], column.type.value_type
+        )
+    if is_text_dictionary(column.type):
+        if stored.names is not None:
+            return recode(column, stored.names, f"{where}, column '{stored.name}'")
+        if column.type != DICTIONARY:
+            column = column.cast(DICTIONARY)
+        return _without_null_values(column)
+    if is_extension(column.type, "arrow.fixed_shape_tensor") and column.type != stored.type:
+        return pa.chunked_array([_nested(c, stored.type) for c in column.chunks], stored.type)
+    if column.type == stored.type or (stored.column.dtype == Text() and stored.type == DICTIONARY):
+        return column
+    return column.cast(stored.type)
+
+
+def _without_null_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Nulls in the codes only: a null among the dictionary's values would escape `null_count`."""
+    if not any(c.dictionary.null_count for c in column.chunks):
+        return column
+    plain = column.cast(pa.string())
+    return plain.dictionary_encode()
+
+
+def _nested(tensors: Any, wanted: pa.DataType) -> pa.Array:
+    # From the outside in the sizes are known; from the inside out the arrays are made.
+    sizes = []
+    while kind.is_fixed_size_list(wanted):
+        sizes.append(wanted.list_size)
+        wanted = wanted.value_type
+    storage = tensors.storage
+    values = storage.values.slice(storage.offset * storage.type.list_size)
+    values = values.slice(0, len(storage) * storage.type.list_size)
+    for size in reversed(sizes[1:]):
+        values = pa.FixedSizeListArray.from_arrays(values, size)
+    mask = storage.is_null() if storage.null_count else None
+    return pa.FixedSizeListArray.from_arrays(values, sizes[0], mask=mask)
+
+
+def as_label(stored: StoredColumn, values: pa.Array) -> StoredColumn:
+    """A column stored as a dictionary of texts, with those texts as class names."""
+    assert stored.type == DICTIONARY
+    label = Label(tuple(values.to_pylist()), Int(32))
+    return replace(stored, column=replace(stored.column, dtype=label), names=values)
+
+
+def check_agreement(
+    a: Sequence[StoredColumn],
+    b: Sequence[StoredColumn],
+    files: tuple[str, str],
+    named: Collection[str],
+) -> None:
+    """Raise unless the columns of two files can be one data set's.
+
+    Order, nullability and the width of text offsets may differ; so may the class names of the
+    columns in `named`, which the caller names.
+    """
+    theirs = {s.name: s for s in b}
+    for s in a:
+        if s.name not in theirs:
+            raise _disagree(files, f"column '{s.name}' is in the first only")
+        found = _kind(s, named), _kind(theirs[s.name], named)
+        if found[0] == found[1] and s.part == theirs[s.name].part:
+            continue
+        if str(found[0]) != str(found[1]):
+            raise _disagree(files, f"column '{s.name}' is {found[0]} there and {found[1]} here")
+        raise _disagree(files, f"column '{s.name}' has other class names, or another layout")
+    ours = {s.name for s in a}
+    for name in theirs:
+        if name not in ours:
+            raise _disagree(files, f"column '{name}' is in the second only")
+
+
+def _disagree(files: tuple[str, str], what: str) -> TqlDataError:
+    return data_error(
+        "source",
+        f"'{files[0]}' and '{files[1]}' have different schemas: {what}",
+        help="open them separately, or write them again with one schema",
+    )
+
+
+def _kind(stored: StoredColumn, named: Collection[str]) -> DType:
+    if stored.type == DICTIONARY and stored.names is None:
+        return Text()
+    dtype = stored.column.dtype
+    return unlabelled(dtype) if stored.name in named else dtype
