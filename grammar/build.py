@@ -84,7 +84,9 @@ class Builder:
         plain = not query.order and not (query.limit or query.offset or query.sample)
         return query.body if plain else query
 
-    def combined(self, span: Span, left: s.Body, op: str, every: str | None, right: s.Body) -> s.Body:
+    def combined(
+        self, span: Span, left: s.Body, op: str, every: str | None, right: s.Body
+    ) -> s.Body:
         return s.Combined(s.SetOp(op.lower()), left, right, every is not None, span=span)
 
     def select(self, span: Span, head: Any, items: Any, source: Any, *rest: Any) -> s.Select:
@@ -104,7 +106,9 @@ class Builder:
             span=span,
         )
 
-    def head(self, span: Span, select: str, top: str | None, count: str | None, distinct: Any) -> Any:
+    def head(
+        self, span: Span, select: str, top: str | None, count: str | None, distinct: Any
+    ) -> Any:
         return None if count is None else self._integer(count, span), distinct
 
     def distinct(self, span: Span, distinct: str, on: str | None, *keys: s.Expr) -> s.Distinct:
@@ -195,7 +199,9 @@ class Builder:
     def table(self, span: Span, name: str, word: str | None, alias: str | None) -> s.Table:
         return s.Table(name, alias, span=span)
 
-    def subquery(self, span: Span, query: s.Query, word: str | None, alias: str | None) -> s.Subquery:
+    def subquery(
+        self, span: Span, query: s.Query, word: str | None, alias: str | None
+    ) -> s.Subquery:
         return s.Subquery(query, alias, span=span)
 
     def join_kind(self, span: Span, kind: str, outer: str | None = None) -> s.JoinKind:
@@ -229,16 +235,22 @@ class Builder:
 
     arithmetic = comparison
 
-    def like(self, span: Span, operand: s.Expr, no: str | None, word: str, pattern: s.Expr) -> s.Like:
+    def like(
+        self, span: Span, operand: s.Expr, no: str | None, word: str, pattern: s.Expr
+    ) -> s.Like:
         return s.Like(operand, pattern, word.lower() == "ilike", no is not None, span=span)
 
-    def in_list(self, span: Span, operand: s.Expr, no: str | None, word: str, choices: Any) -> s.InList:
+    def in_list(
+        self, span: Span, operand: s.Expr, no: str | None, word: str, choices: Any
+    ) -> s.InList:
         return s.InList(operand, choices, no is not None, span=span)
 
     def choice_list(self, span: Span, *choices: s.Expr) -> tuple[s.Expr, ...]:
         return choices
 
-    def between(self, span: Span, operand: s.Expr, no: str | None, word: str, *rest: Any) -> s.Between:
+    def between(
+        self, span: Span, operand: s.Expr, no: str | None, word: str, *rest: Any
+    ) -> s.Between:
         low, _, high = rest
         return s.Between(operand, low, high, no is not None, span=span)
 
@@ -259,7 +271,7 @@ class Builder:
 
     def call(self, span: Span, function: tuple[str, Span], *arguments: Any) -> s.Call:
         name, place = function
-        given = tuple(a for a in arguments if a is not None)
+        given = [a for a in arguments if a is not None]
         if name in WEIGHT_FUNCTIONS:
             raise self.fail(
                 "arity",
@@ -269,8 +281,7 @@ class Builder:
             )
         axis = None
         if len(given) > 1 and self._is_axis(given[-1]):
-            *given, last = given
-            axis = last.right
+            axis = given.pop().right
         return s.Call(name, tuple(given), axis, span=span, name_span=place)
 
     def _is_axis(self, argument: s.Expr | s.Star) -> bool:
@@ -280,7 +291,7 @@ class Builder:
                 between = self.text[name.span.stop : right.span.start]
                 for ignored in tables.IGNORED:
                     between = re.sub(ignored, "", between)
-                return between == "="
+                return between.rstrip("(") == "="
             case _:
                 return False
 

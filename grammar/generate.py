@@ -23,7 +23,6 @@ RULES       "left size action children": what a production is called and which o
 STARTS      "symbol state"
 STATES      "target symbol symbol ...; ...": shift or go to state `target`, or reduce rule `~target`
 """
-# ruff: noqa: E501
 
 from typing import Final
 
@@ -36,7 +35,9 @@ def load(**options: Any) -> Any:
 
     text = GRAMMAR.read_text("utf-8")
     starts = ["statement", "weight"]
-    return Lark(text, parser="lalr", lexer="basic", start=starts, maybe_placeholders=True, **options)
+    return Lark(
+        text, parser="lalr", lexer="basic", start=starts, maybe_placeholders=True, **options
+    )
 
 
 def tables() -> str:
@@ -62,8 +63,7 @@ def tables() -> str:
 def _terminals(lark: Any) -> tuple[list[str], list[str]]:
     """Reserved words, and the other terminals in the order of Lark's basic lexer."""
     keywords, others = [], []
-    order = lambda t: (-t.priority, -t.pattern.max_width, -len(t.pattern.value), t.name)  # noqa: E731
-    for terminal in sorted(lark.terminals, key=order):
+    for terminal in sorted(lark.terminals, key=_first_tried):
         word = re.fullmatch(r"([a-z]+)\\b", terminal.pattern.value)
         if word:
             assert terminal.name == word[1].upper(), terminal
@@ -71,6 +71,11 @@ def _terminals(lark: Any) -> tuple[list[str], list[str]]:
         elif terminal.name not in lark.ignore_tokens:
             others.append(f"{terminal.name} {terminal.pattern.to_regexp()}")
     return sorted(keywords), others
+
+
+def _first_tried(terminal: Any) -> tuple[int, int, int, str]:
+    pattern = terminal.pattern
+    return -terminal.priority, -pattern.max_width, -len(pattern.value), terminal.name
 
 
 def _automaton(table: Any) -> tuple[list[str], list[str], list[str]]:

@@ -11,7 +11,9 @@ from typing import Any, Final, cast
 from tql.diagnostics import Span, error
 from tql.grammar import hints, syntax, tables
 from tql.grammar.build import DEPTH, Builder
-from tql.grammar.tokens import END, Tokens, tokenize
+from tql.grammar.tokens import Tokens, keywords, tokenize
+
+__all__ = ["keywords", "parse", "parse_weight"]
 
 LARGEST_TEXT: Final = 1 << 20  # bytes of UTF-8
 DEEPEST: Final = 200  # open brackets, and levels of the tree
@@ -34,6 +36,7 @@ class _Rule:
     action: str
     children: tuple[int | None, ...]  # as in tables.RULES; ~i is a list to splice
     depth: int
+    is_unit: bool  # hands the value of its only symbol on
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def _run(automaton: _Automaton, tokens: Tokens, start: str) -> Any:
             if target is None:
                 raise hints.syntax_error(tokens, i, _expected(automaton, tokens, i, start))
             rule = rules[~target]
-            if rule.size == 1 and rule.action == "=":
+            if rule.is_unit:
                 states[-1] = rows[states[-2]][rule.left]
                 continue
             base = len(values) - rule.size
@@ -175,11 +178,18 @@ def _shift(automaton: _Automaton, states: list[int], kind: str) -> bool:
 def _automaton() -> _Automaton:
     rules = []
     for left, size, action, *children in (row.split() for row in tables.RULES):
-        picks = tuple(None if c == "-" else ~int(c[1:]) if c[0] == "~" else int(c) for c in children)
-        rules.append(_Rule(left, int(size), action, picks, DEPTH.get(action, 0)))
+        picks = tuple(_child(c) for c in children)
+        is_unit = action == "=" and size == "1"
+        rules.append(_Rule(left, int(size), action, picks, DEPTH.get(action, 0), is_unit))
     states = []
     for row in tables.STATES:
         targets = (group.split() for group in row.split("; "))
         states.append({symbol: int(target) for target, *symbols in targets for symbol in symbols})
     starts = dict(row.split() for row in tables.STARTS)
     return _Automaton(tuple(rules), tuple(states), {name: int(q) for name, q in starts.items()})
+
+
+def _child(text: str) -> int | None:
+    if text == "-":
+        return None
+    return ~int(text[1:]) if text.startswith("~") else int(text)

@@ -4,6 +4,7 @@ Lower-case words, `==` and `!=`, inner join spelled `join`, parentheses only whe
 tql.lark asks for them.
 """
 
+from dataclasses import fields
 from enum import IntEnum
 from typing import Final, assert_never
 
@@ -41,16 +42,12 @@ _LEVEL_OF: Final = {
     s.BinaryOp.MOD: _Level.PRODUCT,
 }
 
+_SET_LEVEL: Final = {s.SetOp.UNION: 1, s.SetOp.EXCEPT: 1, s.SetOp.INTERSECT: 2}
+
 
 def format_query(query: s.Query) -> str:
     """The query on one line (texts and quoted names may hold line ends)."""
-    parts = [_body(query.body)]
-    if query.order:
-        parts.append(f"order by {_order(query.order)}")
-    if query.limit is not None:
-        parts.append(_limit(query.limit))
-    if query.offset is not None:
-        parts.append(f"offset {format_expr(query.offset)}")
+    parts = [_body(query.body), *_tail(query)]
     if query.sample is not None:
         parts.append(_sample(query.sample))
     return " ".join(parts)
@@ -63,30 +60,51 @@ def format_expr(expr: s.Expr) -> str:
 # -- queries -----------------------------------------------------------------------------------
 
 
+def _tail(query: s.Query) -> list[str]:
+    """ORDER BY, LIMIT, OFFSET; those with a `?` in the order that numbers them as they are."""
+    clauses = []
+    if query.order:
+        clauses.append((_first_position(query.order), f"order by {_order(query.order)}"))
+    if query.limit is not None:
+        clauses.append((_first_position(query.limit), _limit(query.limit)))
+    if query.offset is not None:
+        clauses.append((_first_position(query.offset), f"offset {format_expr(query.offset)}"))
+    numbered = iter(sorted((at, text) for at, text in clauses if at is not None))
+    return [text if at is None else next(numbered)[1] for at, text in clauses]
+
+
+def _first_position(tree: object) -> int | None:
+    """The number of the first `?` in a tree."""
+    todo = [tree]
+    while todo:
+        match todo.pop():
+            case s.Parameter(int(position)):
+                return position
+            case s.Node() as node:
+                todo += [getattr(node, f.name) for f in reversed(fields(node))]
+            case tuple(nodes):
+                todo += reversed(nodes)
+    return None
+
+
 def _body(body: s.Body) -> str:
     match body:
         case s.Select():
             return _select(body)
         case s.Combined(op, left, right, all=every):
-            tight = op is s.SetOp.INTERSECT
+            level = _SET_LEVEL[op]
             word = f"{op} all" if every else str(op)
-            return f"{_branch(left, tight)} {word} {_branch(right, True)}"
+            return f"{_branch(left, level)} {word} {_branch(right, level + 1)}"
         case s.Query():
             return f"({format_query(body)})"
         case _:
             assert_never(body)
 
 
-def _branch(body: s.Body, tight: bool) -> str:
-    """A branch of a set operation; `tight` where only INTERSECT needs no parentheses.
-
-    The right branch of an INTERSECT always needs them, and gets them from its left neighbour.
-    """
-    match body:
-        case s.Combined(op) if tight and op is not s.SetOp.INTERSECT:
-            return f"({_body(body)})"
-        case _:
-            return _body(body)
+def _branch(body: s.Body, least: int) -> str:
+    """A branch of a set operation, in parentheses if it binds less tightly than `least`."""
+    loose = isinstance(body, s.Combined) and _SET_LEVEL[body.op] < least
+    return f"({_body(body)})" if loose else _body(body)
 
 
 def _select(select: s.Select) -> str:
@@ -114,10 +132,8 @@ def _select(select: s.Select) -> str:
 
 def _item(item: s.AllColumns | s.Item) -> str:
     match item:
-        case s.AllColumns(None):
-            return "*"
-        case s.AllColumns(source):
-            return f"{_name(source)}.*"
+        case s.AllColumns():
+            return "*" if item.source is None else f"{_name(item.source)}.*"
         case s.Item(expr, alias):
             return format_expr(expr) + _alias(alias)
         case _:
@@ -185,52 +201,52 @@ def _sample(sample: s.Sample) -> str:
 
 
 def _expr(expr: s.Expr, least: _Level) -> str:
-    """The expression, in parentheses if it binds less tightly than `least`."""
-    text, level = _bare(expr)
-    return text if level >= least else f"({text})"
+    """The expression, in parentheses if it binds less tightly than `least`.
 
-
-def _bare(expr: s.Expr) -> tuple[str, _Level]:
+    One long match: a tree may be 200 levels deep, and each level should cost few stack frames.
+    """
+    level = _Level.POSTFIX
     match expr:
         case s.Chain(op, terms):
             level = _LEVEL_OF[op]
-            return f" {op} ".join(_expr(t, _tighter(level)) for t in terms), level
+            text = f" {op} ".join([_expr(t, _tighter(level)) for t in terms])
         case s.Unary(s.UnaryOp.NOT, operand):
-            return f"not {_expr(operand, _Level.NOT)}", _Level.NOT
+            level = _Level.NOT
+            text = f"not {_expr(operand, level)}"
         case s.Unary(op, operand):
-            text = _expr(operand, _Level.SIGN)
-            space = " " if text[0] in "+-" else ""  # -- starts a comment
-            return f"{op}{space}{text}", _Level.SIGN
+            level = _Level.SIGN
+            text = _expr(operand, level)
+            text = f"{op} {text}" if text[0] in "+-" else f"{op}{text}"  # -- starts a comment
         case s.Binary(op, left, right):
             level = _LEVEL_OF[op]
             chains = level in (_Level.SUM, _Level.PRODUCT)
             first = _expr(left, level if chains else _tighter(level))
-            return f"{first} {op} {_expr(right, _tighter(level))}", level
+            text = f"{first} {op} {_expr(right, _tighter(level))}"
         case s.Like() | s.InList() | s.Between() | s.IsNull():
-            return _predicate(expr), _Level.PREDICATE
+            level = _Level.PREDICATE
+            text = _predicate(expr)
         case s.Subscript(value, subscripts):
-            inner = ", ".join(map(_subscript, subscripts))
-            return f"{_expr(value, _Level.POSTFIX)}[{inner}]", _Level.POSTFIX
+            text = f"{_expr(value, level)}[{', '.join(map(_subscript, subscripts))}]"
         case s.Number(value):
-            return repr(value), _Level.POSTFIX
+            text = repr(value)
         case s.String(value):
-            return "'" + value.replace("'", "''") + "'", _Level.POSTFIX
+            text = "'" + value.replace("'", "''") + "'"
         case s.Boolean(value):
-            return _boolean(value), _Level.POSTFIX
+            text = _boolean(value)
         case s.Array(items):
-            return f"array[{_exprs(items)}]", _Level.POSTFIX
+            text = f"array[{_exprs(items)}]"
         case s.Parameter(key):
-            return "?" if isinstance(key, int) else f"${key}", _Level.POSTFIX
+            text = "?" if isinstance(key, int) else f"${key}"
         case s.Name(name, source):
-            prefix = "" if source is None else f"{_name(source)}."
-            return prefix + _name(name), _Level.POSTFIX
+            text = _name(name) if source is None else f"{_name(source)}.{_name(name)}"
         case s.Call():
-            return _call(expr), _Level.POSTFIX
+            text = _call(expr)
         case s.WeightCall(function, arms):
-            pairs = (f"{format_expr(a.condition)}: {format_expr(a.weight)}" for a in arms)
-            return f"{function}({', '.join(pairs)})", _Level.POSTFIX
+            pairs = [f"{format_expr(a.condition)}: {format_expr(a.weight)}" for a in arms]
+            text = f"{function}({', '.join(pairs)})"
         case _:
             assert_never(expr)
+    return text if level >= least else f"({text})"
 
 
 def _tighter(level: _Level) -> _Level:
@@ -244,10 +260,9 @@ def _predicate(expr: s.Like | s.InList | s.Between | s.IsNull) -> str:
         case s.Like(_, pattern, fold_case):
             word = "ilike" if fold_case else "like"
             return f"{operand} {no}{word} {_expr(pattern, _Level.ORDERING)}"
-        case s.InList(_, (s.Array() | s.Parameter()) as choices):
-            return f"{operand} {no}in {format_expr(choices)}"
-        case s.InList(_, tuple(choices)):
-            return f"{operand} {no}in ({_exprs(choices)})"
+        case s.InList(_, choices):
+            items = f"({_exprs(choices)})" if isinstance(choices, tuple) else format_expr(choices)
+            return f"{operand} {no}in {items}"
         case s.Between(_, low, high):
             return f"{operand} {no}between {_expr(low, _Level.SUM)} and {_expr(high, _Level.SUM)}"
         case s.IsNull():
@@ -258,7 +273,7 @@ def _predicate(expr: s.Like | s.InList | s.Between | s.IsNull) -> str:
 
 def _subscript(subscript: s.Expr | s.Slice) -> str:
     if not isinstance(subscript, s.Slice):
-        return format_expr(subscript)
+        return _expr(subscript, _Level.OR)
     start, stop, step = (
         "" if part is None else format_expr(part)
         for part in (subscript.start, subscript.stop, subscript.step)
@@ -267,7 +282,7 @@ def _subscript(subscript: s.Expr | s.Slice) -> str:
 
 
 def _call(call: s.Call) -> str:
-    arguments = ["*" if isinstance(a, s.Star) else format_expr(a) for a in call.arguments]
+    arguments = ["*" if isinstance(a, s.Star) else _expr(a, _Level.OR) for a in call.arguments]
     if call.axis is not None:
         arguments.append(f"axis = {_expr(call.axis, _Level.ORDERING)}")
     name = call.function if call.function == "all" else _name(call.function)
@@ -275,7 +290,7 @@ def _call(call: s.Call) -> str:
 
 
 def _exprs(exprs: tuple[s.Expr, ...]) -> str:
-    return ", ".join(format_expr(e) for e in exprs)
+    return ", ".join([_expr(e, _Level.OR) for e in exprs])
 
 
 def _boolean(value: bool) -> str:

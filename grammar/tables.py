@@ -9,7 +9,6 @@ RULES       "left size action children": what a production is called and which o
 STARTS      "symbol state"
 STATES      "target symbol symbol ...; ...": shift or go to state `target`, or reduce rule `~target`
 """
-# ruff: noqa: E501
 
 from typing import Final
 

@@ -51,7 +51,7 @@ def tokenize(text: str) -> Tokens:
             continue
         start, stop = match.span()
         if kind == "IDENT":
-            # ASCII first: 'ſelect'.upper() is 'SELECT', and still no reserved word.
+            # Letters beyond ASCII may fold into ASCII ones, as U+212A does into k.
             word = match.group()
             kind = reserved.get(word.lower(), kind) if word.isascii() else kind
         kinds.append(kind)
