@@ -1,0 +1,84 @@
+"""The functions of the package: open data, ask queries, handle query text."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tql.grammar import syntax, tokens
+from tql.grammar.parser import parse as _parse
+from tql.grammar.printer import format_query
+
+if TYPE_CHECKING:
+    from tql.dataset import Dataset, View
+    from tql.language.bind_expr import Params
+
+
+def open(
+    source: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    filesystem: Any = None,
+) -> "Dataset":
+    """A data set over data where it lies; nothing is copied or converted.
+
+    source       a Parquet or Arrow file, a folder or glob of them, a list of paths, an URI
+                 ("s3://…"); a dict of arrays; an Arrow table or anything that exports one
+                 (Polars, pandas, DuckDB); a Hugging Face Dataset; "demo:digits"
+    columns      only these columns
+    class_names  names of the classes of integer columns: {"labels": ["cat", "dog"]}
+    filesystem   a pyarrow or fsspec file system for the paths
+    """
+    from tql.dataset import Dataset
+    from tql.sources.opening import open_source
+
+    opened = open_source(source, columns=columns, class_names=class_names, filesystem=filesystem)
+    name = source if isinstance(source, str) else type(source).__name__
+    return Dataset(opened, name)
+
+
+def query(text: str, params: "Params" = None, *, seed: int = 0) -> "View":
+    """The answer to a query that names its data: `select * from "train.parquet" where …`."""
+    from tql.dataset import view_of
+    from tql.queries import ask
+
+    return view_of(ask(None, text, params, seed=seed), None)
+
+
+def parse(text: str) -> syntax.Query:
+    """The query as a tree. Raises TqlSyntaxError pointing at the first thing that does not fit."""
+    from tql.queries import pointing_into
+
+    with pointing_into(text):
+        return _parse(text)
+
+
+def format(query: syntax.Query | str) -> str:
+    """Canonical TQL for a query or its tree; `parse(format(q)) == parse(q)`."""
+    return format_query(parse(query) if isinstance(query, str) else query)
+
+
+def keywords() -> tuple[str, ...]:
+    """The reserved words of the language, lower-case."""
+    return tokens.keywords()
+
+
+def is_filter(text: str) -> bool:
+    """Whether the query only chooses and orders rows: no virtual columns, groups, joins, windows."""
+    return _only_chooses(parse(text))
+
+
+def _only_chooses(body: syntax.Body) -> bool:
+    match body:
+        case syntax.Query(inner):
+            return _only_chooses(inner)
+        case syntax.Combined(_, left, right):
+            return _only_chooses(left) and _only_chooses(right)
+        case syntax.Select() as s:
+            plain = all(
+                isinstance(i, syntax.AllColumns)
+                or (isinstance(i.expr, syntax.Name) and i.alias in (None, i.expr.name))
+                for i in s.items
+            )
+            simple = not (s.expand or s.group or s.ungroup or s.distinct)
+            from_one = not isinstance(s.source, syntax.Join)
+            return plain and simple and from_one

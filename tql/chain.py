@@ -1,0 +1,380 @@
+"""The loader as users write it: a chain of small steps that ends in an output.
+
+    loader = (ds.dataloader(seed=7)
+                .query("select * where labels != 5")
+                .sample_by("max_weight(labels == 5: 10, labels == 6: 5, true: 1)")
+                .shuffle().offset(1_000).batch(32)
+                .pytorch())
+
+Every step returns a new object. `query` and `sample_by` apply in the order written, then shuffle,
+offset and batch wherever they were written. What came before the last step is a fixed view; the
+sampling of the last step is drawn anew in each epoch, from (seed, epoch).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size
+from tql.diagnostics import TqlError, error
+from tql.engine.derived import derive
+from tql.language.bind_expr import Params
+from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_collate
+from tql.memory_size import bytes_of
+from tql.planner import Plan, make_plan
+from tql.queries import ask, weights_below
+
+if TYPE_CHECKING:
+    from tql.explain import Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class QueryStep:
+    text: str
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStep:
+    weights: WeightsLike
+    replace: bool
+    size: int | None
+    mix: str
+    resample: str
+
+
+Step: TypeAlias = QueryStep | SampleStep
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A chosen framework, what its method was given, and how its batches are made."""
+
+    name: str
+    options: Mapping[str, Any]
+    collate: Callable[[], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class DataLoader:
+    """A chain over a data set; iterate it once an output is chosen (NumPy if none is).
+
+    seed        fixes everything that is random
+    memory      what fragments and batches may hold together: bytes, or "2GiB"
+    on_error    "raise"; other policies are not in this version
+    timeout     seconds to wait for one batch; None for ever
+    """
+
+    base: Dataset
+    seed: int = 0
+    memory: int | str = "2GiB"
+    on_error: str = "raise"
+    max_errors: int | None = None
+    timeout: float | None = None
+    progress: bool = False
+    steps: tuple[Step, ...] = ()
+    shuffled: bool | None = None
+    start: int | None = None
+    batching: tuple[int, bool] | None = None
+    transforming: tuple[Any, Mapping[str, Any]] | None = None
+    output: Output | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, base: Dataset, seed: int, **options: Any) -> "DataLoader":
+        """The empty chain over `base`."""
+        return cls(base, seed, **options)
+
+    def __post_init__(self) -> None:
+        bytes_of(self.memory)
+        if self.on_error != "raise" or self.max_errors is not None:
+            raise error("unsupported", f"on_error={self.on_error!r} is not in this version",
+                        help="on_error='raise'")  # fmt: skip
+        if self.progress:
+            raise error("unsupported", "progress=True is not in this version")
+
+    # -- steps ---------------------------------------------------------------------------------
+
+    def query(self, query_string: str, params: Params = None) -> "DataLoader":
+        """The rows and columns that a TQL query selects from what the chain gives so far."""
+        return self._with(steps=(*self.steps, QueryStep(query_string, params)))
+
+    def sample_by(
+        self, weights: WeightsLike, replace: bool = True, size: int | None = None,
+        *, mix: str = "iid", resample: str = "epoch",
+    ) -> "DataLoader":  # fmt: skip
+        """Draw rows in proportion to weights: an expression, or one number per row."""
+        check_mix(mix)
+        check_size(size)
+        if resample not in ("epoch", "once"):
+            raise error("parameter", f"resample must be 'epoch' or 'once', not {resample!r}")
+        return self._with(steps=(*self.steps, SampleStep(weights, replace, size, mix, resample)))
+
+    def shuffle(
+        self, shuffle: bool = True, buffer_size: int | None = None, *, vif: float | None = None
+    ) -> "DataLoader":
+        """A new global permutation in every epoch; no buffer is filled."""
+        if buffer_size is not None or vif is not None:
+            raise error("unsupported", "shuffling in windows is not in this version",
+                        help="leave buffer_size and vif out: the permutation is global")  # fmt: skip
+        self._once("shuffle", self.shuffled)
+        return self._with(shuffled=bool(shuffle))
+
+    def offset(self, off: int = 0) -> "DataLoader":
+        """Start the first epoch at this position, counted over all ranks."""
+        self._once("offset", self.start)
+        if isinstance(off, bool) or not hasattr(off, "__index__"):
+            raise error("type", f"offset must be a whole number, not {off!r}")
+        if off < 0:
+            raise error("value", f"offset must be 0 or more, not {off}")
+        return self._with(start=int(off))
+
+    def batch(self, batch_size: int, drop_last: bool = False) -> "DataLoader":
+        """Rows per batch on each rank."""
+        self._once("batch", self.batching)
+        Options(batch_size=batch_size)
+        return self._with(batching=(int(batch_size), bool(drop_last)))
+
+    def transform(self, transform: Any, **kwargs: Any) -> "DataLoader":
+        """A function of a sample (given `kwargs`), or a dict that names the columns to load, each
+        with a function of its value or None.
+        """
+        self._once("transform", self.transforming)
+        Options(transform=transform)
+        return self._with(
+            transforming=(transform, {} if isinstance(transform, Mapping) else kwargs)
+        )
+
+    # -- outputs -------------------------------------------------------------------------------
+
+    def numpy(
+        self, num_workers: int = 0, tensors: list[str] | None = None, num_threads: int | None = None,
+        prefetch_factor: int = 2, decode_method: Mapping[str, str] | None = None,
+        persistent_workers: bool = False, *, return_index: bool = True, rank: int = 0,
+        world_size: int = 1, remainder: str | None = None,
+    ) -> "DataLoader":  # fmt: skip
+        """Batches as dicts of NumPy arrays (lists where rows differ in shape, and for text)."""
+        options = _options(
+            num_workers, tensors, num_threads, prefetch_factor, decode_method, persistent_workers,
+            return_index, rank, world_size, remainder,
+        )  # fmt: skip
+        return self._output("numpy", options, lambda: numpy_collate)
+
+    def pytorch(
+        self, num_workers: int = 0, collate_fn: Callable[[list[dict[str, Any]]], Any] | None = None,
+        tensors: list[str] | None = None, num_threads: int | None = None, prefetch_factor: int = 2,
+        distributed: bool = False, return_index: bool = True,
+        decode_method: Mapping[str, str] | None = None, persistent_workers: bool = False,
+        *, rank: int | None = None, world_size: int | None = None, remainder: str | None = None,
+        pin_memory: bool = False,
+    ) -> "DataLoader":  # fmt: skip
+        """Batches as dicts of torch tensors; `collate_fn` instead gets the list of samples.
+
+        `distributed=True` takes rank and world size from torch.distributed; its remainder rule is
+        "drop" unless another is given, so that every rank makes the same number of steps.
+        """
+        if distributed:
+            if rank is not None or world_size is not None:
+                raise error("parameter", "give either distributed=True or rank and world_size")
+            rank, world_size = distributed_rank()
+            remainder = remainder or "drop"
+        if (rank is None) != (world_size is None):
+            raise error("parameter", "rank and world_size go together")
+        options = _options(
+            num_workers, tensors, num_threads, prefetch_factor, decode_method, persistent_workers,
+            return_index, rank or 0, world_size or 1, remainder,
+        )  # fmt: skip
+        return self._output(
+            "pytorch", options, lambda: torch_collate(collate_fn, pin_memory=pin_memory)
+        )
+
+    def _output(
+        self, name: str, options: Mapping[str, Any], collate: Callable[[], Any]
+    ) -> "DataLoader":
+        if self.output is not None:
+            raise error("value", f".{self.output.name}() has been chosen already",
+                        help=f"make a second chain for .{name}()")  # fmt: skip
+        Options(**{k: v for k, v in options.items() if k != "decode"})
+        return self._with(output=Output(name, options, collate))
+
+    # -- the plan ------------------------------------------------------------------------------
+
+    @cached_property
+    def _planned(self) -> tuple[Dataset, Plan]:
+        return self._plan()
+
+    @property
+    def dataset(self) -> Dataset:
+        """The rows that the plan draws from, as a data set."""
+        return self._planned[0]
+
+    @property
+    def plan(self) -> Plan:
+        """The order: a pure function of epoch and position. Evaluates the queries."""
+        return self._planned[1]
+
+    def _plan(self) -> tuple[Dataset, Plan]:
+        view = self.base
+        for step in self.steps[:-1]:
+            view = self._apply(view, step)
+        common = {
+            "shuffle": bool(self.shuffled),
+            "seed": self.seed,
+            "origin": {"steps": [_described(s) for s in self.steps]},
+        }
+        match self.steps[-1] if self.steps else None:
+            case SampleStep(weights, with_replacement, size, mix, resample):
+                population, found = view.weighed(weights, self.seed)
+                source, _ = view.parts()
+                plan = make_plan(
+                    population, found, size=size, replace=with_replacement, mix=mix,
+                    resample=resample, source_fingerprint=source.fingerprint, **common,
+                )  # fmt: skip
+                return view, plan
+            case QueryStep(text, params):
+                return self._plan_query(view, text, params, common)
+            case None:
+                source, _ = view.parts()
+                return view, make_plan(
+                    view.plan_rows(), source_fingerprint=source.fingerprint, **common
+                )
+
+    def _plan_query(
+        self, view: Dataset, text: str, params: Params, common: Mapping[str, Any]
+    ) -> tuple[Dataset, Plan]:
+        question = ask(view.source, text, params, seed=self.seed)
+        population = question.population()
+        if population is None or population.size == 0:
+            view = self._apply(view, QueryStep(text, params))
+            source, _ = view.parts()
+            return view, make_plan(
+                view.plan_rows(), source_fingerprint=source.fingerprint, **common
+            )
+        view = View(
+            derive(population.source, population.rows, question.bound.outputs, self.seed),
+            view.name, text,
+        )  # fmt: skip
+        source, weights = view.source.parent, population.weights
+        if source is not population.source:  # a view of a view became a view of what lies below
+            weights = weights_below(population.source, weights)
+        plan = make_plan(
+            view.source.selected, weights, size=population.size, replace=population.replace,
+            source_fingerprint=source.fingerprint, **common,
+        )  # fmt: skip
+        return view, plan
+
+    def _apply(self, view: Dataset, step: Step) -> View:
+        match step:
+            case QueryStep(text, params):
+                return view.query(text, params, seed=self.seed)
+            case SampleStep(weights, with_replacement, size, mix):
+                return view.sample_by(weights, with_replacement, size, seed=self.seed, mix=mix)
+
+    def explain(self) -> "Explanation":
+        """What the loader will do: rows, weights, order, batches; nothing is drawn."""
+        from tql.explain import explain_loader
+
+        return explain_loader(self)
+
+    # -- iteration -----------------------------------------------------------------------------
+
+    @cached_property
+    def _loader(self) -> Loader:
+        dataset, plan = self._planned
+        chosen = self.output or Output("numpy", {}, lambda: numpy_collate)
+        batch_size, drop_last = self.batching or (1, False)
+        transform, kwargs = self.transforming or (None, {})
+        budget = bytes_of(self.memory) // 2
+        options = Options(
+            batch_size=batch_size, drop_last=drop_last, transform=transform,
+            transform_kwargs=kwargs, offset=self.start or 0, memory_bytes=budget,
+            timeout=self.timeout, **chosen.options,
+        )  # fmt: skip
+        return Loader(dataset.rows(budget), plan, options, chosen.collate())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._loader)
+
+    def __len__(self) -> int:
+        """Batches that the next `iter()` will yield on this rank."""
+        return len(self._loader)
+
+    def __enter__(self) -> "DataLoader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop every pass under way."""
+        if "_loader" in self.__dict__:
+            self._loader.close()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pin the epoch of the next passes."""
+        self._loader.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the consumer is: JSON of at most 128 bytes."""
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next `iter()` go on where `state` was taken."""
+        self._loader.load_state_dict(state)
+
+    def stats(self) -> Any:
+        """Time and bytes per stage of the last pass, and one line of advice."""
+        return self._loader.stats()
+
+    def errors(self) -> list[TqlError]:
+        """Errors that were passed over."""
+        return self._loader.errors()
+
+    @property
+    def batch_size(self) -> int:
+        return self.batching[0] if self.batching else 1
+
+    @property
+    def drop_last(self) -> bool:
+        return bool(self.batching and self.batching[1])
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _with(self, **changes: Any) -> "DataLoader":
+        return replace(self, **changes)
+
+    def _once(self, name: str, value: object) -> None:
+        if value is not None:
+            raise error("value", f".{name}() has been called already", help=f"call .{name}() once")
+
+
+def _options(
+    num_workers: int, tensors: list[str] | None, num_threads: int | None, prefetch_factor: int,
+    decode_method: Mapping[str, str] | None, persistent_workers: bool, return_index: bool,
+    rank: int, world_size: int, remainder: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "num_workers": num_workers,
+        "columns": None if tensors is None else tuple(tensors),
+        "num_threads": num_threads,
+        "prefetch_factor": prefetch_factor,
+        "decode": dict(decode_method or {}),
+        "persistent_workers": persistent_workers,
+        "return_index": return_index,
+        "rank": rank,
+        "world_size": world_size,
+        "remainder": remainder or "short",
+    }
+
+
+def _described(step: Step) -> dict[str, Any]:
+    """The step as it goes into the plan's fingerprint."""
+    match step:
+        case QueryStep(text, params):
+            named = isinstance(params, Mapping)
+            return {"query": text, "params": dict(params) if named else list(params or ())}  # type: ignore[arg-type]
+        case SampleStep(weights, with_replacement, size, mix, resample):
+            return {
+                "sample_by": weights if isinstance(weights, str) else "array",
+                "replace": with_replacement, "size": size, "mix": mix, "resample": resample,
+            }  # fmt: skip

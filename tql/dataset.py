@@ -1,0 +1,353 @@
+"""`Dataset` and `View`: named columns over a source, and the results of queries over them."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from tql.diagnostics import did_you_mean, error
+from tql.engine.derived import DerivedSource, derive, root_of, take
+from tql.grammar.parser import parse
+from tql.language.bind_expr import Params
+from tql.language.expr import Column
+from tql.language.plan import Output
+from tql.loader import FragmentRows, MapDataset
+from tql.planner import sample
+from tql.queries import Question, ask, rows_below, weigh_by
+from tql.rowset import RowSet, everything, from_ids
+from tql.schema import Schema
+from tql.sources.protocol import Source
+from tql.view_rows import ViewRows
+from tql.weights import RowWeights, Weights, check
+
+if TYPE_CHECKING:
+    from tql.chain import DataLoader
+    from tql.explain import Explanation
+    from tql.statistics import Statistics
+
+WeightsLike = str | Sequence[float] | NDArray[Any]
+
+
+class Dataset:
+    """Rows with typed columns; what `tql.open` returns. Immutable.
+
+    >>> import tql
+    >>> ds = tql.open("demo:digits")
+    >>> len(ds.query("select * where labels == 'five'"))
+    182
+    """
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.source = source
+        self.name = name
+
+    def __len__(self) -> int:
+        return self.source.rows
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {len(self):,} rows; {', '.join(map(str, self.schema))}>"
+
+    @property
+    def schema(self) -> Schema:
+        """The columns with their types and class names."""
+        return self.source.schema
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return self.schema.names
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the content: the same for the same data wherever it lies."""
+        return self.source.fingerprint
+
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice | list[str]) -> "View": ...
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+    def __getitem__(self, key: int | slice | str | list[str]) -> Any:
+        """`ds[3]` one sample, `ds[a:b]` a view, `ds["col"]` a column, `ds[["a", "b"]]` a view."""
+        match key:
+            case slice():
+                start, stop, step = key.indices(len(self))
+                rows = everything(len(self))[start : max(start, stop)] if step == 1 else from_ids(
+                    np.arange(start, stop, step, dtype=np.int64), len(self)
+                )  # fmt: skip
+                return self._view(rows, f"[{key.start}:{key.stop}:{key.step}]")
+            case str():
+                self._known([key])
+                return take(self.source, np.arange(len(self)), [key]).column(key)
+            case list():
+                self._known(key)
+                return self._view(everything(len(self)), "", key)
+            case _:
+                return self.pytorch()[key]
+
+    def query(
+        self, text: str, params: Params = None, *, seed: int = 0, engine: str = "threads"
+    ) -> "View":
+        """The rows and columns that a query selects; draws in it are fixed by `seed`.
+
+        `params` are the values of `?` (a list) or of `$name` (a dict).
+        """
+        if engine != "threads":
+            raise error("unsupported", f"engine={engine!r} is not in this version",
+                        help="engine='threads'")  # fmt: skip
+        question = ask(self.source, text, params, seed=seed)
+        return view_of(question, self)
+
+    def sample_by(
+        self, weights: WeightsLike, replace: bool = True, size: int | None = None,
+        *, seed: int = 0, mix: str = "iid",
+    ) -> "View":  # fmt: skip
+        """`size` rows (as many as there are) drawn in proportion to `weights`, in draw order.
+
+        weights  a weight expression (`"max_weight(labels == 5: 10)"`, a column name), or one
+                 number per row
+        """
+        check_mix(mix)
+        population, found = self.weighed(weights, seed)
+        check_size(size)
+        ids, notes = sample(population, found, size, replace, seed, "sample_by")
+        source, outputs = self.parts()
+        rows = from_ids(ids, population.universe)
+        derived = DerivedSource(source, rows, outputs, self.view_seed(seed))
+        return View(
+            derived,
+            self.name,
+            f"sample by {weights}" if isinstance(weights, str) else "sample by weights",
+            notes,
+        )
+
+    def weighed(self, weights: WeightsLike, seed: int = 0) -> tuple[RowSet, Weights]:
+        """The rows of this data set as rows of what lies below it, and how heavily each counts."""
+        population = rows_below(self.source, everything(len(self)))
+        if isinstance(weights, str):
+            found = weigh_by(self.source, weights, seed=seed)
+        else:
+            found = RowWeights(self._numbers(weights))
+        check(found)
+        return population, found
+
+    def _numbers(self, weights: Any) -> NDArray[np.float64]:
+        array = np.asarray(weights)
+        if array.ndim != 1:
+            raise error("value", f"weights must have one dimension, not {array.ndim}",
+                        help="give one number per row")  # fmt: skip
+        if len(array) != len(self):
+            raise error("value", f"{len(array)} weights were given for {len(self)} rows",
+                        help="give one number per row of this data set or view")  # fmt: skip
+        if array.dtype.kind not in "biuf":
+            raise error("type", f"weights must be numbers, not {array.dtype}")
+        return array.astype(np.float64)
+
+    def prepare(self, text: str) -> "PreparedQuery":
+        """A query to be run several times with different parameters."""
+        return PreparedQuery(self, text)
+
+    def explain(
+        self,
+        text: str | None = None,
+        params: Params = None,
+        *,
+        seed: int = 0,
+        analyze: bool = False,
+    ) -> "Explanation":
+        """What a query will read, drop, weigh and draw; nothing is drawn."""
+        from tql.explain import explain_query
+
+        question = ask(self.source, "select *" if text is None else text, params, seed=seed)
+        return explain_query(question, self.name, analyze=analyze)
+
+    def stats(self, by: str | None = None) -> "Statistics":
+        """Rows, nulls and ranges per column, or rows per class of the column `by`."""
+        from tql.statistics import class_statistics, column_statistics
+
+        if by is None:
+            return column_statistics(self.source, self.name)
+        self._known([by])
+        return class_statistics(self.source, self.name, by)
+
+    def take(self, row_ids: ArrayLike, columns: Sequence[str] | None = None) -> pa.Table:
+        """These rows as an Arrow table, in the order given, repeats included.
+
+        Row ids are those of the root data set, as `View.row_ids` and the `index` of batches are.
+        """
+        rows = np.atleast_1d(np.asarray(row_ids, np.int64))
+        names = self.columns if columns is None else tuple(columns)
+        self._known(names)
+        universe = root_of(self.source).rows
+        outside = (rows < 0) | (rows >= universe)
+        if outside.any():
+            raise error(
+                "range", f"there is no row {rows[outside][0]}: row ids go from 0 to {universe - 1}"
+            )
+        return self._table(rows, names)
+
+    def _table(self, row_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
+        return take(self.source, row_ids, names)
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as an Arrow table; class names travel in the field metadata."""
+        return take(self.source, np.arange(len(self)), self.columns)
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas DataFrame."""
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """All rows as a Polars DataFrame."""
+        try:
+            import polars
+        except ImportError as e:
+            raise error("unsupported", "polars is not installed", help="pip install polars") from e
+        return polars.from_arrow(self.to_arrow())
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """All rows for any library that speaks the Arrow PyCapsule protocol."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def batches(
+        self, batch_size: int, *, shuffle: bool = False, seed: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """NumPy batches of the rows, without a framework."""
+        return iter(self.dataloader(seed).shuffle(shuffle).batch(batch_size).numpy())
+
+    def dataloader(self, seed: int = 0, **options: Any) -> "DataLoader":
+        """A chain that ends in `.numpy()` or `.pytorch()`; see `tql.DataLoader`."""
+        from tql.chain import DataLoader
+
+        return DataLoader.of(self, seed, **options)
+
+    def pytorch(self, transform: Any = None) -> MapDataset:
+        """A map-style data set for a stock torch DataLoader; a batch is fetched at once."""
+        return MapDataset(self.rows(), self.plan_rows().to_numpy(), transform)
+
+    # -- for the front of the package ----------------------------------------------------------
+
+    def parts(self) -> tuple[Source, tuple[Output, ...]]:
+        """The source whose row numbers plans are made of, and the columns over it."""
+        if isinstance(self.source, DerivedSource):
+            return self.source.parent, self.source.outputs
+        return self.source, tuple(
+            Output(c.name, Column(c.name, c.dtype, c.nullable)) for c in self.schema
+        )
+
+    def plan_rows(self) -> RowSet:
+        """The rows of this data set, in the numbering of `parts()`."""
+        return rows_below(self.source, everything(len(self)))
+
+    def view_seed(self, seed: int) -> int:
+        """The seed that the columns of a view of this data set keep."""
+        return self.source.seed if isinstance(self.source, DerivedSource) else seed
+
+    def rows(self, memory_bytes: int = 1 << 30) -> FragmentRows | ViewRows:
+        """How the loader reads this data set, with a fragment cache of so many bytes."""
+        if isinstance(self.source, DerivedSource):
+            return ViewRows(self.source, memory_bytes)
+        return FragmentRows(self.source, memory_bytes)
+
+    def _view(self, rows: RowSet, text: str, columns: Sequence[str] | None = None) -> "View":
+        outputs = [
+            Output(c.name, Column(c.name, c.dtype, c.nullable))
+            for c in (self.schema if columns is None else self.schema.select(columns))
+        ]
+        return View(derive(self.source, rows, outputs, 0), self.name, text)
+
+    def _known(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.schema:
+                raise error(
+                    "unknown_column", f"no column named {name!r}",
+                    help=did_you_mean(name, self.columns) or f"the columns are {', '.join(self.columns)}",
+                )  # fmt: skip
+
+
+class View(Dataset):
+    """The result of a query: rows of a data set in result order, and columns over them.
+
+    It is a data set itself, so views of views, queries of views and loaders over them work.
+    `notes` say what should be known of the rows, for example that fewer could be drawn than asked.
+    """
+
+    source: DerivedSource
+
+    def __init__(
+        self, source: DerivedSource, name: str, query_text: str, notes: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(source, name)
+        self.query_text = query_text
+        self.notes = notes
+
+    @cached_property
+    def row_ids(self) -> NDArray[np.int64]:
+        """int64 (n,): the rows of the root data set, in result order."""
+        return self.source.identify(self.source.selected.to_numpy())
+
+    @property
+    def rowset(self) -> RowSet:
+        """The rows of the root data set as a compact set."""
+        if isinstance(self.source.parent, DerivedSource):
+            return from_ids(self.row_ids, root_of(self.source).rows)
+        return self.source.selected
+
+    def _table(self, row_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
+        parent = self.source.parent
+        if not isinstance(parent, DerivedSource):
+            return self.source.project(row_ids, names)
+        # A view over a view's positions: find where each root row stands in the inner one.
+        inner = parent.identify(parent.selected.to_numpy())
+        order = np.argsort(inner, kind="stable")
+        at = np.searchsorted(inner[order], row_ids)
+        found = at < len(inner)
+        found[found] = inner[order[at[found]]] == row_ids[found]
+        if not found.all():
+            raise error("range", f"row {row_ids[~found][0]} is not in {self.name}")
+        return self.source.project(order[at], names)
+
+
+class PreparedQuery:
+    """A query text bound to a data set, to be run with parameters."""
+
+    def __init__(self, dataset: Dataset, text: str) -> None:
+        parse(text)
+        self.dataset = dataset
+        self.text = text
+
+    def run(self, params: Params = None, *, seed: int = 0) -> View:
+        """The view for these parameters."""
+        return self.dataset.query(self.text, params, seed=seed)
+
+    def explain(self, params: Params = None) -> "Explanation":
+        """What it will do for these parameters."""
+        return self.dataset.explain(self.text, params)
+
+
+def view_of(question: Question, dataset: Dataset | None) -> View:
+    """The answer to a question as a view."""
+    answer = question.answer()
+    derived = derive(answer.source, answer.rows, question.bound.outputs, question.environment.seed)
+    name = dataset.name if dataset is not None else "query"
+    return View(derived, name, question.text, answer.notes)
+
+
+def check_mix(mix: str) -> None:
+    """Only independent draws are in this version."""
+    if mix != "iid":
+        raise error("unsupported", f"mix={mix!r} is not in this version", help="mix='iid'")
+
+
+def check_size(size: Any) -> None:
+    """A TqlError unless `size` is None or a positive integer."""
+    if size is None:
+        return
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise error("type", f"size must be a whole number, not {size!r}")
+    if size <= 0:
+        raise error("value", f"size must be 1 or more, not {size}")

@@ -1,0 +1,1 @@
+"""Typed plans → row sets and weights, in two tiers that must agree."""

@@ -1,0 +1,60 @@
+"""ORDER BY: stable, exact for 64-bit keys, NaN after all numbers and NULL last in both directions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tql.engine.columns import Arrow, Numbers, Vec, one_array, storage
+from tql.engine.reference import plain_text
+
+
+def stable_order(keys: Sequence[tuple[Vec, bool]], rows: int) -> NDArray[np.int64]:
+    """Positions 0 … rows-1 sorted by (column, descending) keys, the first key deciding first."""
+    arrays: list[NDArray[Any]] = []
+    for vec, descending in keys:
+        arrays += _sortable(vec, descending, rows)
+    if len(arrays) == 1:
+        return np.argsort(arrays[0], kind="stable")
+    return np.lexsort(arrays[::-1])
+
+
+def _sortable(vec: Vec, descending: bool, rows: int) -> list[NDArray[Any]]:
+    """Arrays that sort ascending as the key should: first where it has no value, then the value."""
+    values, valid = _comparable(vec)
+    values = np.broadcast_to(values, (rows,))
+    last = np.zeros(rows, np.int8)
+    if values.dtype.kind == "f":
+        last[np.isnan(values)] = 1
+    if valid is not None:
+        last[~valid] = 2
+    if descending:
+        values = -values if values.dtype.kind == "f" else ~values
+    if not last.any():
+        return [values]
+    return [last, np.where(last == 0, values, values.dtype.type(0))]
+
+
+def _comparable(vec: Vec) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    match vec:
+        case Numbers(values, valid):
+            return (values.view(np.uint8) if values.dtype.kind == "b" else values), valid
+        case Arrow(array):
+            return _text_ranks(array), vec.valid
+
+
+def _text_ranks(array: Any) -> NDArray[np.int64]:
+    """int64 (n,): the rank of each text among the distinct ones, by code point."""
+    if not pa.types.is_dictionary(array.type):
+        array = one_array(pc.dictionary_encode(plain_text(array)))
+    words = plain_text(array.dictionary)
+    if not len(words):
+        return np.zeros(len(array), np.int64)
+    ranks = pc.rank(words, sort_keys="ascending", tiebreaker="dense").to_numpy()
+    codes = storage(array.indices)
+    if array.indices.null_count:
+        codes = np.where(array.indices.is_valid().to_numpy(zero_copy_only=False), codes, 0)
+    return np.asarray(ranks.astype(np.int64)[codes])

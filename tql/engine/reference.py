@@ -1,0 +1,439 @@
+"""The reference tier: expressions over NumPy and Arrow, complete and plain.
+
+It is what the kernel tier is tested against. NULL is a validity mask beside the values; `active`
+marks the rows for which an error may be raised (a row that an earlier AND has rejected may not).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tql.diagnostics import data_error
+from tql.engine.columns import Arrow, Mask, Numbers, Vec, from_arrow, numpy_dtype, one_array
+from tql.engine.integers import checked
+from tql.language.expr import (
+    And,
+    Arith,
+    ArithOp,
+    Call,
+    Column,
+    Compare,
+    CompareOp,
+    CompareText,
+    Const,
+    Expr,
+    InSet,
+    IsNull,
+    Not,
+    Or,
+    TextContains,
+    TextIn,
+    TextIs,
+    TextLike,
+    TextRule,
+    TextTest,
+    Truth,
+    WeightCase,
+    WeightKind,
+)
+from tql.rng import random31
+from tql.schema import Float, Int, List, Text
+
+
+@dataclass(slots=True)
+class Frame:
+    """Rows to evaluate over: their columns, and their positions in FROM (int64, shape (n,))."""
+
+    table: Any
+    positions: NDArray[np.int64]
+    seed: int
+    _vecs: dict[str, Vec] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return len(self.positions)
+
+    def column(self, c: Column) -> Vec:
+        if c.name not in self._vecs:
+            self._vecs[c.name] = from_arrow(self.table.column(c.name), c.dtype)
+        return self._vecs[c.name]
+
+
+def is_true(e: Expr, frame: Frame) -> Mask:
+    """bool (n,): where the condition `e` is TRUE, not FALSE and not NULL."""
+    result = _numbers(e, frame, _everywhere(frame))
+    true = result.values if result.valid is None else result.values & result.valid
+    return np.broadcast_to(true, (frame.rows,))
+
+
+def evaluate(e: Expr, frame: Frame) -> Vec:
+    """The value of `e` for every row of `frame`."""
+    return _evaluate(e, frame, _everywhere(frame))
+
+
+def _everywhere(frame: Frame) -> Mask:
+    return np.ones(frame.rows, np.bool_)
+
+
+def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
+    match e:
+        case Column():
+            return frame.column(e)
+        case Const(value, dtype):
+            if isinstance(dtype, Text):
+                return Arrow(pa.repeat(pa.scalar(value, pa.string()), frame.rows))
+            return Numbers(np.asarray(value, numpy_dtype(dtype)))
+        case Not(operand):
+            inner = _numbers(operand, frame, active)
+            return Numbers(~inner.values, inner.valid)
+        case And(terms):
+            return _and(terms, frame, active)
+        case Or(terms):
+            return _or(terms, frame, active)
+        case Compare(op, left, right):
+            a, b = _numbers(left, frame, active), _numbers(right, frame, active)
+            return Numbers(compare(op, a.values, b.values), _both(a.valid, b.valid))
+        case CompareText(op, left, right):
+            a_text, b_text = _text(left, frame, active), _text(right, frame, active)
+            return _bools(_ARROW_COMPARE[op](a_text, b_text))
+        case TextTest(operand, rule):
+            return _text_test(rule, _evaluate(operand, frame, active))
+        case InSet(operand, values):
+            inner = _numbers(operand, frame, active)
+            hits = np.isin(inner.values, np.array(values, inner.values.dtype))
+            return Numbers(hits, inner.valid)
+        case IsNull(operand):
+            valid = _evaluate(operand, frame, active).valid
+            return Numbers(np.asarray(False) if valid is None else ~valid)
+        case Truth(operand):
+            inner = _numbers(operand, frame, active)
+            return Numbers(inner.values != 0, inner.valid)
+        case Arith():
+            return _arith(e, frame, active)
+        case Call():
+            return _call(e, frame, active)
+        case WeightCase(kind, arms):
+            return _weights(kind, [(a.condition, a.weight) for a in arms], frame, active)
+        case _:
+            assert_never(e)
+
+
+def _numbers(e: Expr, frame: Frame, active: Mask) -> Numbers:
+    result = _evaluate(e, frame, active)
+    assert isinstance(result, Numbers), f"{e} is not numbers"
+    return result
+
+
+def _both(a: Mask | None, b: Mask | None) -> Mask | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
+
+
+def _bools(array: Any) -> Numbers:
+    array = one_array(array)
+    valid = pc.is_valid(array).to_numpy(zero_copy_only=False) if array.null_count else None
+    return Numbers(pc.fill_null(array, False).to_numpy(zero_copy_only=False), valid)
+
+
+# -- logic -------------------------------------------------------------------------------------
+
+
+def _and(terms: tuple[Expr, ...], frame: Frame, active: Mask) -> Numbers:
+    """FALSE where a term is FALSE; else NULL where a term is NULL; else TRUE."""
+    false = np.zeros(frame.rows, np.bool_)
+    unknown = np.zeros(frame.rows, np.bool_)
+    for term in terms:
+        part = _numbers(term, frame, active & ~false)
+        if part.valid is not None:
+            unknown |= ~part.valid
+            false |= ~part.values & part.valid
+        else:
+            false |= ~part.values
+    unknown &= ~false
+    return Numbers(~false & ~unknown, ~unknown if unknown.any() else None)
+
+
+def _or(terms: tuple[Expr, ...], frame: Frame, active: Mask) -> Numbers:
+    """TRUE where a term is TRUE; else NULL where a term is NULL; else FALSE."""
+    true = np.zeros(frame.rows, np.bool_)
+    unknown = np.zeros(frame.rows, np.bool_)
+    for term in terms:
+        part = _numbers(term, frame, active & ~true)
+        if part.valid is not None:
+            unknown |= ~part.valid
+            true |= part.values & part.valid
+        else:
+            true |= part.values
+    unknown &= ~true
+    return Numbers(true, ~unknown if unknown.any() else None)
+
+
+# -- numbers -----------------------------------------------------------------------------------
+
+
+def compare(op: CompareOp, a: NDArray[Any], b: NDArray[Any]) -> Mask:
+    """Element-wise comparison by mathematical value, for any two number types."""
+    if a.dtype.kind == "b" and b.dtype.kind == "b":
+        a, b = a.view(np.uint8), b.view(np.uint8)
+    if {a.dtype.kind, b.dtype.kind} & {"f"} and _wide(a) != _wide(b):
+        sign, known = three_way(a, b) if _wide(a) else three_way(b, a)
+        a, b = (sign, np.zeros_like(sign)) if _wide(a) else (np.zeros_like(sign), sign)
+        result = _NUMPY_COMPARE[op](a, b)
+        return np.where(known, result, op is CompareOp.NE)
+    result = _NUMPY_COMPARE[op](a, b)  # NumPy 2 compares signed with unsigned exactly
+    return np.asarray(result)
+
+
+def _wide(a: NDArray[Any]) -> bool:
+    """Whether float64 does not hold every value of the type."""
+    return a.dtype.kind in "iu" and a.dtype.itemsize == 8
+
+
+def three_way(whole: NDArray[Any], real: NDArray[Any]) -> tuple[NDArray[np.int8], Mask]:
+    """The sign of `whole - real` exactly, int8, and where it is known (not NaN)."""
+    real = real.astype(np.float64)
+    info = np.iinfo(whole.dtype)
+    low, high = float(info.min), float(info.max)  # high rounds up to 2^63 or 2^64
+    above, below = real >= high, real < low
+    inside = np.where(above | below | np.isnan(real), 0.0, real)
+    part = np.trunc(inside)
+    near = part.astype(whole.dtype)
+    sign = (whole > near).astype(np.int8) - (whole < near).astype(np.int8)
+    sign = np.where(sign == 0, -np.sign(inside - part), sign)
+    sign = np.where(above, -1, np.where(below, 1, sign)).astype(np.int8)
+    return sign, ~np.isnan(real)
+
+
+_NUMPY_COMPARE: Mapping[CompareOp, Any] = {
+    CompareOp.EQ: np.equal,
+    CompareOp.NE: np.not_equal,
+    CompareOp.LT: np.less,
+    CompareOp.LE: np.less_equal,
+    CompareOp.GT: np.greater,
+    CompareOp.GE: np.greater_equal,
+}
+
+
+def _arith(e: Arith, frame: Frame, active: Mask) -> Numbers:
+    left, right = _numbers(e.left, frame, active), _numbers(e.right, frame, active)
+    valid = _both(left.valid, right.valid)
+    with np.errstate(all="ignore"):
+        if isinstance(e.dtype, Float):
+            kind = numpy_dtype(e.dtype)
+            a, b = left.values.astype(kind), right.values.astype(kind)
+            return Numbers(_FLOAT_OPS[e.op](a, b), valid)
+        may_raise = active if valid is None else active & valid
+        values, problem = checked(e.op, left.values, right.values, e.dtype, may_raise)
+    if problem is not None:
+        row = int(frame.positions[problem.at])
+        raise data_error(problem.code, f"{problem.message} in row {row}", span=e.span,
+                         help="exclude such rows with WHERE, before this expression")  # fmt: skip
+    return Numbers(values, valid)
+
+
+_FLOAT_OPS: Mapping[ArithOp, Any] = {
+    ArithOp.ADD: np.add,
+    ArithOp.SUB: np.subtract,
+    ArithOp.MUL: np.multiply,
+    ArithOp.DIV: np.divide,
+    ArithOp.MOD: np.fmod,
+}
+
+
+# -- text --------------------------------------------------------------------------------------
+
+_ARROW_COMPARE: Mapping[CompareOp, Any] = {
+    CompareOp.EQ: pc.equal,
+    CompareOp.NE: pc.not_equal,
+    CompareOp.LT: pc.less,
+    CompareOp.LE: pc.less_equal,
+    CompareOp.GT: pc.greater,
+    CompareOp.GE: pc.greater_equal,
+}
+
+
+def _text(e: Expr, frame: Frame, active: Mask) -> Any:
+    result = _evaluate(e, frame, active)
+    assert isinstance(result, Arrow)
+    return plain_text(result.array)
+
+
+def plain_text(array: Any) -> Any:
+    """Text as string or large_string, no dictionary."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
+
+
+def _text_test(rule: TextRule, text: Vec) -> Numbers:
+    """The rule, once per distinct value where the column is a dictionary, else once per row."""
+    assert isinstance(text, Arrow)
+    array = text.array
+    if not pa.types.is_dictionary(array.type):
+        return _bools(matches(rule, plain_text(array)))
+    hits = _bools(matches(rule, plain_text(array.dictionary)))
+    codes = from_arrow(array.indices, Int(32))
+    assert isinstance(codes, Numbers)
+    if not len(hits.values):
+        return Numbers(np.zeros(len(array), np.bool_), codes.valid)
+    found = codes.values if codes.valid is None else np.where(codes.valid, codes.values, 0)
+    # A dictionary may itself hold a null.
+    valid = codes.valid if hits.valid is None else _both(codes.valid, hits.valid[found])
+    return Numbers(hits.values[found], valid)
+
+
+def matches(rule: TextRule, array: Any) -> Any:
+    """A bool Arrow array: where `rule` holds. Text compares by code point, as UTF-8 bytes do."""
+    match rule:
+        case TextIs(op, value):
+            return _ARROW_COMPARE[op](array, pa.scalar(value, array.type))
+        case TextIn(values):
+            found = pc.is_in(array, value_set=pa.array(sorted(values), array.type))
+            return pc.if_else(pc.is_valid(array), found, pa.scalar(None, pa.bool_()))
+        case TextContains(needle):
+            return pc.match_substring(array, needle)
+        case TextLike(pattern, fold_case):
+            return pc.match_substring_regex(array, like_to_regex(pattern), ignore_case=fold_case)
+        case _:
+            assert_never(rule)
+
+
+def like_to_regex(pattern: str) -> str:
+    """The LIKE pattern as a regular expression for the whole text; linear-time engines only."""
+    parts = []
+    escaped = False
+    for c in pattern:
+        if escaped:
+            parts.append(re.escape(c))
+            escaped = False
+        elif c == "\\":
+            escaped = True
+        else:
+            parts.append({"*": ".*", "%": ".*", "?": "."}.get(c) or re.escape(c))
+    if escaped:
+        parts.append(re.escape("\\"))
+    return f"(?s)^{''.join(parts)}$"
+
+
+# -- functions ---------------------------------------------------------------------------------
+
+
+def _call(e: Call, frame: Frame, active: Mask) -> Vec:
+    match e.function:
+        case "row_number":
+            return Numbers(frame.positions)
+        case "random":
+            return Numbers(random31(frame.seed, e.site, frame.positions))
+        case "abs":
+            return _absolute(e, frame, active)
+        case "sqrt":
+            inner = _numbers(e.arguments[0], frame, active)
+            with np.errstate(invalid="ignore"):
+                return Numbers(np.sqrt(inner.values.astype(numpy_dtype(e.dtype))), inner.valid)
+        case "like" | "ilike":
+            return _like_rows(e, frame, active)
+        case "contains" if isinstance(e.arguments[0].dtype, List):
+            return _list_contains(e, frame, active)
+        case "contains":
+            hay, needle = (_text(a, frame, active) for a in e.arguments)
+            found = [
+                None if h is None or n is None else n in h
+                for h, n in zip(hay.to_pylist(), needle.to_pylist(), strict=True)
+            ]
+            return _bools(pa.array(found, pa.bool_()))
+        case other:
+            raise AssertionError(f"no reference for {other}()")
+
+
+def _absolute(e: Call, frame: Frame, active: Mask) -> Numbers:
+    (operand,) = e.arguments
+    inner = _numbers(operand, frame, active)
+    if isinstance(e.dtype, Float):
+        return Numbers(np.abs(inner.values.astype(numpy_dtype(e.dtype))), inner.valid)
+    values = inner.values.astype(numpy_dtype(e.dtype))
+    if values.dtype.kind == "i":
+        least = (values == np.iinfo(np.int64).min) & active
+        bad = least if inner.valid is None else least & inner.valid
+        if bad.any():
+            row = int(frame.positions[int(np.argmax(bad))])
+            raise data_error("range", f"abs() does not fit in int64 in row {row}", span=e.span)
+    return Numbers(np.abs(values), inner.valid)
+
+
+def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
+    text, patterns = (_text(a, frame, active) for a in e.arguments)
+    encoded = one_array(pc.dictionary_encode(patterns))
+    valid = _both(Arrow(text).valid, Arrow(patterns).valid)
+    result = np.zeros(frame.rows, np.bool_)
+    codes = from_arrow(encoded.indices, Int(32))
+    assert isinstance(codes, Numbers)
+    for code, pattern in enumerate(encoded.dictionary.to_pylist()):
+        rows = np.flatnonzero(codes.values == code)
+        rule = TextLike(pattern, e.function == "ilike")
+        result[rows] = _bools(matches(rule, text.take(pa.array(rows)))).values
+    return Numbers(result, valid)
+
+
+def _list_contains(e: Call, frame: Frame, active: Mask) -> Numbers:
+    hay, needle = e.arguments
+    lists = _evaluate(hay, frame, active)
+    assert isinstance(lists, Arrow) and isinstance(hay.dtype, List)
+    array = lists.array
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.large_list(array.type.value_type))
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    items = array.values.slice(offsets[0], offsets[-1] - offsets[0]) if len(array) else array.values
+    offsets = offsets - offsets[0]
+    sought = _evaluate(needle, frame, active)
+    hits = _item_hits(items, hay.dtype, needle, sought, np.diff(offsets))
+    before = np.concatenate([[0], np.cumsum(hits)])
+    found = before[offsets[1:]] > before[offsets[:-1]]
+    return Numbers(found, _both(lists.valid, sought.valid))
+
+
+def _item_hits(
+    items: Any, kind: List, needle: Expr, sought: Vec, lengths: NDArray[np.int64]
+) -> Mask:
+    """bool (items,): which list elements equal the needle of their row; NULL equals nothing."""
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    if isinstance(kind.item, Text):
+        assert isinstance(sought, Arrow)
+        equal = _bools(pc.equal(plain_text(items), plain_text(sought.array.take(pa.array(rows)))))
+    else:
+        assert isinstance(sought, Numbers)
+        values = from_arrow(items, kind.item)
+        assert isinstance(values, Numbers)
+        each = sought.values if sought.values.ndim == 0 else sought.values[rows]
+        equal = Numbers(compare(CompareOp.EQ, values.values, each), values.valid)
+    return equal.values if equal.valid is None else equal.values & equal.valid
+
+
+def _weights(
+    kind: WeightKind, arms: list[tuple[Expr, Expr]], frame: Frame, active: Mask
+) -> Numbers:
+    total = np.zeros(frame.rows, np.float64)
+    valid: Mask | None = None
+    any_yet = np.zeros(frame.rows, np.bool_)
+    for condition, weight in arms:
+        part = _numbers(condition, frame, active)
+        hit = part.values if part.valid is None else part.values & part.valid
+        hit = active & hit
+        w = _numbers(weight, frame, hit)
+        value = np.broadcast_to(w.values.astype(np.float64), (frame.rows,))
+        if w.valid is not None:
+            valid = _both(valid, w.valid | ~hit)
+        if kind is WeightKind.SUM:
+            total = np.where(hit, total + value, total)
+        else:
+            # NaN must survive to be reported, so no maximum() of it with a number.
+            larger = hit & (~any_yet | (value > total) | np.isnan(value))
+            total = np.where(larger, value, total)
+        any_yet |= hit
+    return Numbers(total, valid)

@@ -1,0 +1,110 @@
+"""Conditions over a whole source: fragment by fragment, on threads, one bitmap per condition.
+
+All conditions of a query that range over the same source are evaluated in one pass, so each
+column is read once. The result does not depend on the tier or the number of threads.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.engine.kernels import Program, Unsuitable, compile_program
+from tql.engine.reference import Frame, is_true
+from tql.language.expr import Expr, columns_of
+from tql.rowset import join_bits, pack
+from tql.sources.protocol import Fragment, Source
+
+T = TypeVar("T")
+Words: TypeAlias = NDArray[np.uint64]
+Tier: TypeAlias = Literal["auto", "reference", "kernel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to evaluate; none of it changes a result.
+
+    tier     "auto" compiles when that pays; "reference" never; "kernel" whenever it is possible
+    threads  None for one per CPU
+    """
+
+    tier: Tier = "auto"
+    threads: int | None = None
+
+    @property
+    def workers(self) -> int:
+        return self.threads or os.cpu_count() or 1
+
+
+def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settings) -> list[Words]:
+    """One bitmap over the rows of `source` per condition: where it is TRUE.
+
+    Each is uint64 (ceil(rows / 64),), bits beyond the rows zero.
+    """
+    columns = sorted(frozenset().union(*map(columns_of, conditions)))
+    program = _program(conditions, source.rows, settings)
+
+    def bitmaps(fragment: Fragment) -> list[Words]:
+        table = source.read(fragment.index, columns)
+        if program is not None:
+            outs = [np.empty((fragment.rows + 63) // 64, np.uint64) for _ in conditions]
+            try:
+                program.run(_with_rows(table, fragment), outs)
+            except Unsuitable:
+                pass  # this fragment is laid out otherwise: the reference tier takes it
+            else:
+                return outs
+        positions = np.arange(fragment.start, fragment.stop)
+        frame = Frame(table, positions, seed)
+        return [pack(is_true(c, frame)) for c in conditions]
+
+    parts = list(over(source.fragments, bitmaps, settings))
+    lengths = [f.rows for f in source.fragments]
+    return [
+        join_bits([(part[k], n) for part, n in zip(parts, lengths, strict=True)])
+        for k in range(len(conditions))
+    ]
+
+
+def _with_rows(table: Any, fragment: Fragment) -> Any:
+    # A table without columns forgets its length, and a constant condition reads no column.
+    return table if table.num_columns else _Length(fragment.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Length:
+    num_rows: int
+
+
+def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Program | None:
+    if settings.tier == "reference":
+        return None
+    program = compile_program(conditions)
+    if program is None or settings.tier == "kernel":
+        return program
+    return program if program.kernel.pays(rows * program.cost_ns_per_row) else None
+
+
+def over(
+    fragments: Sequence[Fragment], work: Callable[[Fragment], T], settings: Settings
+) -> Iterator[T]:
+    """`work` of every fragment, in fragment order, on threads where there are several.
+
+    The error of the first fragment that fails is the one raised.
+    """
+    workers = min(settings.workers, len(fragments))
+    if workers <= 1:
+        yield from map(work, fragments)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="tql-scan") as pool:
+        pending = [pool.submit(work, f) for f in fragments]
+        try:
+            for future in pending:
+                yield future.result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,228 @@
+"""Runs a bound query: which rows, in which order.
+
+Row numbers are those of the query's source: the FROM of a SELECT, or the result of a subquery,
+which is run first and becomes a source itself.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import floor
+from typing import TypeAlias, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.engine.columns import Vec
+from tql.engine.derived import DerivedSource, column_at
+from tql.engine.ordering import stable_order
+from tql.engine.scan import Settings, scan
+from tql.engine.weigh import weigh
+from tql.grammar.syntax import SetOp
+from tql.language.expr import Expr
+from tql.language.plan import (
+    Bound,
+    Combine,
+    Count,
+    Cut,
+    Derived,
+    Filter,
+    Order,
+    Percent,
+    Plan,
+    Sample,
+    Scan,
+    Size,
+    source_of,
+)
+from tql.rowset import RowSet, concat, everything, from_ids, from_words, intersect, subtract, union
+from tql.sources.protocol import Source
+from tql.weights import Weights
+
+# (population, weights, how many or None, replace, site) -> row ids in draw order, notes.
+Draw: TypeAlias = Callable[
+    [RowSet, Weights, int | None, bool, int], tuple[NDArray[np.int64], tuple[str, ...]]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a query runs against. `tables` holds the sources that FROM names; `here` is the one it
+    was asked of. `draw` samples: the planner's, handed in because the engine does not know it.
+    """
+
+    here: Source | None
+    tables: Mapping[str, Source]
+    seed: int
+    draw: Draw
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Rows of `source`, in result order; `notes` say what a user should know of them."""
+
+    source: Source
+    rows: RowSet
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """The rows that reach a SAMPLE BY, how heavily each counts, and how many draws are asked for
+    (None: as many as there are rows). Rows are those of `source`.
+    """
+
+    source: Source
+    rows: RowSet
+    weights: Weights
+    size: int | None
+    replace: bool
+
+
+@dataclass(slots=True)
+class Run:
+    """One evaluation of one plan over one source; filters over the whole source share a pass."""
+
+    source: Source
+    environment: Environment
+    notes: list[str] = field(default_factory=list)
+    _filtered: dict[int, RowSet] = field(default_factory=dict)
+
+    def rows(self, plan: Plan) -> RowSet:
+        """The rows of `plan`, in order."""
+        match plan:
+            case Scan() | Derived():
+                return everything(self.source.rows)
+            case Filter(input, predicate):
+                if id(plan) in self._filtered:
+                    return self._filtered[id(plan)]
+                return self._filter(self.rows(input), predicate)
+            case Order(input, keys):
+                rows = self.rows(input)
+                vecs = [(self.values(rows, k.expr), k.descending) for k in keys]
+                order = stable_order(vecs, len(rows))
+                return from_ids(rows.select(order), rows.universe)
+            case Cut(input, offset, size):
+                rows = self.rows(input)[offset:]
+                return rows if size is None else rows[: rows_of(size, len(rows))]
+            case Sample():
+                return self._sample(plan)
+            case Combine(op, keep_all, left, right):
+                return _combine(op, keep_all, self.rows(left), self.rows(right))
+            case _:
+                assert_never(plan)
+
+    def population(self, sample: Sample) -> Population:
+        """Who takes part in `sample`, and with what weight; nothing is drawn."""
+        rows = self.rows(sample.input)
+        size = None if sample.size is None else rows_of(sample.size, len(rows))
+        return Population(
+            self.source, rows, self.weights(sample.weight, rows), size, sample.replace
+        )
+
+    def weights(self, weight: Expr, rows: RowSet) -> Weights:
+        """How heavily each of `rows` counts."""
+        return weigh(weight, rows, self._scan, self.values)
+
+    def values(self, rows: RowSet, e: Expr) -> Vec:
+        """The value of `e` for each of `rows`, in their order."""
+        return column_at(self.source, rows.to_numpy(), e, self.environment.seed)
+
+    def prepare(self, plan: Plan) -> None:
+        """Evaluate every filter that ranges over the whole source, in one pass over the data."""
+        filters = [f for f in _filters(plan) if isinstance(f.input, Scan | Derived)]
+        if filters:
+            for f, words in zip(filters, self._scan([f.predicate for f in filters]), strict=True):
+                self._filtered[id(f)] = from_words(words, self.source.rows)
+
+    def _scan(self, conditions: Sequence[Expr]) -> list[NDArray[np.uint64]]:
+        return scan(self.source, conditions, self.environment.seed, self.environment.settings)
+
+    def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
+        """A filter over a part of the source: only these rows are looked at, and may raise."""
+        vec = self.values(rows, predicate)
+        true = vec.values if vec.valid is None else vec.values & vec.valid  # type: ignore[union-attr]
+        kept = np.flatnonzero(np.broadcast_to(true, (len(rows),)))
+        return from_ids(rows.select(kept), rows.universe)
+
+    def _sample(self, sample: Sample) -> RowSet:
+        rows = self.rows(sample.input)
+        size = None if sample.size is None else rows_of(sample.size, len(rows))
+        if size == 0 or (size is None and not len(rows)):
+            return rows[:0]
+        weights = self.weights(sample.weight, rows)
+        ids, notes = self.environment.draw(rows, weights, size, sample.replace, sample.site)
+        self.notes += notes
+        return from_ids(ids, rows.universe)
+
+
+def select(bound: Bound, environment: Environment) -> Selection:
+    """Run the query; the result's columns are `bound.outputs`."""
+    source = resolve(bound, environment)
+    run = Run(source, environment)
+    run.prepare(bound.plan)
+    rows = run.rows(bound.plan)
+    return Selection(source, rows, tuple(run.notes))
+
+
+def resolve(bound: Bound, environment: Environment) -> Source:
+    """The source that the plan's row numbers count; a subquery is run."""
+    match source_of(bound.plan):
+        case Scan(None):
+            assert environment.here is not None
+            return environment.here
+        case Scan(str(name)):
+            return environment.tables[name]
+        case Derived(query):
+            inner = select(query, environment)
+            return DerivedSource(inner.source, inner.rows, query.outputs, environment.seed)
+        case _:
+            raise AssertionError("a plan ends in a source")
+
+
+def rows_of(size: Size, arriving: int) -> int:
+    """How many rows a LIMIT lets through (not more than arrive, for a LIMIT without SAMPLE)."""
+    match size:
+        case Count(rows):
+            return rows
+        case Percent(percent):
+            return floor(arriving * percent / 100)
+        case _:
+            assert_never(size)
+
+
+def _combine(op: SetOp, keep_all: bool, left: RowSet, right: RowSet) -> RowSet:
+    match op, keep_all:
+        case SetOp.UNION, True:
+            return concat(left, right)
+        case SetOp.UNION, False:
+            return union(left, right)
+        case SetOp.INTERSECT, False:
+            return intersect(left, right)
+        case SetOp.EXCEPT, False:
+            return subtract(left, right)
+        case _:
+            return _multiset(op, left, right)
+
+
+def _multiset(op: SetOp, left: RowSet, right: RowSet) -> RowSet:
+    """INTERSECT ALL keeps min(l, r) copies of a row, EXCEPT ALL max(l - r, 0); ascending."""
+    rows, counts = np.unique(left.to_numpy(), return_counts=True)
+    other, other_counts = np.unique(right.to_numpy(), return_counts=True)
+    theirs = np.zeros_like(counts)
+    common = np.isin(rows, other)
+    theirs[common] = other_counts[np.searchsorted(other, rows[common])]
+    kept = np.minimum(counts, theirs) if op is SetOp.INTERSECT else np.maximum(counts - theirs, 0)
+    return from_ids(np.repeat(rows, kept), left.universe)
+
+
+def _filters(plan: Plan) -> list[Filter]:
+    match plan:
+        case Scan() | Derived():
+            return []
+        case Filter(input):
+            return [*_filters(input), plan]
+        case Combine(_, _, left, right):
+            return [*_filters(left), *_filters(right)]
+        case _:
+            return _filters(plan.input)

@@ -1,0 +1,237 @@
+"""Expressions as written → typed expressions: names, parameters, functions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from tql.diagnostics import NOWHERE, Span, did_you_mean, error
+from tql.grammar import syntax as s
+from tql.language import functions, operators
+from tql.language.expr import (
+    Arith,
+    ArithOp,
+    Arm,
+    Column,
+    CompareOp,
+    Const,
+    Expr,
+    IsNull,
+    WeightCase,
+    WeightKind,
+)
+from tql.schema import Bool, List, Opaque, Schema
+
+_COMPARE = {op.value: op for op in CompareOp}
+_ARITH = {op.value: op for op in ArithOp}
+
+Params = Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class Parameters:
+    """The values for `?` and `$name`, and which of them the query has used."""
+
+    values: Params
+    used: set[int | str] = field(default_factory=set)
+
+    def take(self, p: s.Parameter) -> Any:
+        """The value of `p`; a parameter error where there is none."""
+        shown = "?" if isinstance(p.key, int) else f"${p.key}"
+        match p.key, self.values:
+            case int(), Mapping():
+                raise error("parameter", "? needs a list of values, and a dict was given", p.span,
+                            help="write $name, or pass params=[…]")  # fmt: skip
+            case str(), Sequence():
+                raise error("parameter", f"{shown} needs a dict of values, and a list was given",
+                            p.span, help="write ?, or pass params={…}")  # fmt: skip
+            case int(at), Sequence() as values if at < len(values):
+                value = values[at]
+            case str(name), Mapping() as named if name in named:
+                value = named[name]
+            case _:
+                raise error("parameter", f"no value was given for {shown}", p.span,
+                            help="pass it with params= (or -p on the command line)")  # fmt: skip
+        if value is None:
+            raise error("parameter", f"the value of {shown} is None", p.span,
+                        help="use IS NULL in the query")  # fmt: skip
+        self.used.add(p.key)
+        return value
+
+    def check_all_used(self) -> None:
+        """A parameter error for values that the query does not name."""
+        match self.values:
+            case None:
+                return
+            case Mapping() as named:
+                extra = [k for k in named if k not in self.used]
+                if extra:
+                    raise error("parameter", f"the query has no parameter ${extra[0]}")
+            case values:
+                if len(values) != len(self.used):
+                    raise error(
+                        "parameter",
+                        f"{len(values)} values were given for {len(self.used)} parameters",
+                    )
+
+
+@dataclass(slots=True)
+class ExprBinder:
+    """Binds expressions over one FROM source.
+
+    `aliases` are select items by name; `prefer_alias` says whether they win over columns (they do
+    in ORDER BY; in WHERE a column wins). Inside the select list there are none.
+    """
+
+    schema: Schema
+    parameters: Parameters
+    next_site: Callable[[], int]
+    source_name: str | None = None
+    aliases: Mapping[str, Expr] = field(default_factory=dict)
+    prefer_alias: bool = False
+
+    def bind(self, e: s.Expr) -> Expr:
+        """The typed form of `e`."""
+        match e:
+            case s.Number(value):
+                return operators.constant(value, e.span)
+            case s.String(value):
+                return operators.constant(value, e.span)
+            case s.Boolean(value):
+                return Const(value, Bool(), span=e.span)
+            case s.Parameter():
+                return self._parameter(e)
+            case s.Name():
+                return self._name(e)
+            case s.Unary(op, operand):
+                return self._unary(op, self.bind(operand), e.span)
+            case s.Chain(op, terms):
+                bound = [operators.truth(self.bind(t)) for t in terms]
+                join = operators.conjunction if op is s.BinaryOp.AND else operators.disjunction
+                return join(bound, e.span)
+            case s.Binary(op, left, right):
+                return self._binary(op, self.bind(left), self.bind(right), e.span)
+            case s.Like(operand, pattern, fold_case, negated):
+                test = operators.like(self.bind(operand), self.bind(pattern), fold_case, e.span)
+                return operators.negate_truth(test, e.span) if negated else test
+            case s.InList(operand, choices, negated):
+                test = operators.one_of(self.bind(operand), self._choices(choices), e.span)
+                return operators.negate_truth(test, e.span) if negated else test
+            case s.Between(operand, low, high, negated):
+                test = operators.between(
+                    self.bind(operand), self.bind(low), self.bind(high), e.span
+                )
+                return operators.negate_truth(test, e.span) if negated else test
+            case s.IsNull(operand, negated):
+                return self._is_null(self.bind(operand), negated, e.span)
+            case s.Call():
+                return self._call(e)
+            case s.WeightCall(name, arms):
+                return self._weights(WeightKind(name), arms, e.span)
+            case s.Array():
+                raise error("unsupported", "ARRAY[…] outside IN is not in this version", e.span)
+            case s.Subscript():
+                raise error("unsupported", "indexing with […] is not in this version", e.span)
+            case _:
+                assert_never(e)
+
+    def _parameter(self, p: s.Parameter) -> Expr:
+        value = self.parameters.take(p)
+        if isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0):
+            raise error("parameter", "a list can only stand after IN", p.span)
+        return operators.constant(value, p.span)
+
+    def _name(self, n: s.Name) -> Expr:
+        if n.source is not None and n.source != self.source_name:
+            hint = f'"{n.source}/{n.name}"' if f"{n.source}/{n.name}" in self.schema else None
+            raise error(
+                "unknown_alias", f"no source named {n.source!r} in this query", n.span,
+                help=f"did you mean the column {hint}?" if hint else None,
+            )  # fmt: skip
+        aliased = self.aliases.get(n.name) if n.source is None else None
+        if n.name in self.schema and not (aliased is not None and self.prefer_alias):
+            column = self.schema[n.name]
+            if isinstance(column.dtype, Opaque):
+                raise error("unsupported", f"columns of type {column.dtype} cannot be used in a query",
+                            n.span, help="they can be selected and loaded")  # fmt: skip
+            return Column(column.name, column.dtype, column.nullable, span=n.span)
+        if aliased is not None:
+            return aliased
+        near = did_you_mean(n.name, (*self.schema.names, *self.aliases))
+        listed = ", ".join(self.schema.names[:12])
+        hint = near or f"the columns are {listed}; text goes in single quotes: '{n.name}'"
+        raise error("unknown_column", f"no column named {n.name!r}", n.span, help=hint)
+
+    def _unary(self, op: s.UnaryOp, e: Expr, span: Span) -> Expr:
+        match op:
+            case s.UnaryOp.NOT:
+                return operators.negate_truth(operators.truth(e), span)
+            case s.UnaryOp.NEG | s.UnaryOp.POS:
+                if isinstance(e.dtype, List):
+                    raise error("unsupported", "arithmetic over lists is not in this version", span)
+                if not operators.is_number(e.dtype):
+                    raise error("type", f"{op.value} needs a number, not {e.dtype}", e.span)
+                return operators.negative(e, span) if op is s.UnaryOp.NEG else e
+            case _:
+                assert_never(op)
+
+    def _binary(self, op: s.BinaryOp, left: Expr, right: Expr, span: Span) -> Expr:
+        if op.value in _COMPARE:
+            return operators.compare(_COMPARE[op.value], left, right, span)
+        return operators.arith(_ARITH[op.value], left, right, span)
+
+    def _choices(self, choices: tuple[s.Expr, ...] | s.Array | s.Parameter) -> list[Expr]:
+        match choices:
+            case s.Array(items):
+                return [self.bind(i) for i in items]
+            case s.Parameter():
+                value = self.parameters.take(choices)
+                if hasattr(value, "tolist"):
+                    value = value.tolist()
+                if not isinstance(value, list | tuple | set | frozenset):
+                    raise error("parameter", "IN needs a list of values", choices.span,
+                                help="write  in (?)  for a single value")  # fmt: skip
+                return [operators.constant(v, choices.span) for v in value]
+            case _:
+                return [self.bind(i) for i in choices]
+
+    def _is_null(self, e: Expr, negated: bool, span: Span) -> Expr:
+        if isinstance(e, Const):
+            return Const(negated, Bool(), span=span)
+        test: Expr = IsNull(e, span=span)
+        return operators.negate_truth(test, span) if negated else test
+
+    def _call(self, call: s.Call) -> Expr:
+        where = call.name_span if call.name_span != NOWHERE else call.span
+        function = functions.FUNCTIONS.get(call.function)
+        if function is None:
+            if call.function in functions.LATER:
+                raise error("unsupported", f"{call.function}() is not in this version", where)
+            near = did_you_mean(call.function, functions.known_names())
+            raise error(
+                "unknown_function", f"no function named {call.function!r}", where, help=near
+            )
+        if call.axis is not None or any(isinstance(a, s.Star) for a in call.arguments):
+            raise error("arity", f"{function.name}() takes plain arguments", call.span,
+                        help=f"write {function.signature}")  # fmt: skip
+        functions.check_arity(function, len(call.arguments), call.span)
+        site = self.next_site() if function.name == "random" else 0
+        arguments = tuple(self.bind(a) for a in call.arguments if not isinstance(a, s.Star))
+        return function.bind(arguments, call.span, site)
+
+    def _weights(self, kind: WeightKind, arms: tuple[s.Arm, ...], span: Span) -> Expr:
+        bound = []
+        for arm in arms:
+            condition = operators.truth(self.bind(arm.condition))
+            weight = self.bind(arm.weight)
+            if not operators.is_number(weight.dtype):
+                raise error("type", f"a weight must be a number, not {weight.dtype}", weight.span)
+            bound.append(Arm(condition, weight))
+        return WeightCase(kind, tuple(bound), span=span)
+
+
+def is_whole(e: Expr) -> bool:
+    """Whether `e` is a constant integer (bool excluded)."""
+    return isinstance(e, Const) and isinstance(e.value, int) and not isinstance(e.value, bool)
+
+
+__all__ = ["Arith", "ExprBinder", "Parameters", "Params", "is_whole"]

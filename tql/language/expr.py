@@ -1,0 +1,444 @@
+"""Typed expressions: a closed union of frozen dataclasses.
+
+Names are resolved, text that names a class is an index, numbers next to a narrower column have
+that column's type. Both tiers of the engine evaluate exactly these nodes, with SQL's three-valued
+logic: `nullable` says whether a node can be NULL.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any, TypeAlias, assert_never
+
+from tql.diagnostics import NOWHERE, Span
+from tql.schema import Bool, DType, Float, Int, Label
+
+
+class CompareOp(StrEnum):
+    EQ = "=="
+    NE = "!="
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+
+    @property
+    def mirrored(self) -> "CompareOp":
+        """The operator with its operands exchanged."""
+        return _MIRRORED[self]
+
+    @property
+    def negated(self) -> "CompareOp":
+        """The operator that holds where this one does not; not for floats, where NaN is neither."""
+        return _NEGATED[self]
+
+
+_MIRRORED = {
+    CompareOp.EQ: CompareOp.EQ,
+    CompareOp.NE: CompareOp.NE,
+    CompareOp.LT: CompareOp.GT,
+    CompareOp.LE: CompareOp.GE,
+    CompareOp.GT: CompareOp.LT,
+    CompareOp.GE: CompareOp.LE,
+}
+_NEGATED = {
+    CompareOp.EQ: CompareOp.NE,
+    CompareOp.NE: CompareOp.EQ,
+    CompareOp.LT: CompareOp.GE,
+    CompareOp.LE: CompareOp.GT,
+    CompareOp.GT: CompareOp.LE,
+    CompareOp.GE: CompareOp.LT,
+}
+
+
+class ArithOp(StrEnum):
+    ADD = "+"
+    SUB = "-"
+    MUL = "*"
+    DIV = "/"
+    MOD = "%"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`span` takes no part in equality or repr: a predicate is the same wherever it stands."""
+
+    span: Span = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Node):
+    """A column of the FROM source."""
+
+    name: str
+    dtype: DType
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Const(Node):
+    """A value known when the query is bound: bool, int, float, str, or a tuple of these."""
+
+    value: Any
+    dtype: DType
+
+    @property
+    def nullable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition(Node):
+    """A node whose value is a truth value."""
+
+    @property
+    def dtype(self) -> DType:
+        return Bool()
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Condition):
+    operand: "Expr"
+
+    @property
+    def nullable(self) -> bool:
+        return self.operand.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class And(Condition):
+    """Two terms or more, none of them an And. A row that an earlier term rejects never raises."""
+
+    terms: tuple["Expr", ...]
+
+    @property
+    def nullable(self) -> bool:
+        return any(t.nullable for t in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Or(Condition):
+    """Two terms or more, none of them an Or. A row that an earlier term accepts never raises."""
+
+    terms: tuple["Expr", ...]
+
+    @property
+    def nullable(self) -> bool:
+        return any(t.nullable for t in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Condition):
+    """Two numbers by mathematical value (bool counts as 0 and 1), or two times of one type.
+
+    Operands of different types are compared exactly: 2^53 + 1 is not 2^53.0.
+    """
+
+    op: CompareOp
+    left: "Expr"
+    right: "Expr"
+
+    @property
+    def nullable(self) -> bool:
+        return self.left.nullable or self.right.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class CompareText(Condition):
+    """Two texts by code point, neither of them constant."""
+
+    op: CompareOp
+    left: "Expr"
+    right: "Expr"
+
+    @property
+    def nullable(self) -> bool:
+        return self.left.nullable or self.right.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class TextIs:
+    """`text OP value`, by code point."""
+
+    op: CompareOp
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextIn:
+    """The text is one of `values`."""
+
+    values: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TextLike:
+    """The whole text matches `pattern`: * or % any run, ? one code point, backslash escapes."""
+
+    pattern: str
+    fold_case: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextContains:
+    """`needle` occurs in the text; '' occurs in every text."""
+
+    needle: str
+
+
+TextRule: TypeAlias = TextIs | TextIn | TextLike | TextContains
+
+
+@dataclass(frozen=True, slots=True)
+class TextTest(Condition):
+    """A rule about one text, so that it is decided once per distinct value."""
+
+    operand: "Expr"
+    rule: TextRule
+
+    @property
+    def nullable(self) -> bool:
+        return self.operand.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class InSet(Condition):
+    """The number equals one of `values`, which are sorted, distinct and of the operand's type."""
+
+    operand: "Expr"
+    values: tuple[int | float, ...]
+
+    @property
+    def nullable(self) -> bool:
+        return self.operand.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull(Condition):
+    operand: "Expr"
+
+    @property
+    def nullable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Truth(Condition):
+    """A number read as a truth value: true when it is not zero (NaN is true)."""
+
+    operand: "Expr"
+
+    @property
+    def nullable(self) -> bool:
+        return self.operand.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class Arith(Node):
+    """Both operands are numbers; `dtype` says in which type the operation is done.
+
+    int64 and uint64 raise when the result does not fit; `%` takes the dividend's sign and raises
+    for an integer divisor of zero; `/` is IEEE.
+    """
+
+    op: ArithOp
+    left: "Expr"
+    right: "Expr"
+    dtype: Int | Float
+
+    @property
+    def nullable(self) -> bool:
+        return self.left.nullable or self.right.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """A function of `tql.language.functions` other than the weights.
+
+    `site` numbers the calls of a query from the left, so that two `random()` differ.
+    """
+
+    function: str
+    arguments: tuple["Expr", ...]
+    dtype: DType
+    nullable: bool
+    site: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    condition: "Expr"
+    weight: "Expr"
+
+
+class WeightKind(StrEnum):
+    MAX = "max_weight"
+    SUM = "sum_weight"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightCase(Node):
+    """The largest, or the sum, of the weights whose condition is TRUE; 0 where none is."""
+
+    kind: WeightKind
+    arms: tuple[Arm, ...]
+
+    @property
+    def dtype(self) -> DType:
+        return Float(64)
+
+    @property
+    def nullable(self) -> bool:
+        return any(arm.weight.nullable for arm in self.arms)
+
+
+Expr: TypeAlias = (
+    Column
+    | Const
+    | Not
+    | And
+    | Or
+    | Compare
+    | CompareText
+    | TextTest
+    | InSet
+    | IsNull
+    | Truth
+    | Arith
+    | Call
+    | WeightCase
+)
+
+
+def children(e: Expr) -> tuple[Expr, ...]:
+    """The direct operands of `e`, from left to right."""
+    match e:
+        case Column() | Const():
+            return ()
+        case Not(operand) | IsNull(operand) | Truth(operand):
+            return (operand,)
+        case TextTest(operand) | InSet(operand):
+            return (operand,)
+        case And(terms) | Or(terms):
+            return terms
+        case Compare(_, left, right) | CompareText(_, left, right) | Arith(_, left, right):
+            return (left, right)
+        case Call(_, arguments):
+            return arguments
+        case WeightCase(_, arms):
+            return tuple(part for arm in arms for part in (arm.condition, arm.weight))
+        case _:
+            assert_never(e)
+
+
+def walk(e: Expr) -> Iterator[Expr]:
+    """`e` and everything below it, parents first."""
+    yield e
+    for child in children(e):
+        yield from walk(child)
+
+
+def columns_of(e: Expr) -> frozenset[str]:
+    """Names of the columns that `e` reads."""
+    return frozenset(n.name for n in walk(e) if isinstance(n, Column))
+
+
+def rewrite(e: Expr, rule: Callable[[Expr], Expr]) -> Expr:
+    """Apply `rule` to every node, children first; the same object where nothing changed."""
+    before = children(e)
+    after = tuple(rewrite(c, rule) for c in before)
+    if any(a is not b for a, b in zip(after, before, strict=True)):
+        e = _with_children(e, after)
+    return rule(e)
+
+
+def _with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
+    match e:
+        case And() | Or():
+            return replace(e, terms=new)
+        case Call():
+            return replace(e, arguments=new)
+        case WeightCase():
+            pairs = zip(new[::2], new[1::2], strict=True)
+            return replace(e, arms=tuple(Arm(c, w) for c, w in pairs))
+        case _:
+            names = [f.name for f in fields(e) if f.name in ("operand", "left", "right")]
+            return replace(e, **dict(zip(names, new, strict=True)))
+
+
+def substitute(e: Expr, known: Mapping[str, Expr]) -> Expr:
+    """`e` with each column replaced by the expression of that name."""
+    return rewrite(e, lambda n: known[n.name] if isinstance(n, Column) else n)
+
+
+def is_positional(e: Expr) -> bool:
+    """Whether the value depends on where in FROM a row stands."""
+    return any(isinstance(n, Call) and n.function in ("random", "row_number") for n in walk(e))
+
+
+# Integers of at most 32 bits, combined once, cannot leave 64 bits.
+def can_raise(e: Expr) -> bool:
+    """Whether evaluating `e` on some row may be an error (overflow, integer modulo by zero)."""
+    return any(isinstance(n, Arith) and _raises(n) for n in walk(e))
+
+
+def _raises(e: Arith) -> bool:
+    if isinstance(e.dtype, Float) or e.op is ArithOp.DIV:
+        return False
+    if e.op is ArithOp.MOD:
+        return not (isinstance(e.right, Const) and e.right.value != 0)
+    low, high = integer_range(e.left), integer_range(e.right)
+    reach = _reach(e.op, low, high)
+    return not (_lowest(e.dtype) <= reach[0] and reach[1] <= _highest(e.dtype))
+
+
+def integer_range(e: Expr) -> tuple[int, int]:
+    """The least and greatest integer `e` can be, from types and constants alone."""
+    match e:
+        case Const(value) if isinstance(value, int):
+            return int(value), int(value)
+        case Arith(op, left, right, Int()) if not _raises(e):
+            if op is ArithOp.MOD:
+                assert isinstance(right, Const)
+                least, greatest = integer_range(left)
+                most = abs(int(right.value)) - 1
+                return (-most if least < 0 else 0), (most if greatest > 0 else 0)
+            return _reach(op, integer_range(left), integer_range(right))
+        case _:
+            return _lowest(e.dtype), _highest(e.dtype)
+
+
+def _reach(op: ArithOp, a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    match op:
+        case ArithOp.ADD:
+            ends = [a[0] + b[0], a[1] + b[1]]
+        case ArithOp.SUB:
+            ends = [a[0] - b[1], a[1] - b[0]]
+        case _:
+            ends = [x * y for x in a for y in b]
+    return min(ends), max(ends)
+
+
+def _lowest(dtype: DType) -> int:
+    whole = integer_type(dtype)
+    assert whole is not None
+    return -(2 ** (whole.bits - 1)) if whole.signed else 0
+
+
+def _highest(dtype: DType) -> int:
+    whole = integer_type(dtype)
+    assert whole is not None
+    return 1 if isinstance(dtype, Bool) else int(2 ** (whole.bits - whole.signed)) - 1
+
+
+def integer_type(dtype: DType) -> Int | None:
+    """The integer that holds the values of `dtype` exactly; None if they are not integers."""
+    match dtype:
+        case Int():
+            return dtype
+        case Label(_, storage):
+            return storage
+        case Bool():
+            return Int(8, signed=False)
+        case _:
+            return None

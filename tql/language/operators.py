@@ -1,0 +1,458 @@
+"""What operators mean for typed operands: typing rules, literal adaptation, exact comparison.
+
+Every function takes bound operands and returns a bound node, already in the form that the engine
+evaluates: text tests with their constant inside, literals in the type of the column they meet.
+Rules: tql-reference §5 (values), §7 (operators), §8 (arithmetic), §11 (class labels).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tql.diagnostics import Note, Span, TqlError, did_you_mean, error
+from tql.language.expr import (
+    And,
+    Arith,
+    ArithOp,
+    Compare,
+    CompareOp,
+    CompareText,
+    Const,
+    Expr,
+    InSet,
+    Not,
+    Or,
+    TextContains,
+    TextIn,
+    TextIs,
+    TextLike,
+    TextTest,
+    Truth,
+    can_raise,
+    integer_range,
+    integer_type,
+)
+from tql.language.expr import Call as BoundCall
+from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Text, Time
+
+INT64 = Int(64)
+UINT64 = Int(64, signed=False)
+LEAST_INT, GREATEST_INT = -(2**63), 2**64 - 1
+
+
+def is_number(dtype: DType) -> bool:
+    """Whether values of `dtype` compare and add as numbers (class labels by index, bool as 0/1)."""
+    return isinstance(dtype, Int | Float | Bool | Label)
+
+
+# -- truth values ------------------------------------------------------------------------------
+
+
+def truth(e: Expr) -> Expr:
+    """`e` as a truth value: bool as is, a number true when not zero."""
+    match e:
+        case Const(value, dtype) if is_number(dtype):
+            return Const(bool(value), Bool(), span=e.span)
+    match e.dtype:
+        case Bool():
+            return e
+        case Int() | Float() | Label():
+            return Truth(e, span=e.span)
+        case List():
+            raise error(
+                "type", f"a condition must be one truth value, not {e.dtype}", e.span,
+                help="use any(…), all(…) or contains(…)",
+            )  # fmt: skip
+        case Text():
+            hint = "compare it, for example  == 'text',  or use contains(…)"
+            raise error("type", "text is not a truth value", e.span, help=hint)
+        case _:
+            raise error("type", f"{e.dtype} is not a truth value", e.span, help="compare it")
+
+
+def negate_truth(e: Expr, span: Span) -> Expr:
+    """NOT of a truth value."""
+    match e:
+        case Const(value):
+            return Const(not value, Bool(), span=span)
+        case Not(inner):
+            return inner
+        case _:
+            return Not(e, span=span)
+
+
+def conjunction(terms: list[Expr], span: Span) -> Expr:
+    """AND of truth values, flattened; a constant decides or disappears."""
+    flat: list[Expr] = []
+    for t in terms:
+        flat += t.terms if isinstance(t, And) else (t,)
+    kept = [t for t in flat if not (isinstance(t, Const) and t.value)]
+    for at, t in enumerate(kept):
+        # Terms before a FALSE may raise, so only what follows it can be dropped with it.
+        if isinstance(t, Const) and not any(can_raise(k) for k in kept[:at]):
+            return Const(False, Bool(), span=span)
+    return And(tuple(kept), span=span) if len(kept) > 1 else kept[0] if kept else _true(span)
+
+
+def disjunction(terms: list[Expr], span: Span) -> Expr:
+    """OR of truth values, flattened; a constant decides or disappears."""
+    flat: list[Expr] = []
+    for t in terms:
+        flat += t.terms if isinstance(t, Or) else (t,)
+    kept = [t for t in flat if not (isinstance(t, Const) and not t.value)]
+    for at, t in enumerate(kept):
+        if isinstance(t, Const) and not any(can_raise(k) for k in kept[:at]):
+            return _true(span)
+    if not kept:
+        return Const(False, Bool(), span=span)
+    return Or(tuple(kept), span=span) if len(kept) > 1 else kept[0]
+
+
+def _true(span: Span) -> Expr:
+    return Const(True, Bool(), span=span)
+
+
+def _always(e: Expr, outcome: bool, span: Span) -> Expr:
+    """`outcome` for every row where `e` is not NULL, NULL where it is; `e` is still evaluated."""
+    if not e.nullable and not can_raise(e):
+        return Const(outcome, Bool(), span=span)
+    never = InSet(e, (), span=span)
+    return Not(never, span=span) if outcome else never
+
+
+# -- comparison --------------------------------------------------------------------------------
+
+
+def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
+    """`left OP right`."""
+    left, right = _names_to_labels(left, right)
+    a, b = left.dtype, right.dtype
+    if is_number(a) and is_number(b):
+        return _compare_numbers(op, left, right, span)
+    if isinstance(a, Text) and isinstance(b, Text):
+        return _compare_texts(op, left, right, span)
+    if isinstance(a, Time) and a == b:
+        return Compare(op, left, right, span=span)
+    if isinstance(a, List | Json | Binary | Time) or isinstance(b, List | Json | Binary | Time):
+        raise _not_yet_or_type(left, right, span)
+    raise _mismatch("compare", left, right, span)
+
+
+def _not_yet_or_type(left: Expr, right: Expr, span: Span) -> TqlError:
+    a, b = left.dtype, right.dtype
+    both = (type(a), type(b))
+    if List in both and (is_number(a) or is_number(b) or both == (List, List)):
+        return error(
+            "type", f"comparing {a} with {b} gives one truth value per element, not per row", span,
+            help="use contains(column, value)",
+        )  # fmt: skip
+    if Time in both and Text in both:
+        return error("unsupported", "comparing times with text is not in this version", span)
+    if Json in both:
+        return error("unsupported", "JSON values in expressions are not in this version", span)
+    return _mismatch("compare", left, right, span)
+
+
+def _names_to_labels(left: Expr, right: Expr) -> tuple[Expr, Expr]:
+    """A text constant that meets a class label becomes the index of that class."""
+    if isinstance(left.dtype, Label):
+        right = label_index(right, left.dtype)
+    elif isinstance(right.dtype, Label):
+        left = label_index(left, right.dtype)
+    return left, right
+
+
+def label_index(e: Expr, label: Label) -> Expr:
+    """`e` itself, or the index of the class it names."""
+    match e:
+        case Const(str(name)):
+            if name not in label.names:
+                shown = ", ".join(repr(n) for n in label.names[:10])
+                more = f" and {len(label.names) - 10} more" if len(label.names) > 10 else ""
+                near = did_you_mean(name, label.names)
+                known = f"the classes are {shown}{more}"
+                raise error(
+                    "value", f"no class named {name!r}", e.span,
+                    notes=(Note(known),) if near else (), help=near or known,
+                )  # fmt: skip
+            return Const(label.names.index(name), label.storage, span=e.span)
+        case _:
+            return e
+
+
+def _compare_texts(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
+    match left, right:
+        case Const(a), Const(b):
+            return Const(_HOLDS[op](a, b), Bool(), span=span)
+        case _, Const(value):
+            return TextTest(left, TextIs(op, value), span=span)
+        case Const(value), _:
+            return TextTest(right, TextIs(op.mirrored, value), span=span)
+        case _:
+            return CompareText(op, left, right, span=span)
+
+
+_HOLDS: dict[CompareOp, Any] = {
+    CompareOp.EQ: lambda a, b: a == b,
+    CompareOp.NE: lambda a, b: a != b,
+    CompareOp.LT: lambda a, b: a < b,
+    CompareOp.LE: lambda a, b: a <= b,
+    CompareOp.GT: lambda a, b: a > b,
+    CompareOp.GE: lambda a, b: a >= b,
+}
+
+
+def _compare_numbers(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
+    match left, right:
+        case Const(a), Const(b):  # Python compares int with float exactly
+            return Const(bool(_HOLDS[op](a, b)), Bool(), span=span)
+        case Const(), _:
+            return _compare_numbers(op.mirrored, right, left, span)
+        case _, Const(value):
+            return _compare_with(op, left, value, span)
+        case _:
+            return Compare(op, left, right, span=span)
+
+
+def _compare_with(op: CompareOp, e: Expr, value: Any, span: Span) -> Expr:
+    """`e OP value`, the value in the type of `e`, so that the loop compares like with like."""
+    match e.dtype:
+        case Bool():
+            at_false, at_true = _HOLDS[op](0, value), _HOLDS[op](1, value)
+            if at_false == at_true:
+                return _always(e, at_true, span)
+            return e if at_true else negate_truth(e, span)
+        case Float(bits):
+            return Compare(op, e, Const(round_to(bits, value), e.dtype), span=span)
+        case dtype:
+            whole = integer_type(dtype)
+            assert whole is not None
+            return _compare_integer(op, e, whole, value, span)
+
+
+def round_to(bits: int, value: float) -> float:
+    """The float of `bits` bits that is nearest to `value`, as a Python float; may be infinite."""
+    with np.errstate(over="ignore"):
+        return float({16: np.float16, 32: np.float32, 64: np.float64}[bits](value))
+
+
+def _compare_integer(op: CompareOp, e: Expr, whole: Int, value: Any, span: Span) -> Expr:
+    if isinstance(value, float):
+        if math.isnan(value):
+            return _always(e, op is CompareOp.NE, span)
+        if math.isinf(value):
+            return _always(e, bool(_HOLDS[op](0.0, value)), span)
+        if value != math.floor(value):  # 2.5: nothing equals it; < 2.5 is <= 2, > 2.5 is > 2
+            if op in (CompareOp.EQ, CompareOp.NE):
+                return _always(e, op is CompareOp.NE, span)
+            op = CompareOp.LE if op in (CompareOp.LT, CompareOp.LE) else CompareOp.GT
+        value = math.floor(value)
+    value = int(value)
+    low, high = integer_range(e)
+    if low <= value <= high:
+        return Compare(op, e, Const(value, whole), span=span)
+    return _always(e, bool(_HOLDS[op](low, value)), span)
+
+
+def between(e: Expr, low: Expr, high: Expr, span: Span) -> Expr:
+    """`e between low and high`, both ends included, bounds not exchanged."""
+    if isinstance(e.dtype, List):
+        raise error("type", f"BETWEEN needs one value per row, not {e.dtype}", e.span)
+    return conjunction(
+        [compare(CompareOp.GE, e, low, span), compare(CompareOp.LE, e, high, span)], span
+    )
+
+
+def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
+    """`e in (choices)`, equality as `==`."""
+    if isinstance(e.dtype, List):
+        raise error(
+            "type", f"IN needs one value per row on its left, not {e.dtype}", e.span,
+            help="use contains(column, value)",
+        )  # fmt: skip
+    if isinstance(e.dtype, Label):
+        choices = [label_index(c, e.dtype) for c in choices]
+    for c in choices:
+        if is_number(c.dtype) != is_number(e.dtype) or (
+            isinstance(c.dtype, Text) != isinstance(e.dtype, Text)
+        ):
+            raise _mismatch("look for", c, e, span, joint="in a list compared with")
+    constants = [c.value for c in choices if isinstance(c, Const)]
+    if len(constants) < len(choices) or isinstance(e, Const) or isinstance(e.dtype, Bool | Time):
+        return disjunction([compare(CompareOp.EQ, e, c, span) for c in choices], span)
+    if isinstance(e.dtype, Text):
+        return TextTest(e, TextIn(frozenset(constants)), span=span)
+    return InSet(e, _representable(e, constants), span=span)
+
+
+def _representable(e: Expr, values: list[Any]) -> tuple[int | float, ...]:
+    """The values that `e` can equal at all, in its type, sorted and distinct."""
+    if isinstance(e.dtype, Float):
+        bits = e.dtype.bits
+        rounded = {round_to(bits, v) + 0.0 for v in values if not math.isnan(v)}
+        return tuple(sorted(rounded))
+    low, high = integer_range(e)
+    whole = {int(v) for v in values if math.isfinite(v) and v == math.floor(v)}
+    return tuple(sorted(v for v in whole if low <= v <= high))
+
+
+# -- text and lists ----------------------------------------------------------------------------
+
+
+def like(e: Expr, pattern: Expr, fold_case: bool, span: Span) -> Expr:
+    """`e like pattern`, or `ilike` with `fold_case`."""
+    word = "ILIKE" if fold_case else "LIKE"
+    if not isinstance(e.dtype, Text):
+        hint = (
+            "compare class labels with == and names in quotes"
+            if isinstance(e.dtype, Label)
+            else None
+        )
+        raise error("type", f"{word} needs text on its left, not {e.dtype}", e.span, help=hint)
+    if not isinstance(pattern.dtype, Text):
+        raise error(
+            "type", f"the pattern of {word} must be text, not {pattern.dtype}", pattern.span
+        )
+    if isinstance(pattern, Const):
+        return TextTest(e, TextLike(pattern.value, fold_case), span=span)
+    return BoundCall(word.lower(), (e, pattern), Bool(), e.nullable or pattern.nullable, span=span)
+
+
+def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
+    """`contains(haystack, needle)`: membership in a list, substring of a text, else equality."""
+    match haystack.dtype:
+        case Text():
+            if not isinstance(needle.dtype, Text):
+                raise _mismatch("look for", needle, haystack, span, joint="in")
+            if isinstance(needle, Const):
+                return TextTest(haystack, TextContains(needle.value), span=span)
+            nullable = haystack.nullable or needle.nullable
+            return BoundCall("contains", (haystack, needle), Bool(), nullable, span=span)
+        case List(item):
+            if isinstance(item, Label):
+                needle = label_index(needle, item)
+            if isinstance(needle.dtype, List) or isinstance(item, List):
+                raise error(
+                    "unsupported", "contains() over nested lists is not in this version", span
+                )
+            if is_number(needle.dtype) != is_number(item) or not isinstance(
+                item, Int | Float | Bool | Label | Text
+            ):
+                raise _mismatch("look for", needle, haystack, span, joint="in")
+            if isinstance(needle, Const) and isinstance(item, Float):
+                needle = Const(round_to(item.bits, needle.value), item, span=needle.span)
+            nullable = haystack.nullable or needle.nullable
+            return BoundCall("contains", (haystack, needle), Bool(), nullable, span=span)
+        case _:
+            return compare(CompareOp.EQ, haystack, needle, span)
+
+
+# -- arithmetic --------------------------------------------------------------------------------
+
+
+def arith(op: ArithOp, left: Expr, right: Expr, span: Span) -> Expr:
+    """`left OP right` for numbers; integers in 64 bits, exactly or with an error."""
+    for side in (left, right):
+        if isinstance(side.dtype, List):
+            raise error("unsupported", "arithmetic over lists is not in this version", side.span)
+    if not (is_number(left.dtype) and is_number(right.dtype)):
+        raise _mismatch(f"compute {op} of", left, right, span, joint="and")
+    if isinstance(left, Const) and isinstance(right, Const):
+        folded = _fold(op, left.value, right.value, span)
+        if folded is not None:
+            return folded
+    dtype = _result_type(op, left, right)
+    return Arith(op, _fitted(left, dtype), _fitted(right, dtype), dtype, span=span)
+
+
+def negative(e: Expr, span: Span) -> Expr:
+    """Unary minus; of an unsigned column it is a signed number."""
+    if isinstance(e, Const) and is_number(e.dtype):
+        return constant(-e.value if not isinstance(e.value, bool) else -int(e.value), span)
+    if isinstance(integer_type(e.dtype), Int):
+        return Arith(ArithOp.MUL, e, Const(-1, INT64), INT64, span=span)
+    return arith(ArithOp.MUL, e, Const(-1.0, Float(64)), span)  # not 0 - x: keeps -0.0
+
+
+def _result_type(op: ArithOp, left: Expr, right: Expr) -> Int | Float:
+    a, b = integer_type(left.dtype), integer_type(right.dtype)
+    if a is not None and b is not None:
+        if op is ArithOp.DIV:
+            return Float(64)
+        unsigned = [t == UINT64 for t, e in ((a, left), (b, right)) if not isinstance(e, Const)]
+        return UINT64 if all(unsigned) and unsigned else INT64
+    narrow = [e for e in (left, right) if not isinstance(e, Const)]
+    small = all(_fits_float32(e.dtype) for e in narrow)
+    return Float(32) if small and any(isinstance(e.dtype, Float) for e in narrow) else Float(64)
+
+
+def _fits_float32(dtype: DType) -> bool:
+    if isinstance(dtype, Float):
+        return dtype.bits <= 32
+    whole = integer_type(dtype)
+    return whole is not None and whole.bits <= 16
+
+
+def _fitted(e: Expr, dtype: Int | Float) -> Expr:
+    """A literal in the type of the operation; anything else as it is (the engine converts)."""
+    if not isinstance(e, Const):
+        return e
+    if isinstance(dtype, Float):
+        return Const(round_to(dtype.bits, e.value), dtype, span=e.span)
+    return Const(int(e.value), e.dtype, span=e.span)
+
+
+def _fold(op: ArithOp, a: Any, b: Any, span: Span) -> Const | None:
+    """The constant `a OP b`; None where it has to be an error of each row (modulo by zero)."""
+    if isinstance(a, float) or isinstance(b, float) or op is ArithOp.DIV:
+        with np.errstate(all="ignore"):
+            x, y = np.float64(a), np.float64(b)
+            table = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "%": np.fmod}
+            return Const(float(table[op.value](x, y)), Float(64), span=span)
+    a, b = int(a), int(b)
+    match op:
+        case ArithOp.ADD:
+            return constant(a + b, span)
+        case ArithOp.SUB:
+            return constant(a - b, span)
+        case ArithOp.MUL:
+            return constant(a * b, span)
+        case _:
+            return constant(int(math.copysign(1, a)) * (abs(a) % abs(b)), span) if b else None
+
+
+def constant(value: Any, span: Span) -> Const:
+    """A Python or NumPy scalar as a constant; range error outside -2^63 … 2^64-1."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    match value:
+        case bool():
+            return Const(value, Bool(), span=span)
+        case int():
+            if not LEAST_INT <= value <= GREATEST_INT:
+                raise error(
+                    "range", f"{value} does not fit in 64 bits", span,
+                    help="integers go from -9223372036854775808 to 18446744073709551615",
+                )  # fmt: skip
+            return Const(value, INT64 if value < 2**63 else UINT64, span=span)
+        case float():
+            return Const(value, Float(64), span=span)
+        case str():
+            return Const(value, Text(), span=span)
+        case _:
+            kind = type(value).__name__
+            raise error("type", f"a {kind} cannot be a value in a query", span,
+                        help="pass a bool, an int, a float, a str, or a list of these")  # fmt: skip
+
+
+def _mismatch(verb: str, left: Expr, right: Expr, span: Span, joint: str = "with") -> TqlError:
+    help = None
+    kinds = {type(left.dtype), type(right.dtype)}
+    if Text in kinds and kinds & {Int, Float, Label}:
+        help = "text is not converted to numbers; write the number without quotes"
+    return error(
+        "type", f"cannot {verb} {left.dtype} {joint} {right.dtype}", span,
+        notes=(Note(f"this is {left.dtype}", left.span), Note(f"this is {right.dtype}", right.span)),
+        help=help,
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""Text against data: parse, bind, run. The place where language, engine and planner meet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.diagnostics import Diagnostic, Span, TqlDataError, TqlError, with_query
+from tql.engine.derived import DerivedSource
+from tql.engine.scan import Settings
+from tql.engine.select import Environment, Population, Run, Selection, resolve, select
+from tql.grammar.parser import parse, parse_weight
+from tql.language.bind import bind, bind_weight
+from tql.language.bind_expr import Params
+from tql.language.expr import is_positional, substitute
+from tql.language.passes import optimize
+from tql.language.plan import Bound, Sample
+from tql.planner import sample
+from tql.rowset import Range, RowSet, everything, from_ids
+from tql.schema import Schema
+from tql.sources.opening import open_source
+from tql.sources.protocol import Source
+from tql.weights import ClassWeights, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A bound query and everything it runs against."""
+
+    text: str
+    bound: Bound
+    environment: Environment
+
+    def answer(self) -> Selection:
+        """Run it."""
+        with pointing_into(self.text):
+            return select(self.bound, self.environment)
+
+    def population(self) -> Population | None:
+        """Who takes part in the SAMPLE BY that ends the query, drawing nothing; None without one."""
+        match self.bound.plan:
+            case Sample() as plan:
+                with pointing_into(self.text):
+                    run = Run(resolve(self.bound, self.environment), self.environment)
+                    run.prepare(plan)
+                    return run.population(plan)
+            case _:
+                return None
+
+
+@dataclass(frozen=True, slots=True)
+class pointing_into:
+    """A block whose errors get the query text, so that their caret can be drawn."""
+
+    text: str
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, TqlError) and not problem.query:
+            with_query(problem, self.text)
+
+
+@dataclass(slots=True)
+class _Tables:
+    """The data sets that FROM names, opened once each."""
+
+    opened: dict[str, Source] = field(default_factory=dict)
+
+    def schema(self, name: str, span: Span) -> Schema:
+        if name not in self.opened:
+            try:
+                self.opened[name] = open_source(name)
+            except TqlDataError as e:
+                d = e.diagnostic
+                raise TqlDataError(Diagnostic(d.code, d.message, span, d.notes, d.help)) from e
+        return self.opened[name].schema
+
+
+def ask(
+    here: Source | None,
+    text: str,
+    params: Params = None,
+    *,
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> Question:
+    """Parse and bind `text` over `here` (None where FROM is required); nothing is evaluated."""
+    tables = _Tables()
+    with pointing_into(text):
+        query = parse(text)
+        schema = None if here is None else here.schema
+        bound = optimize(bind(query, text, here=schema, tables=tables.schema, params=params))
+    return Question(text, bound, _environment(here, tables.opened, seed, settings))
+
+
+def _environment(
+    here: Source | None, tables: Mapping[str, Source], seed: int, settings: Settings | None
+) -> Environment:
+    def draw(
+        population: RowSet, weights: Weights, size: int | None, replace: bool, site: int
+    ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        return sample(population, weights, size, replace, seed, f"sample {site}")
+
+    return Environment(here, tables, seed, draw, settings or Settings())
+
+
+def weigh_by(
+    source: Source, text: str, *, seed: int = 0, settings: Settings | None = None
+) -> Weights:
+    """The weights that an expression such as `max_weight(labels == 5: 10)` gives all of `source`.
+
+    Over a view they are worked out where the view's rows lie, so that whole columns are scanned;
+    row numbers are then those of `below(source)`.
+    """
+    with pointing_into(text):
+        weight = bind_weight(parse_weight(text), text, source.schema)
+        if not isinstance(source, DerivedSource):
+            return _run(source, seed, settings).weights(weight, everything(source.rows))
+        if is_positional(weight):
+            run = _run(source, seed, settings)
+            return weights_below(source, run.weights(weight, everything(source.rows)))
+        lowered = substitute(weight, {o.name: o.expr for o in source.outputs})
+        return _run(source.parent, source.seed, settings).weights(lowered, source.selected)
+
+
+def _run(source: Source, seed: int, settings: Settings | None) -> Run:
+    return Run(source, _environment(source, {}, seed, settings))
+
+
+def rows_below(source: Source, rows: RowSet) -> RowSet:
+    """Rows of a source as rows of what lies directly below it (itself, where it is no view)."""
+    if not isinstance(source, DerivedSource):
+        return rows
+    if isinstance(rows, Range) and len(rows) == source.rows:
+        return source.selected
+    return from_ids(source.selected.select(rows.to_numpy()), source.selected.universe)
+
+
+def weights_below(source: Source, weights: Weights) -> Weights:
+    """The weights with their members numbered as `rows_below` does."""
+    match weights:
+        case ClassWeights(values, members):
+            return ClassWeights(values, tuple(rows_below(source, m) for m in members))
+        case _:
+            return weights
