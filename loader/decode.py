@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, assert_never
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tql.diagnostics import TqlError, data_error
 from tql.loader import images
@@ -86,7 +85,7 @@ def resolve(
     unsure = [c.name for c in columns if c.dtype == Binary(image=False) and c.name not in methods]
     images_found: set[str] = set()
     if unsure:
-        table = rows.take(np.unique(first()), unsure)
+        table = rows.take(first(), unsure)
         images_found = {name for name in unsure if _starts_as_image(table[name])}
     wanted = []
     for column in columns:
@@ -269,7 +268,7 @@ def _encoded(column: pa.ChunkedArray) -> list[Encoded | None]:
     """Views of the bytes in Arrow's memory; an image struct gives its field `bytes`."""
     column = _storage(column)
     if pa.types.is_struct(column.type):
-        column = pc.struct_field(column, "bytes")
+        column = column.flatten()[column.type.get_field_index("bytes")]
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return [_view(value) if value.is_valid else None for chunk in column.chunks for value in chunk]
@@ -323,7 +322,7 @@ def _tensor(array: pa.Array) -> npt.NDArray[Any] | None:
     if pa.types.is_fixed_size_list(kind):
         length = int(kind.list_size)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        lengths = pc.unique(pc.list_value_length(array)).to_pylist()
+        lengths = array.value_lengths().unique().to_pylist()
         if len(lengths) > 1:
             return None
         length = int(lengths[0]) if lengths else 0

@@ -60,6 +60,7 @@ class Loader:
         self._running: Final[weakref.WeakSet[Pipeline]] = weakref.WeakSet()
         self._decoder: Decoder | None = None
         self._meter = Meter()
+        self._memory = self._new_memory()
         self._epoch = 0
         self._pinned = False
         self._loaded: int | None = None  # where the next pass starts, from a state
@@ -107,9 +108,10 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """Stop every pass that is under way; the loader can be iterated again."""
+        """Stop every pass that is under way and let go of memory; it can be iterated again."""
         for pipeline in list(self._running):
             pipeline.close()
+        self._memory = self._new_memory()
 
     def set_epoch(self, epoch: int) -> None:
         """Pin the epoch: passes give this one until it is set again. A loaded position in it stays."""
@@ -186,6 +188,10 @@ class Loader:
         in_flight = 1 + o.prefetch_factor * -(-self._threads // o.batch_size)
         return Limits(self._threads, in_flight, o.memory_bytes, o.timeout)
 
+    def _new_memory(self) -> Memory:
+        """Blocks for the batches in the making, the one in use, and some to spare."""
+        return Memory((self._limits().in_flight + 3) * max(1, len(self._columns)))
+
     def _recipe(self, epoch: int, start: int, meter: Meter) -> Recipe:
         o = self.options
         if self._decoder is None:
@@ -203,7 +209,7 @@ class Loader:
             return_index=o.return_index,
             mark_padding=o.remainder in ("pad", "mask"),
             collate=self._collate,
-            memory=Memory((self._limits().in_flight + 3) * max(1, len(self._columns))),
+            memory=self._memory,
             meter=meter,
         )
 

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +44,14 @@ class MapDataset:
     def __len__(self) -> int:
         return len(self.row_ids)
 
-    def __getitem__(self, i: int) -> Sample:
+    def __getitem__(self, i: SupportsIndex) -> Sample:
         """The sample at `i`; any integer type, negative from the end."""
         return self.__getitems__([i])[0]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[Sample]:
         """The samples at these indices, in their order, read together."""
         at = np.array([self._checked(i) for i in indices], np.int64)
         rows = np.asarray(self.row_ids[at], np.int64)
@@ -84,7 +84,7 @@ class MapDataset:
             case function:
                 return [transform_sample(function, {}, batch, i) for i in slots]
 
-    def _checked(self, i: int) -> int:
+    def _checked(self, i: SupportsIndex) -> int:
         n = len(self.row_ids)
         at = operator.index(i)
         if not -n <= at < n:

@@ -87,23 +87,23 @@ class _Cache:
             if table is not None:
                 self._kept.move_to_end(key)
                 return table
-            waiting = self._reads.get(key)
-            if waiting is None:
-                mine: Future[pa.Table] = Future()
-                self._reads[key] = mine
-        if waiting is not None:
-            return waiting.result()
+            reading, mine = self._reads.get(key), False
+            if reading is None:
+                reading, mine = Future(), True
+                self._reads[key] = reading
+        if not mine:
+            return reading.result()
         try:
             table = _one_chunk(source.read(fragment, names))
         except BaseException as e:
             with self._lock:
                 del self._reads[key]
-            mine.set_exception(e)
+            reading.set_exception(e)
             raise
         with self._lock:
             del self._reads[key]
             self._keep(key, table)
-        mine.set_result(table)
+        reading.set_result(table)
         return table
 
     def _keep(self, key: Any, table: pa.Table) -> None:

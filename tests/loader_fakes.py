@@ -53,9 +53,7 @@ class FakeStream:
 
     def batch(self, i: int, /) -> FakeBatch:
         positions = self.positions()[i * self.size : (i + 1) * self.size]
-        return FakeBatch(
-            self.order[positions % len(self.order)], positions >= len(self.order)
-        )
+        return FakeBatch(self.order[positions % len(self.order)], positions >= len(self.order))
 
     def position_after(self, i: int, /) -> int:
         return min(len(self.order), self.offset + (i + 1) * self.size * self.world)
