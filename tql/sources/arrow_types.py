@@ -2,6 +2,7 @@
 
 `delivered_type` says in which of Arrow's many layouts a column reaches the engine; there are far
 fewer of those, because views, run-end encoding and nested dictionaries are resolved on reading.
+List views stay as they are and are opaque: pyarrow 26 casts them to lists with wrong offsets.
 """
 
 from collections.abc import Mapping
@@ -89,15 +90,11 @@ def _plain(stored: pa.DataType) -> pa.DataType:
         return item
     if kind.is_fixed_size_list(stored):
         return pa.list_(_plain(stored.value_type), stored.list_size)
-    if kind.is_list(stored) or _is_view(stored, "list_view"):
+    if kind.is_list(stored):
         return pa.list_(_plain(stored.value_type))
-    if kind.is_large_list(stored) or _is_view(stored, "large_list_view"):
+    if kind.is_large_list(stored):
         return pa.large_list(_plain(stored.value_type))
     return stored
-
-
-def _is_view(stored: pa.DataType, name: str) -> bool:
-    return bool(getattr(kind, f"is_{name}")(stored))
 
 
 def _row_major(tensor: pa.DataType) -> bool:

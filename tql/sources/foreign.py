@@ -115,9 +115,7 @@ def open_arrow_dataset(
     if _is_plain_parquet(dataset):
         place = Place(dataset.filesystem)
         files = [File(place, path, path) for path in dataset.files]
-        source = ParquetSource(files, columns=columns, class_names=class_names)
-        if source.rows == dataset.count_rows():  # a filter shows in nothing else that is public
-            return source
+        return ParquetSource(files, columns=columns, class_names=class_names)
     given_names(class_names, dataset.schema.names)
     wanted = list(chosen(columns, dataset.schema.names))
     kept = {n: v for n, v in (class_names or {}).items() if n in wanted}
@@ -128,5 +126,8 @@ def open_arrow_dataset(
 def _is_plain_parquet(dataset: Any) -> bool:
     if getattr(getattr(dataset, "format", None), "default_extname", None) != "parquet":
         return False
-    first = next(iter(dataset.get_fragments()), None)
+    try:
+        first = next(iter(dataset.get_fragments()), None)
+    except ValueError:  # how pyarrow says that the data set has a filter
+        return False
     return first is not None and bool(first.physical_schema.equals(dataset.schema))
