@@ -125,7 +125,8 @@ def _told(mistake: Mistake, tokens: Tokens, i: int) -> TqlError:
     if "{operator}" in message:
         span = tokens.span(i - 1).to(span)
         message = message.replace("{operator}", tokens.word(i - 1) + tokens.word(i))
-    way_out = way_out.replace("{quoted}", f'"{tokens.word(i)[1:-1]}"')
+    quoted = f'"{tokens.word(i)[1:-1]}"'
+    way_out = way_out.replace("{quoted}", quoted if len(quoted) <= 60 else '"…"')
     message = message.replace("{found}", found(tokens, i))
     return _error(tokens, span, message, way_out, mistake.code)
 
@@ -172,7 +173,7 @@ def _bracket(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | Non
         return None
     closing = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
     wanted, sign = closing[tokens.kinds[opening]]
-    if wanted not in expected or not (kind in (END, "RPAR", "RSQB") or kind in _CLAUSES):
+    if wanted not in expected or kind not in (END, "RPAR", "RSQB", "AS", *_CLAUSES):
         return None
     stop = found(tokens, i)
     return _error(
@@ -236,11 +237,12 @@ def _misplaced_clause(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlEr
 
 def _misspelt(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
     """A word near a keyword: the one that does not fit, or the one before it, read as an alias."""
-    for j, choices in ((i, expected), (i - 1, frozenset(w.upper() for w in keywords()))):
+    anything = frozenset(w.upper() for w in keywords())
+    for j, choices, cutoff in ((i, expected, 0.65), (i - 1, anything, 0.7)):
         if j < 0 or tokens.kinds[j] != "IDENT" or (j < i and "IDENT" in expected):
             continue
         words = sorted(w.lower() for w in choices if w.lower() in keywords())
-        near = get_close_matches(tokens.word(j).lower(), words, n=1, cutoff=0.7)
+        near = get_close_matches(tokens.word(j).lower(), words, n=1, cutoff=cutoff)
         if near:
             message = f"found '{tokens.word(j)}', expected {expectation(expected)}"
             if j < i:
@@ -255,6 +257,8 @@ def _reserved_word(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError
     if word.lower() not in keywords() or "IDENT" not in expected:
         return None
     only_a_name = "INT" not in expected
+    if not only_a_name and tokens.kinds[i] in ("AND", "OR", "IN", "IS", "BY", "LIKE", "BETWEEN"):
+        return None  # an operand is missing
     here = _around(tokens, i).split("▸")[1]
     if not only_a_name and re.match(rf"{NEXT_CLAUSE}|select|intersect", here):
         return None

@@ -124,7 +124,7 @@ MISTAKES: Final = (
         "unsupported",
     ),
     Mistake(
-        r"▸null",
+        r"(?<! as)(?<! \.) ▸null",
         "NULL stands only in 'is null' and 'is not null'",
         "test for it with: x is null",
         "unsupported",
