@@ -17,7 +17,6 @@ def aligned_words(buffer: Any, offset: int, rows: int) -> NDArray[np.uint64]:
     count = (rows + 63) // 64
     if offset % 64 == 0 and buffer.size >= (offset // 64 + count) * 8:
         return np.frombuffer(buffer, np.uint64, count, offset // 8)
-    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), bitorder="little", count=offset + rows)[
-        offset:
-    ]
-    return pack(bits)
+    octets = np.frombuffer(buffer, np.uint8)
+    bits = np.unpackbits(octets, bitorder="little", count=offset + rows)
+    return pack(bits[offset:].view(np.bool_))

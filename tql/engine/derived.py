@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tql.engine.columns import to_arrow
+from tql.engine.columns import Vec, to_arrow
 from tql.engine.reference import Frame, evaluate
 from tql.language.expr import Column, Expr, columns_of, is_positional, substitute
 from tql.language.plan import Output
@@ -58,7 +58,7 @@ class DerivedSource:
         if any(is_positional(o.expr) for o in self.outputs):
             digest.update(str(self.seed).encode())
         for block in self.selected.blocks(FRAGMENT_ROWS):
-            digest.update(np.ascontiguousarray(block))
+            digest.update(np.ascontiguousarray(block).data)
         return digest.hexdigest()
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
@@ -123,7 +123,7 @@ def take(
     return fetch(rows, columns) if fetch is not None else gather(source, rows, columns)
 
 
-def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Any:
+def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Vec:
     """The value of `e` at these rows, as a `Vec` of len(rows) rows."""
     frame = Frame(take(source, rows, sorted(columns_of(e))), rows, seed)
     return evaluate(e, frame)

@@ -108,15 +108,7 @@ def _scope_of(b: Binder, bound: Bound) -> ExprBinder:
 
 
 def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
-    for clause, name in (
-        (q.distinct, "DISTINCT"),
-        (q.expand, "EXPAND BY"),
-        (q.group, "GROUP BY"),
-        (q.ungroup or None, "UNGROUP BY"),
-    ):
-        if clause is not None:
-            span = q.span if clause is True else clause.span  # type: ignore[union-attr]
-            raise error("unsupported", f"{name} is not in this version", span)
+    _refuse_what_is_not_built(q)
     plan, name = _from(b, q.source, q.span)
     schema = plan.schema if isinstance(plan, Scan) else plan.query.schema
     scope = ExprBinder(schema, b.parameters, b.sites, name)
@@ -130,6 +122,14 @@ def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
     if q.top is not None:
         result = Cut(result, 0, Count(q.top), span=q.span)
     return Bound(result, outputs), scope
+
+
+def _refuse_what_is_not_built(q: s.Select) -> None:
+    for clause, name in ((q.distinct, "DISTINCT"), (q.expand, "EXPAND BY"), (q.group, "GROUP BY")):
+        if clause is not None:
+            raise error("unsupported", f"{name} is not in this version", clause.span)
+    if q.ungroup:
+        raise error("unsupported", "UNGROUP BY is not in this version", q.span)
 
 
 def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Scan | Derived, str | None]:

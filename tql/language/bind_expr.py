@@ -136,7 +136,7 @@ class ExprBinder:
 
     def _parameter(self, p: s.Parameter) -> Expr:
         value = self.parameters.take(p)
-        if isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0):
+        if isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0) > 0:
             raise error("parameter", "a list can only stand after IN", p.span)
         return operators.constant(value, p.span)
 

@@ -6,7 +6,7 @@ logic: `nullable` says whether a node can be NULL.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias, assert_never
 
@@ -361,9 +361,14 @@ def _with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
         case WeightCase():
             pairs = zip(new[::2], new[1::2], strict=True)
             return replace(e, arms=tuple(Arm(c, w) for c, w in pairs))
+        case Not() | IsNull() | Truth() | TextTest() | InSet():
+            return replace(e, operand=new[0])
+        case Compare() | CompareText() | Arith():
+            return replace(e, left=new[0], right=new[1])
+        case Column() | Const():
+            return e
         case _:
-            names = [f.name for f in fields(e) if f.name in ("operand", "left", "right")]
-            return replace(e, **dict(zip(names, new, strict=True)))
+            assert_never(e)
 
 
 def substitute(e: Expr, known: Mapping[str, Expr]) -> Expr:

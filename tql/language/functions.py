@@ -87,7 +87,32 @@ WEIGHTS: Final = {
 }
 
 LATER: Final = frozenset(
-    ["all", "all_strict", "amax", "amin", "any", "avg", "balanced", "bm25_similarity", "cosine_similarity", "count", "data", "dot", "hamming_distance", "keys", "l1_norm", "l2_norm", "linf_norm", "logical_and", "logical_or", "maxsim", "nonzero", "prod", "shape", "sum"]
+    [
+        "all",
+        "all_strict",
+        "amax",
+        "amin",
+        "any",
+        "avg",
+        "balanced",
+        "bm25_similarity",
+        "cosine_similarity",
+        "count",
+        "data",
+        "dot",
+        "hamming_distance",
+        "keys",
+        "l1_norm",
+        "l2_norm",
+        "linf_norm",
+        "logical_and",
+        "logical_or",
+        "maxsim",
+        "nonzero",
+        "prod",
+        "shape",
+        "sum",
+    ]
 )
 
 

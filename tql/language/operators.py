@@ -234,7 +234,7 @@ def _compare_with(op: CompareOp, e: Expr, value: Any, span: Span) -> Expr:
 def round_to(bits: int, value: float) -> float:
     """The float of `bits` bits that is nearest to `value`, as a Python float; may be infinite."""
     with np.errstate(over="ignore"):
-        return float({16: np.float16, 32: np.float32, 64: np.float64}[bits](value))
+        return float(np.dtype(f"float{bits}").type(value))
 
 
 def _compare_integer(op: CompareOp, e: Expr, whole: Int, value: Any, span: Span) -> Expr:
