@@ -185,8 +185,8 @@ def _automaton() -> _Automaton:
     for row in tables.STATES:
         targets = (group.split() for group in row.split("; "))
         states.append({symbol: int(target) for target, *symbols in targets for symbol in symbols})
-    starts = dict(row.split() for row in tables.STARTS)
-    return _Automaton(tuple(rules), tuple(states), {name: int(q) for name, q in starts.items()})
+    starts = {name: int(q) for name, q in (row.split() for row in tables.STARTS)}
+    return _Automaton(tuple(rules), tuple(states), starts)
 
 
 def _child(text: str) -> int | None:
