@@ -82,6 +82,11 @@ class Array:
         return self.batch.__arrow_c_array__(requested_schema)
 
 
+def wrong(value: Any) -> Any:
+    """A value of a type that the signature does not allow."""
+    return value
+
+
 class Features(dict[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         return dict(self)
@@ -178,7 +183,9 @@ def test_a_relative_path_keeps_its_meaning_when_the_folder_changes(
     assert everything(source)["n"] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("path", ["root/a.parquet", "root", "root/*.parquet", "s3://root/*.parquet"])
+@pytest.mark.parametrize(
+    "path", ["root/a.parquet", "root", "root/*.parquet", "s3://root/*.parquet"]
+)
 def test_paths_are_read_through_a_given_file_system(tmp_path: Path, path: str) -> None:
     write_parquet(tmp_path / "root" / "a.parquet")
     filesystem = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
@@ -541,9 +548,13 @@ def test_a_pyarrow_data_set_of_plain_parquet_files_stays_on_disk(tmp_path: Path)
         (lambda: open_source(TABLE, class_names={"m": ["x"]}), "unknown_column", "column 'm'"),
         (lambda: open_source(TABLE, class_names={"s": ["x"]}), "type", "'s' of type text"),
         (lambda: open_source(TABLE, class_names={"n": "xy"}), "type", "'n' are a str"),
-        (lambda: open_source(TABLE, class_names={"n": ["x", 1]}), "type", "class name 1 of 'n'"),
+        (
+            lambda: open_source(TABLE, class_names=wrong({"n": ["x", 1]})),
+            "type",
+            "class name 1 of 'n'",
+        ),
         (lambda: open_source(TABLE, class_names={"n": ["x", "x"]}), "type", "'x' twice"),
-        (lambda: open_source(TABLE, class_names=["x"]), "type", "class_names= is a list"),
+        (lambda: open_source(TABLE, class_names=wrong(["x"])), "type", "class_names= is a list"),
         (lambda: open_source("x", filesystem=5), "type", "filesystem= is a int"),
         (lambda: open_source(b"x"), "type", "cannot open a bytes"),
         (

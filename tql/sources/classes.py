@@ -175,7 +175,7 @@ def merged_dictionary(columns: Iterable[pa.ChunkedArray]) -> pa.Array | None:
 
     None where they are more than classes can be.
     """
-    merged: pa.Array | None = None
+    merged: Any = None
     for column in columns:
         for chunk in column.chunks:
             values = chunk.dictionary.cast(pa.string())
@@ -183,7 +183,7 @@ def merged_dictionary(columns: Iterable[pa.ChunkedArray]) -> pa.Array | None:
                 continue
             if merged is not None:
                 values = pa.concat_arrays([merged, values])
-            merged = pc.unique(values).drop_null()
+            merged = values.unique().drop_null()
             if len(merged) > MOST_CLASSES:
                 return None
     return pa.array([], pa.string()) if merged is None else merged
@@ -199,7 +199,8 @@ def _recode(chunk: pa.DictionaryArray, names: pa.Array, where: str) -> pa.Dictio
     if values.type == names.type and values.equals(names):
         codes = chunk.indices.cast(pa.int32())
     else:
-        new = pc.index_in(values.cast(pa.string()), value_set=names)
+        options = pc.SetLookupOptions(value_set=names)
+        new = pc.call_function("index_in", [values.cast(pa.string())], options)
         codes = new.take(chunk.indices)
         if codes.null_count > chunk.null_count:
             _refuse_unnamed(values, new, codes, chunk, where)
@@ -209,8 +210,10 @@ def _recode(chunk: pa.DictionaryArray, names: pa.Array, where: str) -> pa.Dictio
 def _refuse_unnamed(
     values: pa.Array, new: pa.Array, codes: pa.Array, chunk: pa.DictionaryArray, where: str
 ) -> None:
-    lost = pc.and_(pc.is_valid(chunk), pc.is_null(codes)).to_numpy(zero_copy_only=False)
-    used = chunk.indices.to_numpy(zero_copy_only=False)[np.flatnonzero(lost)].astype(np.int64)
+    valid, missing = (x.to_numpy(zero_copy_only=False) for x in (chunk.is_valid(), codes.is_null()))
+    used = chunk.indices.to_numpy(zero_copy_only=False)[np.flatnonzero(valid & missing)].astype(
+        np.int64
+    )
     for code in dict.fromkeys(used.tolist()):
         if values[code].is_valid:
             raise data_error(

@@ -76,7 +76,8 @@ def _feed(h: Any, array: pa.Array) -> None:
         bits = pc.fill_null(array, False) if array.null_count else array
         h.update(np.packbits(bits.to_numpy(zero_copy_only=False)))
     elif kind.is_list(stored) or kind.is_large_list(stored):
-        h.update(pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64()).buffers()[1])
+        lengths = pc.fill_null(pc.call_function("list_value_length", [array]), 0)
+        h.update(lengths.to_numpy().astype(np.int64))
         _feed(h, array.flatten())
     elif kind.is_fixed_size_list(stored):
         _feed(h, array.flatten())  # leaves out what stands under a null

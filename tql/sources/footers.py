@@ -11,6 +11,7 @@ from pyarrow import types as kind
 
 from tql.diagnostics import TqlDataError, data_error, error
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Opaque, Text, Time
+from tql.sources.classes import unlabelled
 from tql.sources.files import File, unreadable
 from tql.sources.fingerprint import digest
 from tql.sources.protocol import ColumnStats
@@ -178,7 +179,8 @@ def _bounds(chunk: pq.ColumnChunkMetaData, stored: StoredColumn) -> tuple[Any, A
     match stored.column.dtype:
         case Bool() | Int() | Label() | Float(bits=32 | 64):
             low, high = stats.min, stats.max
-            return (low, high) if _ordered(low, high, stored.column.dtype) else (None, None)
+            known = _ordered(low, high, unlabelled(stored.column.dtype))
+            return (low, high) if known else (None, None)
         case Time(unit=unit):
             days = unit == "D"
             if chunk.physical_type != ("INT32" if days else "INT64"):

@@ -47,8 +47,12 @@ class ChosenRows:
     def rows(self) -> int:
         return len(self._row_ids)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         ids = digest(np.ascontiguousarray(self._row_ids))
         return digest_of([b"chosen", self._base.fingerprint.encode(), ids])
 

@@ -15,7 +15,7 @@ from tql.sources.protocol import Source
 
 Read = Callable[[int, Sequence[str]], pa.Table]
 
-_LARGEST_OFFSET: Final = (1 << 31) - 1
+LARGEST_OFFSET: Final = (1 << 31) - 1
 
 
 def gather(
@@ -52,7 +52,7 @@ def gather(
         return joined
     inverse = np.empty(len(order), np.int64)
     inverse[order] = np.arange(len(order))
-    return _widened(joined).take(pa.array(inverse))
+    return widened(joined).take(pa.array(inverse))
 
 
 def _owners(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
@@ -85,10 +85,10 @@ def _aligned(pieces: list[pa.Table], texts: Sequence[str]) -> list[pa.Table]:
     return pieces
 
 
-def _widened(table: pa.Table) -> pa.Table:
+def widened(table: pa.Table) -> pa.Table:
     """Wider offsets where one chunk will hold more bytes than 32 bits can number."""
     for field in table.schema:
-        if table.column(field.name).nbytes > _LARGEST_OFFSET:
+        if table.column(field.name).nbytes > LARGEST_OFFSET:
             if kind.is_string(field.type):
                 table = _cast(table, field.name, pa.large_string())
             elif kind.is_binary(field.type):

@@ -229,12 +229,16 @@ class IpcSource:
     def rows(self) -> int:
         return self._fragments[-1].stop if self._fragments else 0
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Of the schemas, the rows of every batch and samples of the bytes, in file order.
 
         A file of up to 4 MiB enters whole.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         parts = [b"ipc", self._names_part]
         for f in self._files:
             parts += [f.schema.serialize().to_pybytes(), repr(f.rows).encode(), _sampled(f)]

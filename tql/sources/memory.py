@@ -90,8 +90,12 @@ class MemorySource:
     def rows(self) -> int:
         return int(self._table.num_rows)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         described = "\n".join(f"{c.name!r} {c.dtype!r}" for c in self._schema)
         parts = table_parts(self._table, FRAGMENT_ROWS)
         return digest_of([b"memory", described.encode(), self._names_part, *parts])

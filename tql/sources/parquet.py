@@ -68,9 +68,13 @@ class ParquetSource:
     def rows(self) -> int:
         return self._fragments[-1].stop if self._fragments else 0
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Of the footers (row counts, schema, sizes, statistics), in the order of the files."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return digest_of([b"parquet", self._names_part, *(f.digest for f in self._footers)])
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:

@@ -15,7 +15,11 @@ from tql.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class ColumnStats:
-    """What is known of a column in one fragment without reading it; None where it is not."""
+    """What is known of a column in one fragment without reading it; None where it is not.
+
+    `low` and `high` bound the values that are neither null nor NaN, and need not occur among them;
+    times are counts in the column's unit. `bytes` is the size uncompressed.
+    """
 
     nulls: int | None = None
     low: Any = None

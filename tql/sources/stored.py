@@ -185,10 +185,10 @@ def never_null(
 def deliver(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.ChunkedArray:
     """A column as read from storage in the layout that `stored` promises; no copy if it has it."""
     if stored.part is not None and kind.is_struct(column.type):
-        column = pc.struct_field(column, stored.part)
+        column = pc.call_function("struct_field", [column], pc.StructFieldOptions([stored.part]))
     if kind.is_run_end_encoded(column.type):
         column = pa.chunked_array(
-            [pc.run_end_decode(c) for c in column.chunks], column.type.value_type
+            [pc.call_function("run_end_decode", [c]) for c in column.chunks], column.type.value_type
         )
     if is_text_dictionary(column.type):
         if stored.names is not None:
