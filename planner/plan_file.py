@@ -1,0 +1,163 @@
+"""Plans on disk: canonical JSON that names everything a plan was made from.
+
+The file carries no rows and no weights, only their digests: whoever loads it makes the plan again
+from the data and asks `PlanFile.verify` whether it is the same one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from tql.diagnostics import TqlError, data_error, error
+from tql.planner import digest
+
+FORMAT: Final = "tql plan"
+VERSION: Final = 1
+_PARTS: Final = (
+    "order",
+    "source",
+    "origin",
+    "population",
+    "weights",
+    "replace",
+    "size",
+    "shuffle",
+    "seed",
+    "mix",
+    "resample",
+)
+_REST: Final = ("offset", "draws", "notes", "fingerprint")
+
+
+class Made(Protocol):
+    """What a plan file is compared with: a plan."""
+
+    @property
+    def parts(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """What a plan file says.
+
+    parts  order version, source, origin, population, weights, replace, size, shuffle, seed, mix,
+           resample: what the fingerprint is a hash of
+    """
+
+    parts: Mapping[str, Any]
+    offset: int
+    draws: int
+    notes: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What the maker of the plan put in: query, parameters, …"""
+        origin: Mapping[str, Any] = self.parts["origin"]
+        return origin
+
+    def verify(self, plan: Made) -> tuple[str, ...]:
+        """How `plan` differs from the file, one line each; nothing when it is the same plan."""
+        return tuple(_differences("", self.parts, plan.parts))
+
+
+def write(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write the content of a plan file; another process sees the old file or the new one, nothing between."""
+    target = Path(path)
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".plan-")
+        with os.fdopen(handle, "w", encoding="ascii", newline="\n") as out:
+            out.write(digest.canonical(dict(content)) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)  # a temporary file is private, a plan is not
+        os.replace(temporary, target)
+    except OSError as e:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+        raise data_error(
+            "source",
+            f"the plan could not be written to {target}: {e.strerror}",
+            help="give a path in a folder that exists and can be written to",
+        ) from e
+
+
+def load(path: str | Path) -> PlanFile:
+    """The plan file at `path`, checked against itself; see `PlanFile.verify` for the data."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as e:
+        raise data_error(
+            "source", f"the plan {path} could not be read: {e.strerror}", help="check the path"
+        ) from e
+    except UnicodeDecodeError as e:
+        raise _bad(path, "is not text") from e
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise _bad(path, f"is not JSON ({e})") from e
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _bad(path, f'does not say "format": "{FORMAT}"')
+    if content.get("version") != VERSION:
+        found = content.get("version")
+        raise _bad(path, f"has version {found!r}; this program reads version {VERSION}")
+    missing = [name for name in (*_PARTS, *_REST) if name not in content]
+    if missing:
+        raise _bad(path, f"lacks {', '.join(missing)}")
+    parts = {name: content[name] for name in _PARTS}
+    if not isinstance(parts["origin"], dict):
+        raise _bad(path, "has an origin that is not an object")
+    try:
+        same = digest.of_json(parts) == content["fingerprint"]
+    except ValueError as e:  # NaN, which Python reads but JSON does not know
+        raise _bad(path, f"is not JSON ({e})") from e
+    if not same:
+        raise _bad(path, "was changed after it was written: its fingerprint does not fit")
+    return PlanFile(
+        parts,
+        _count(path, content, "offset"),
+        _count(path, content, "draws"),
+        tuple(map(str, content["notes"])) if isinstance(content["notes"], list) else (),
+        content["fingerprint"],
+    )
+
+
+def _count(path: str | Path, content: dict[str, Any], name: str) -> int:
+    value = content[name]
+    if type(value) is not int or value < 0:
+        raise _bad(path, f"has {name} {value!r}, which is not a count")
+    return value
+
+
+def _bad(path: str | Path, what: str) -> TqlError:
+    return error(
+        "value",
+        f"the plan file {path} {what}",
+        help="write it again with plan.save(path) or 'tql plan save'",
+    )
+
+
+def _differences(prefix: str, old: Any, new: Any) -> list[str]:
+    """The leaves that differ, with their path."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = sorted({*old, *new})
+        return [
+            line
+            for name in names
+            for line in _differences(
+                f"{prefix}.{name}" if prefix else name, old.get(name), new.get(name)
+            )
+        ]
+    return [] if old == new else [f"{prefix}: {_brief(old)} in the plan file, {_brief(new)} now"]
+
+
+def _brief(value: Any) -> str:
+    text = digest.canonical(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,258 @@
+"""The batches of one rank: a plan seen from (epoch, rank, world size, batch size).
+
+Sample j of rank r is global position origin + (j // B) x B x W + r x B + j % B. A position counts
+what all ranks together were given, so a state taken by any rank resumes all of them, also on
+another number of ranks.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from operator import index
+from typing import Any, Final, Literal, Protocol, TypeAlias, assert_never, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.diagnostics import TqlError, error
+from tql.planner.rng import Int64s, Uint64s
+
+Remainder: TypeAlias = Literal["short", "drop", "pad", "mask"]
+
+ORDER: Final = 1  # version of the state and of the order; ORDER_VERSION in words is "v1"
+_LOOK_AHEAD: Final = 4096  # positions computed at once, so that a small batch costs no set-up
+_KEPT: Final = 4  # groups of batches remembered: some 0.6 MB a stream
+
+
+class Order(Protocol):
+    """What a stream needs of a plan."""
+
+    @property
+    def short(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def at(self, positions: Int64s, *, epoch: int = 0) -> Int64s: ...
+
+    def seeds(self, rows: Int64s, copies: Int64s, epoch: int = 0) -> Uint64s: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """What one rank gets in one step; all arrays are of one length b ≤ the batch size.
+
+    rows       int64, row ids to fetch
+    positions  int64, places in the epoch (of a padded sample: the place it repeats)
+    copies     int64, which repeat of the row this is
+    seeds      uint64, what a random transform of the sample seeds itself with
+    pad        bool, true for a repeat that only fills the batch
+    """
+
+    rows: Int64s
+    positions: Int64s
+    copies: Int64s
+    seeds: Uint64s
+    pad: NDArray[np.bool_]
+
+
+class IndexStream:
+    """The batches of one rank, by number or one after another.
+
+    `batch(i)` is pure and may be asked by any thread. Iterating gives row ids batch by batch and
+    moves `position`; `seek` and `load_state_dict` move the origin too, so that `batch(0)`, `len`
+    and `batches` are about what lies ahead.
+    """
+
+    def __init__(
+        self,
+        plan: Order,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        offset: int = 0,
+        batch_size: int = 1,
+        remainder: Remainder = "short",
+    ) -> None:
+        if batch_size < 1:
+            raise error("value", f"batch size {batch_size}", help="use a batch size of 1 or more")
+        if not 0 <= rank < world_size:
+            raise error(
+                "value",
+                f"rank {rank} of {world_size}",
+                help=f"ranks run from 0 to world_size - 1; here 0 to {max(world_size, 1) - 1}",
+            )
+        if remainder not in get_args(Remainder):
+            kinds = ", ".join(get_args(Remainder))
+            raise error("value", f"remainder {remainder!r}", help=f"use one of: {kinds}")
+        if epoch < 0:
+            raise error("value", f"epoch {epoch}", help="epochs are counted from 0")
+        self.plan: Final = plan
+        self.rank: Final = index(rank)
+        self.world_size: Final = index(world_size)
+        self.batch_size: Final = index(batch_size)
+        self.remainder: Final = remainder
+        self._lock: Final = threading.Lock()
+        self._groups: OrderedDict[tuple[int, int, int], StreamBatch] = OrderedDict()
+        self._epoch: int = index(epoch)
+        self._origin: int = self._checked(offset)
+        self._position: int = self._origin
+
+    # -- where we are -----------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the batches are of."""
+        return self._epoch
+
+    @property
+    def origin(self) -> int:
+        """The global position at which batch 0 starts."""
+        return self._origin
+
+    @property
+    def position(self) -> int:
+        """Samples of the epoch that iterating has given to all ranks together."""
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Go on from a global position, 0 to the length of the epoch."""
+        self._origin = self._position = self._checked(position)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream is, at most 128 bytes of JSON; the same on every rank."""
+        return {
+            "order": ORDER,
+            "plan": self.plan.short,
+            "epoch": self._epoch,
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; a state of another plan is refused."""
+        missing = [k for k in ("order", "plan", "epoch", "position") if k not in state]
+        if missing:
+            raise _refused(f"the state lacks {', '.join(missing)}")
+        wrong = []
+        if state["order"] != ORDER:
+            wrong.append(f"order version {state['order']!r} in the state, {ORDER} here")
+        if state["plan"] != self.plan.short:
+            wrong.append(f"plan {state['plan']!r} in the state, {self.plan.short!r} here")
+        wrong += [
+            f"{name} {state[name]!r} is not a count"
+            for name in ("epoch", "position")
+            if type(state[name]) is not int or state[name] < 0
+        ]
+        if wrong:
+            raise _refused("; ".join(wrong))
+        if state["position"] > len(self.plan):
+            raise _refused(f"position {state['position']} of an epoch of {len(self.plan)}")
+        self._epoch = state["epoch"]
+        self.seek(state["position"])
+
+    # -- how much there is ------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Samples that this rank gets from the origin on, padding included."""
+        steps, rest = divmod(len(self.plan) - self._origin, self._step)
+        whole = steps * self.batch_size
+        match self.remainder:
+            case "drop":
+                return whole
+            case "pad" | "mask":
+                return whole + (self.batch_size if rest else 0)
+            case "short":
+                return whole + min(max(rest - self.rank * self.batch_size, 0), self.batch_size)
+            case _:
+                assert_never(self.remainder)
+
+    @property
+    def batches(self) -> int:
+        """Batches that this rank gets from the origin on."""
+        return -(-len(self) // self.batch_size)
+
+    def position_after(self, i: int) -> int:
+        """The global position when every rank has had batch i."""
+        return min(self._origin + (i + 1) * self._step, len(self.plan))
+
+    # -- the batches ------------------------------------------------------------------------------
+
+    def batch(self, i: int) -> StreamBatch:
+        """Batch i of this rank from the origin on, 0 ≤ i < `batches`."""
+        if not 0 <= i < self.batches:
+            raise IndexError(f"batch {i} of {self.batches}")
+        per_group = max(1, _LOOK_AHEAD // self.batch_size)
+        group, inside = divmod(i, per_group)
+        whole = self._group(group * per_group, min((group + 1) * per_group, self.batches))
+        part = slice(inside * self.batch_size, (inside + 1) * self.batch_size)
+        return StreamBatch(
+            whole.rows[part],
+            whole.positions[part],
+            whole.copies[part],
+            whole.seeds[part],
+            whole.pad[part],
+        )
+
+    def __iter__(self) -> Iterator[Int64s]:
+        """Row ids of the batches from `position` on, int64 (b,) each."""
+        if self._position != self._origin:
+            self.seek(self._position)
+        for i in range(self.batches):
+            rows = self.batch(i).rows
+            # Before it is handed over: a state taken inside the loop counts the batch in hand.
+            self._position = self.position_after(i)
+            yield rows
+
+    @property
+    def _step(self) -> int:
+        return self.batch_size * self.world_size
+
+    def _group(self, first: int, stop: int) -> StreamBatch:
+        """Batches `first` … `stop` - 1 as one, remembered."""
+        name = (self._epoch, self._origin, first)
+        with self._lock:
+            if name in self._groups:
+                self._groups.move_to_end(name)
+                return self._groups[name]
+            made = self._compute(first, stop)
+            self._groups[name] = made
+            while len(self._groups) > (_KEPT if self.batch_size <= _LOOK_AHEAD else 1):
+                self._groups.popitem(last=False)
+            return made
+
+    def _compute(self, first: int, stop: int) -> StreamBatch:
+        samples = np.arange(first * self.batch_size, stop * self.batch_size, dtype=np.int64)
+        step, inside = np.divmod(samples, self.batch_size)
+        positions = self._origin + step * self._step + self.rank * self.batch_size + inside
+        beyond = positions >= len(self.plan)
+        match self.remainder:
+            case "short" | "drop":
+                positions = positions[~beyond]
+            case "pad" | "mask":
+                positions[beyond] = (positions[beyond] - len(self.plan)) % len(self.plan)
+            case _:
+                assert_never(self.remainder)
+        pad = beyond[: positions.size]
+        rows = self.plan.at(positions, epoch=self._epoch)
+        seeds = self.plan.seeds(rows, positions, self._epoch)
+        for array in (rows, positions, seeds, pad):
+            array.flags.writeable = False  # several batches, several threads see it
+        return StreamBatch(rows, positions, positions, seeds, pad)
+
+    def _checked(self, position: int) -> int:
+        position = index(position)
+        if not 0 <= position <= len(self.plan):
+            raise error(
+                "range",
+                f"position {position} in an epoch of {len(self.plan)} samples",
+                help=f"positions run from 0 to {len(self.plan)}, where nothing is left",
+            )
+        return position
+
+
+def _refused(why: str) -> TqlError:
+    return error(
+        "value",
+        f"this state cannot be resumed: {why}",
+        help="load the plan the state was taken from (tql.load_plan), or start anew without a state",
+    )

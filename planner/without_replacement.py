@@ -1,0 +1,354 @@
+"""Draws without replacement: successive weighted draws, each by the weights of what is left.
+
+Class weights: only the number of rows taken from each class is drawn, in integers, one draw after
+another (class c with probability weight x rows left). Which rows those are is a permutation of the
+class, at what place they stand another permutation, both computed: an epoch costs K numbers of
+memory and no pass over the rows.
+
+Row weights: row i gets the key -log(u_i) / w_i, u_i from the counter generator, and the rows of the
+smallest keys are taken (Efraimidis & Spirakis 2006): the same distribution, and mergeable across
+shards by key. The logarithm is our own, from + - * / alone, so that every machine agrees on the
+last bit. A draw of a small share looks at few logarithms: -log(u) ≥ 1 - u, so a row with
+1 - u > w x limit has a key beyond the limit.
+
+Successive draws come heavy rows first. The result is put in random order again, so that every part
+of it has the same mix.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.jit import device, kernel
+from tql.planner.bulk import over_blocks
+from tql.planner.permute import Permutation, permutation
+from tql.planner.rng import (
+    Int64s,
+    Key,
+    Uint64s,
+    high_product,
+    philox,
+    philox_twin,
+    stream_key,
+)
+from tql.weights import ClassWeights, RowWeights, integer_weights
+
+Float64s: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakenByClass:
+    """The first `counts[c]` rows of a permutation of each class, all of them in random order.
+
+    starts  int64 (K,) first slot of each class
+    ends    int64 (K,) running sum of the counts
+    """
+
+    order: Permutation
+    inside: tuple[Permutation, ...]
+    starts: Int64s
+    ends: Int64s
+
+    def pays(self, count: int) -> bool:
+        """Whether to use the kernels for `count` draws."""
+        return bool(max([self.order.pays(count), *(p.pays(count) for p in self.inside)]))
+
+    def apply(self, positions: Int64s, fast: bool) -> None:
+        """Replace each position by the slot drawn there."""
+        self.order.apply(positions, fast)
+        c = np.searchsorted(self.ends, positions, side="right")
+        for k, perm in enumerate(self.inside):
+            mine = np.flatnonzero(c == k)
+            if mine.size:
+                slots = positions[mine] - (self.ends[k - 1] if k else 0)
+                perm.apply(slots, fast)
+                positions[mine] = slots + self.starts[k]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakenRows:
+    """The slots `chosen`, int64 (draws,) ascending, in random order."""
+
+    order: Permutation
+    chosen: Int64s
+
+    def pays(self, count: int) -> bool:
+        """Whether to use the kernels for `count` draws."""
+        return self.order.pays(count)
+
+    def apply(self, positions: Int64s, fast: bool) -> None:
+        """Replace each position by the slot drawn there."""
+        self.order.apply(positions, fast)
+        positions[:] = self.chosen[positions]
+
+
+Taken: TypeAlias = TakenByClass | TakenRows
+
+MOST_CLASSES: Final = 64  # with more, the rows of each class get the class weight one by one
+
+
+def take(
+    weights: ClassWeights | RowWeights, draws: int, seed: int, epoch: int | None, fingerprint: str
+) -> Taken:
+    """`draws` rows of positive weight, without repeats."""
+
+    def key(purpose: str) -> Key:
+        return stream_key(seed, epoch, fingerprint, purpose)
+
+    order = permutation(draws, key("sample order"))
+    match weights:
+        case ClassWeights(values=values, members=members) if len(members) <= MOST_CLASSES:
+            sizes = [len(m) for m in members]
+            counts = class_counts(values, sizes, draws, key("sample counts"))
+            inside = tuple(permutation(n, key(f"sample class {c}")) for c, n in enumerate(sizes))
+            starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])[:-1]
+            return TakenByClass(order, inside, starts, np.cumsum(counts, dtype=np.int64))
+        case ClassWeights(values=values, members=members):
+            each = np.repeat(values, [len(m) for m in members])
+            return TakenRows(order, smallest_keys(each, draws, key("sample keys")))
+        case RowWeights(values=values):
+            return TakenRows(order, smallest_keys(values, draws, key("sample keys")))
+
+
+# -- by class -------------------------------------------------------------------------------------
+
+
+def class_counts(values: Float64s, sizes: list[int], draws: int, key: Key) -> list[int]:
+    """How many rows of each class `draws` successive draws take."""
+    exact = integer_weights(values)
+    left = np.array([n if w else 0 for n, w in zip(sizes, exact, strict=True)], np.int64)
+    assert draws <= left.sum()
+    if draws == left.sum():
+        return [int(n) for n in left]
+    before = left.copy()
+    done = np.zeros(1, np.int64)
+    fast = COUNT_CLASSES.pays(700.0 * draws)
+    while int(done[0]) < draws:
+        # Units that fill 62 bits with what is left: done again each time a sixteenth of them is
+        # reached, so a class that was next to nothing beside heavy ones is exact after them.
+        total = sum(w * int(n) for w, n in zip(exact, left, strict=True))
+        units = [(w << 62) // total if n else 0 for w, n in zip(exact, left, strict=True)]
+        step = COUNT_CLASSES if fast else count_classes_twin
+        step(key.array(), np.array(units, np.uint64), draws, left, done)
+    return [int(n) for n in before - left]
+
+
+def count_classes_twin(
+    key: Uint64s, units: Uint64s, draws: int, left: Int64s, done: Int64s
+) -> None:
+    """What `COUNT_CLASSES` does."""
+    whole = Key(int(key[0]) | int(key[1]) << 32, int(key[2]))
+    masses = [int(u) * int(n) for u, n in zip(units, left, strict=True)]
+    total = sum(masses)
+    t = int(done[0])
+    while t < draws:
+        bits, _ = philox_twin(whole, np.arange(t, min(t + 4096, draws), dtype=np.int64))
+        for x in bits.tolist():
+            if total < _RESCALE_BELOW:
+                done[0] = t
+                return
+            rest = (x * total) >> 64
+            c = 0
+            while rest >= masses[c]:
+                rest -= masses[c]
+                c += 1
+            masses[c] -= int(units[c])
+            total -= int(units[c])
+            left[c] -= 1
+            t += 1
+    done[0] = t
+
+
+# -- by row ---------------------------------------------------------------------------------------
+
+
+def smallest_keys(weights: Float64s, k: int, key: Key) -> Int64s:
+    """The places of the k smallest keys, ascending, int64 (k,); ties go to the first place."""
+    positive = int(np.count_nonzero(weights > 0))
+    assert 0 <= k <= positive
+    if k == positive:
+        return np.flatnonzero(weights > 0)
+    limit = _limit_near(weights, k)
+    fast = KEYS.pays(120.0 * weights.size)
+    while True:
+        at, keys = _keys_below(weights, limit, key, fast)
+        if at.size >= k:
+            break
+        limit *= 2.0
+    kth = np.partition(keys, k - 1)[k - 1] if k else 0.0
+    below = keys < kth
+    ties = np.flatnonzero(keys == kth)[: k - int(np.count_nonzero(below))]
+    below[ties] = True
+    return at[below]
+
+
+def _limit_near(weights: Float64s, k: int) -> float:
+    """A limit that somewhat more than k keys are likely to be below; the result does not depend on it."""
+    step = max(1, weights.size // 4096)
+    some = weights[step // 2 :: step]
+    some = some[some > 0] if (some > 0).any() else weights[weights > 0][:1]
+    wanted = (k + 4 * np.sqrt(k) + 16) / weights.size * (weights[step // 2 :: step]).size
+    low, high = 0.0, 1.0 / float(some.min())
+    while -np.expm1(-some * high).sum() < min(wanted, 0.999 * some.size) and high < 1e300:
+        high *= 2.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if -np.expm1(-some * middle).sum() < wanted:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _keys_below(weights: Float64s, limit: float, key: Key, fast: bool) -> tuple[Int64s, Float64s]:
+    """The places whose key is at most `limit`, ascending, and those keys."""
+    block = 1 << 16
+    found: list[tuple[Int64s, Float64s]] = [
+        (np.empty(0, np.int64), np.empty(0)) for _ in range(0, weights.size, block)
+    ]
+
+    def work(start: int, stop: int) -> None:
+        part = weights[start:stop]
+        if fast:
+            at, keys = np.empty(part.size, np.int64), np.empty(part.size)
+            count = np.zeros(1, np.int64)
+            KEYS(key.array(), part, start, limit, at, keys, count)
+            n = int(count[0])
+            found[start // block] = (at[:n].copy(), keys[:n].copy())
+        else:
+            found[start // block] = keys_twin(key, part, start, limit)
+
+    over_blocks(work, weights.size, block)
+    return (
+        np.concatenate([np.empty(0, np.int64), *(at for at, _ in found)]),
+        np.concatenate([np.empty(0), *(keys for _, keys in found)]),
+    )
+
+
+def keys_twin(key: Key, weights: Float64s, start: int, limit: float) -> tuple[Int64s, Float64s]:
+    """What `KEYS` writes."""
+    places = np.arange(start, start + weights.size, dtype=np.int64)
+    first, second = philox_twin(key, places >> 1)
+    x = ((np.where(places & 1, second, first) >> _TWELVE) << _ONE) | _ONE
+    far = (_TWO_53 - x).astype(np.float64) * _UNIT
+    with np.errstate(over="ignore"):  # an infinite bound only keeps every row
+        near = np.flatnonzero(far <= (weights * limit) * _MARGIN)
+        near = near[weights[near] > 0]
+        keys = minus_log_twin(x[near]) / weights[near]
+    kept = keys <= limit
+    return places[near[kept]], keys[kept]
+
+
+def minus_log_twin(x: Uint64s) -> Float64s:
+    """What `minus_log` returns, for every x."""
+    fraction, exponent = np.frexp(x.astype(np.float64))  # exact: x is below 2^53
+    small = fraction < _ROOT_HALF
+    f = np.where(small, fraction * 2.0, fraction)
+    e = (exponent - 53 - small).astype(np.float64)
+    s = (f - 1.0) / (f + 1.0)
+    z = s * s
+    p = np.full(x.size, _SERIES[-1])
+    for c in _SERIES[-2::-1]:
+        p = p * z + c
+    out: Float64s = -(e * _LN_2 + s * p)
+    return out
+
+
+# -- kernels --------------------------------------------------------------------------------------
+
+_RESCALE_BELOW: Final = 1 << 58
+_ZERO: Final = np.uint64(0)
+_ONE: Final = np.uint64(1)
+_TWELVE: Final = np.uint64(12)
+_TWO_53: Final = np.uint64(1 << 53)
+_FLOOR: Final = np.uint64(_RESCALE_BELOW)
+_UNIT: Final = 2.0**-53
+_MARGIN: Final = 1.0000001  # rounding must not leave out a row: the keys decide
+_ROOT_HALF: Final = 0.7071067811865476
+_LN_2: Final = 0.6931471805599453
+# log f = 2 s (1 + s²/3 + s⁴/5 + …), s = (f - 1) / (f + 1), |s| < 0.172: the next term is below 2^-60.
+_SERIES: Final = tuple(2.0 / (2 * k + 1) for k in range(12))
+_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11 = _SERIES
+
+
+@device
+def minus_log(x: Any) -> Any:
+    """-log(x / 2^53) of an odd integer below 2^53; relative error some 2^-51, the same everywhere."""
+    f = np.float64(x) * _UNIT
+    e = 0.0
+    while f < _ROOT_HALF:  # two steps in the mean: an exact doubling each
+        f = f * 2.0
+        e -= 1.0
+    s = (f - 1.0) / (f + 1.0)
+    z = s * s
+    p = _C11 * z + _C10
+    p = p * z + _C9
+    p = p * z + _C8
+    p = p * z + _C7
+    p = p * z + _C6
+    p = p * z + _C5
+    p = p * z + _C4
+    p = p * z + _C3
+    p = p * z + _C2
+    p = p * z + _C1
+    p = p * z + _C0
+    return -(e * _LN_2 + s * p)
+
+
+@kernel("u64[], f64[], i64, f64, i64[], f64[], i64[]")
+def KEYS(
+    key: Uint64s,
+    weights: Float64s,
+    start: int,
+    limit: float,
+    at: Int64s,
+    keys: Float64s,
+    count: Int64s,
+) -> None:
+    """The places start + i with a key of at most `limit`, and the keys; `start` is even."""
+    k0 = key[0]
+    k1 = key[1]
+    high = key[2]
+    n = 0
+    for half in range((weights.size + 1) // 2):
+        first, second = philox(np.uint64(start // 2 + half), high, k0, k1)
+        for side in range(2):
+            i = 2 * half + side
+            if i < weights.size:
+                bits = second if side else first
+                x = ((bits >> _TWELVE) << _ONE) | _ONE
+                w = weights[i]
+                if np.float64(_TWO_53 - x) * _UNIT <= (w * limit) * _MARGIN and w > 0.0:
+                    found = minus_log(x) / w
+                    if found <= limit:
+                        at[n] = start + i
+                        keys[n] = found
+                        n += 1
+    count[0] = n
+
+
+@kernel("u64[], u64[], i64, i64[], i64[]")
+def COUNT_CLASSES(key: Uint64s, units: Uint64s, draws: int, left: Int64s, done: Int64s) -> None:
+    """Successive draws from done[0] on until `draws` are made or the units have become too coarse."""
+    k0 = key[0]
+    k1 = key[1]
+    high = key[2]
+    total = _ZERO
+    for c in range(units.size):
+        total += units[c] * np.uint64(left[c])
+    t = done[0]
+    while t < draws and total >= _FLOOR:
+        x, _ = philox(np.uint64(t), high, k0, k1)
+        rest = high_product(x, total)
+        c = 0
+        mass = units[0] * np.uint64(left[0])
+        while rest >= mass:
+            rest -= mass
+            c += 1
+            mass = units[c] * np.uint64(left[c])
+        left[c] -= 1
+        total -= units[c]
+        t += 1
+    done[0] = t
