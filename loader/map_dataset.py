@@ -61,12 +61,13 @@ class MapDataset:
             )
         unique, inverse = np.unique(rows, return_inverse=True)
         table = self.rows.take(unique, self._decoder.names)
-        decoding = start(self._decoder, table, unique, inverse, Memory(0))
+        known = self.rows.identify(unique)
+        decoding = start(self._decoder, table, known, inverse, Memory(0))
         for task in decoding.tasks:
             task()
         if self._options.return_index:
-            decoding.values[INDEX] = rows
-        return self._transformed(Columns(rows, decoding.values))
+            decoding.values[INDEX] = known[inverse]
+        return self._transformed(Columns(known[inverse], decoding.values))
 
     def _transformed(self, batch: Columns) -> list[Sample]:
         slots = range(len(batch.rows))

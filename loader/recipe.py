@@ -93,7 +93,7 @@ class Recipe:
 
     def place(self, step: int) -> str:
         """Where a step is, for people."""
-        rows = self.stream.batch(step).rows
+        rows = self.rows.identify(self.stream.batch(step).rows)
         shown = ", ".join(map(str, rows[:_ROWS_IN_NOTES].tolist()))
         dots = ", …" if len(rows) > _ROWS_IN_NOTES else ""
         position = self.stream.position_after(step - 1) if step else self.start
@@ -107,12 +107,13 @@ class Recipe:
         inverse: npt.NDArray[np.int64],
     ) -> Next:
         began = time.perf_counter()
-        decoding = start(self.decoder, table, unique, inverse, self.memory)
+        known = self.rows.identify(unique)
+        decoding = start(self.decoder, table, known, inverse, self.memory)
         if self.return_index:
-            decoding.values[INDEX] = np.array(located.rows, np.int64)
+            decoding.values[INDEX] = known[inverse]
         if self.mark_padding:
             decoding.values[PAD] = np.array(located.pad, np.bool_)
-        batch = Columns(np.array(located.rows, np.int64), decoding.values)
+        batch = Columns(known[inverse], decoding.values)
         seconds, rows = time.perf_counter() - began, len(located.rows)
         self.meter.add("decode", seconds, batches=1, rows=rows, bytes=decoding.nbytes)
         then = partial(self._transform, batch)

@@ -35,6 +35,10 @@ class Rows(Protocol):
         """These columns of these rows (int64, any order, repeats allowed), in the order given."""
         ...
 
+    def identify(self, rows: RowIds) -> RowIds:
+        """The numbers that users know these rows by: what `index` and messages show."""
+        ...
+
 
 class FragmentRows:
     """The rows of a source; fragments already read are kept, up to `memory_bytes` of them.
@@ -62,6 +66,10 @@ class FragmentRows:
     def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
         """Each fragment that holds one of `rows` is read, or found in the cache, exactly once."""
         return gather(self.source, rows, columns, self._fragment)
+
+    def identify(self, rows: RowIds) -> RowIds:
+        """The same numbers: the rows of a source are known by their place in it."""
+        return rows
 
     def _fragment(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         if self._cache.pid != os.getpid():  # a lock or a read in flight may not survive a fork

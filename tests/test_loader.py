@@ -53,6 +53,9 @@ class SlowRows:
         assert self.gate.wait(10)
         return self.inner.take(rows, columns)
 
+    def identify(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return rows + 1000
+
 
 def loader_on(rows: SlowRows, **options: Any) -> Loader:
     n = rows.inner.source.rows
@@ -66,7 +69,7 @@ def test_batches_come_in_plan_order_whatever_order_they_finish_in() -> None:
     rows = SlowRows(mixed(40), delays=[0.03, 0.0, 0.02, 0.0, 0.01])
     loader = loader_on(rows, batch_size=3, num_threads=4, prefetch_factor=4)
     seen = [b["index"].tolist() for b in loader]
-    assert seen == [list(range(i, min(i + 3, 40))) for i in range(0, 40, 3)]
+    assert seen == [[1000 + r for r in range(i, min(i + 3, 40))] for i in range(0, 40, 3)]
 
 
 def test_values_belong_to_the_rows_that_index_names() -> None:

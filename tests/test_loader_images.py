@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.loader_fakes import FakePlan, encoded, loader_of, picture, source_of
@@ -167,3 +169,21 @@ def test_a_missing_decoder_is_an_error_that_prints_the_install_line(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(TqlUnsupportedError, match=r'pip install "tqlkit\[images\]"'):
         read_header(data)
+
+
+FILES = [encoded(smooth(), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")]
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of much that it then reads
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([*FILES, CMYK]), st.data())
+def test_damaged_bytes_give_an_image_or_the_one_error(data: bytes, draw: st.DataObject) -> None:
+    damaged = bytearray(data)
+    for at in draw.draw(st.lists(st.integers(0, len(data) - 1), max_size=4)):
+        damaged[at] = draw.draw(st.integers(0, 255))
+    damaged = damaged[: draw.draw(st.integers(0, len(data)))]
+    for decode in (pixels_of, to_pil):
+        try:
+            decode(bytes(damaged))
+        except BrokenImage as e:
+            assert str(e)
