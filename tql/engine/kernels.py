@@ -14,7 +14,7 @@ arguments, so that queries of one shape share a kernel, and no text of a query i
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,9 @@ from tql.language.expr import (
 from tql.schema import Bool, DType, Float, Int, Label, Time
 
 Words: TypeAlias = NDArray[np.uint64]
+
+# Compiling takes about 25 ms a comparison; a condition of thousands is data, not a shape.
+_MOST_LEAVES: Final = 64
 
 
 class Unsuitable(Exception):
@@ -81,6 +84,9 @@ class Program:
 
 def compile_program(predicates: Sequence[Expr]) -> Program | None:
     """The program for these conditions, or None where the reference tier has to do it."""
+    # Not even under IS NULL or an empty IN, whose kernels would never look at the operand.
+    if any(can_raise(p) for p in predicates):
+        return None
     writer = _Writer()
     try:
         words = [writer.true(p) for p in predicates]
@@ -233,6 +239,8 @@ class _Writer:
     def _lanes(self, condition: str) -> str:
         """A word whose bit i is `condition` for row i of the block."""
         if condition not in self._known:
+            if self.cost >= _MOST_LEAVES:
+                raise Unsuitable
             word = f"w{len(self._known)}"
             self.lines += [
                 f"{word} = ZERO",
@@ -330,7 +338,7 @@ class _Writer:
                 return f"{made}[i]"
             case Const(value):
                 return self._literal(value, kind)
-            case Arith(op, left, right, Int()) if op is not ArithOp.DIV and not can_raise(e):
+            case Arith(op, left, right, Int()) if op is not ArithOp.DIV:
                 return self._integers(op, left, right)
             case Arith(op, left, right, Float(bits)) if op is not ArithOp.MOD:
                 a, b = self._number(left), self._number(right)

@@ -1,0 +1,76 @@
+"""`python -m benchmarks [--rows N] [--json FILE] [--readme]`: all tasks, beside their peers."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks import draws, filters
+from benchmarks.measure import OURS, Result, run
+
+README = Path(__file__).parents[1] / "README.md"
+START, END = "<!-- benchmarks: start -->", "<!-- benchmarks: end -->"
+PEERS = ("polars", "duckdb", "numpy", "torch", "pyarrow", "numba")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write every figure there")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    arguments = parser.parse_args()
+    results = []
+    for task in (*filters.tasks(arguments.rows), *draws.tasks(arguments.rows)):
+        print(f"… {task.name}", file=sys.stderr)
+        results.append(run(task, arguments.repeats))
+    text = table(results)
+    print(text)
+    if arguments.json:
+        content = {"machine": machine(), "results": [asdict(r) for r in results]}
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    if arguments.readme:
+        before, rest = README.read_text("utf-8").split(START)
+        after = rest.split(END)[1]
+        README.write_text(f"{before}{START}\n{text}\n{END}{after}", "utf-8")
+
+
+def table(results: list[Result]) -> str:
+    """The results as Markdown: best of the runs, and how many times faster ours is."""
+    lines = ["| task | ours | peers |", "|---|--:|---|"]
+    for r in results:
+        ours = next(t for t in r.timings if t.name == OURS)
+        peers = [
+            f"{t.name} {t.best * 1e3:,.1f} ms (**{r.ratio(t.name):.1f}×**)"
+            for t in r.timings
+            if t.name != OURS
+        ]
+        peers += [f"{name}: missing" for name in r.missing]
+        lines.append(f"| {r.task} | {ours.best * 1e3:,.1f} ms | {', '.join(peers)} |")
+    lines += ["", machine()]
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What this was measured on and with."""
+    found = []
+    for name in PEERS:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} missing")
+    cpus = os.cpu_count()
+    python = platform.python_version()
+    return (
+        f"Best of the repeated runs, in turn in one process, on {cpus} CPUs "
+        f"({platform.machine()}), Python {python}, {', '.join(found)}. "
+        "Kernels were compiled before; the first query of a new shape runs without."
+    )
+
+
+if __name__ == "__main__":
+    main()
