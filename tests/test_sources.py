@@ -451,6 +451,15 @@ def test_hugging_face_features_give_class_names_and_images(tmp_path: Path, kind:
     assert read["label"].to_pylist() == [1, 0, -1]
 
 
+def test_images_are_not_nullable_because_their_paths_are(tmp_path: Path) -> None:
+    table = HF_TABLE.filter(pa.array([True, False, True]))
+    path = write_parquet(tmp_path / "a.parquet", table.replace_schema_metadata(HF_METADATA))
+    source = open_source(path)
+    assert source.schema["image"] == Column("image", Binary(image=True), False)
+    stats = source.fragments[0].columns["image"]
+    assert stats.bytes == pq.read_metadata(path).row_group(0).column(1).total_uncompressed_size
+
+
 def test_a_shuffled_hugging_face_data_set_is_seen_in_its_own_order() -> None:
     indices = Wrapped(pa.table({"indices": pa.array([2, 0], pa.uint64())}))
     source = open_source(HuggingFace(HF_TABLE, HF_FEATURES, indices))

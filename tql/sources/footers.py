@@ -1,6 +1,6 @@
 """Parquet footers: read once, and asked for what they know of each column."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -110,21 +110,32 @@ def _leaf_count(stored: pa.DataType) -> int:
     return _leaf_count(stored.value_type) if kind.is_nested(stored) else 1
 
 
-def without_nulls(footer: Footer) -> set[str]:
+def without_nulls(footer: Footer, columns: Iterable[StoredColumn]) -> set[str]:
     """The columns of which every row group says that no row is null."""
     groups = range(footer.metadata.num_row_groups)
-    candidates = {f.name for f in footer.schema if f.nullable}
+    parts = {s.name: s.part for s in columns}
+    never = {n for n, part in parts.items() if part is None and not footer.schema.field(n).nullable}
+    candidates = parts.keys() - never
     for g in groups:
         if not candidates:
             break
         group = footer.metadata.row_group(g)
-        # Leaf counts include empty lists, so that 0 says enough of a list or struct, too.
+        # A leaf counts the nulls and empty lists above it, too: 0 in one of them says enough.
         candidates = {
             name
             for name in candidates
-            if all(_nulls(group.column(i)) == 0 for i in footer.leaves[name])
+            if any(_nulls(c) == 0 for c in _chunks(group, footer.leaves[name], name, parts[name]))
         }
-    return candidates | {f.name for f in footer.schema if not f.nullable}
+    return candidates | never
+
+
+def _chunks(
+    group: pq.RowGroupMetaData, leaves: range, name: str, part: str | None
+) -> list[pq.ColumnChunkMetaData]:
+    chunks = [group.column(i) for i in leaves]
+    if part is None:
+        return chunks
+    return [c for c in chunks if c.path_in_schema == f"{name}.{part}"]
 
 
 def _nulls(chunk: pq.ColumnChunkMetaData) -> int | None:
@@ -152,9 +163,7 @@ class FooterStats(Mapping[str, ColumnStats]):
         stored = self._columns[name]
         leaves = self._footer.leaves[name]
         group = self._footer.metadata.row_group(self._group)
-        chunks = [group.column(i) for i in leaves]
-        if stored.part is not None:
-            chunks = [c for c in chunks if c.path_in_schema == f"{name}.{stored.part}"]
+        chunks = _chunks(group, leaves, name, stored.part)
         size = sum(c.total_uncompressed_size for c in chunks)
         if len(leaves) > 1 or kind.is_nested(self._footer.schema.field(name).type):
             return ColumnStats(bytes=size)

@@ -143,7 +143,7 @@ def _resolved(
     for s in pick(stored, names):
         values = _classes(footers, s)
         labels.append(s if values is None else as_label(s, values))
-    return never_null(labels, set.intersection(*map(without_nulls, footers)))
+    return never_null(labels, set.intersection(*(without_nulls(f, labels) for f in footers)))
 
 
 def _classes(footers: Sequence[Footer], stored: StoredColumn) -> pa.Array | None:
