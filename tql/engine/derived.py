@@ -125,5 +125,10 @@ def take(
 
 def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Vec:
     """The value of `e` at these rows, as a `Vec` of len(rows) rows."""
-    frame = Frame(take(source, rows, sorted(columns_of(e))), rows, seed)
-    return evaluate(e, frame)
+    return evaluate(e, frame_at(source, rows, [e], seed))
+
+
+def frame_at(source: Source, rows: Int64s, expressions: Sequence[Expr], seed: int) -> Frame:
+    """What these expressions need of these rows."""
+    needed = sorted(frozenset().union(*map(columns_of, expressions)))
+    return Frame(take(source, rows, needed), rows, seed)

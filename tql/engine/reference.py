@@ -66,10 +66,15 @@ class Frame:
 
 
 def is_true(e: Expr, frame: Frame) -> Mask:
-    """bool (n,): where the condition `e` is TRUE, not FALSE and not NULL."""
-    result = _numbers(e, frame, _everywhere(frame))
-    true = result.values if result.valid is None else result.values & result.valid
-    return np.broadcast_to(true, (frame.rows,))
+    """bool (n,): where the condition `e` is TRUE, not FALSE and not NULL.
+
+    A row for which an earlier term of an AND is FALSE or NULL is out, and raises nothing any more.
+    """
+    true = _everywhere(frame)
+    for term in e.terms if isinstance(e, And) else (e,):
+        result = _numbers(term, frame, true)
+        true = true & (result.values if result.valid is None else result.values & result.valid)
+    return true
 
 
 def evaluate(e: Expr, frame: Frame) -> Vec:

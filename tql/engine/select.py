@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.engine.columns import Vec
-from tql.engine.derived import DerivedSource, column_at
+from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.ordering import stable_order
+from tql.engine.reference import is_true
 from tql.engine.scan import Settings, scan
 from tql.engine.weigh import weigh
 from tql.grammar.syntax import SetOp
@@ -140,9 +141,8 @@ class Run:
 
     def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
         """A filter over a part of the source: only these rows are looked at, and may raise."""
-        vec = self.values(rows, predicate)
-        true = vec.values if vec.valid is None else vec.values & vec.valid  # type: ignore[union-attr]
-        kept = np.flatnonzero(np.broadcast_to(true, (len(rows),)))
+        frame = frame_at(self.source, rows.to_numpy(), [predicate], self.environment.seed)
+        kept = np.flatnonzero(is_true(predicate, frame))
         return from_ids(rows.select(kept), rows.universe)
 
     def _sample(self, sample: Sample) -> RowSet:

@@ -112,7 +112,9 @@ def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
     plan, name = _from(b, q.source, q.span)
     schema = plan.schema if isinstance(plan, Scan) else plan.query.schema
     scope = ExprBinder(schema, b.parameters, b.sites, name)
+    scope.selecting = True
     outputs = _outputs(scope, q.items)
+    scope.selecting = False
     scope.aliases = {o.name: o.expr for o in outputs if o.stored != o.name}
     result: Plan = plan
     if q.where is not None:
@@ -125,11 +127,16 @@ def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
 
 
 def _refuse_what_is_not_built(q: s.Select) -> None:
-    for clause, name in ((q.distinct, "DISTINCT"), (q.expand, "EXPAND BY"), (q.group, "GROUP BY")):
+    for clause, name, instead in (
+        (q.distinct, "DISTINCT", "remove repeated rows before the data is opened"),
+        (q.expand, "EXPAND BY", "choose the neighbours with row_number() between … and …"),
+        (q.group, "GROUP BY", "group the result: view.to_arrow().group_by(…)"),
+    ):
         if clause is not None:
-            raise error("unsupported", f"{name} is not in this version", clause.span)
+            raise error("unsupported", f"{name} is not in this version", clause.span, help=instead)
     if q.ungroup:
-        raise error("unsupported", "UNGROUP BY is not in this version", q.span)
+        raise error("unsupported", "UNGROUP BY is not in this version", q.span,
+                    help="flatten the lists before the data is opened")  # fmt: skip
 
 
 def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Scan | Derived, str | None]:
@@ -144,7 +151,9 @@ def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Scan | Derive
         case s.Subquery(query, alias):
             return Derived(_query(b, query), span=source.span), alias
         case s.Join():
-            raise error("unsupported", "joins are not in this version", source.span)
+            raise error("unsupported", "joins are not in this version", source.span,
+                        help="join the tables first, in Arrow, Polars or DuckDB, "
+                        "and open the result")  # fmt: skip
 
 
 def _outputs(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> tuple[Output, ...]:
@@ -218,8 +227,10 @@ def _combined(b: Binder, q: s.Combined) -> Bound:
         return Bound(Combine(q.op, q.all, left.plan, right.plan, span=q.span), left.outputs)
     what = "different expressions of one source" if same_source else "different sources"
     if q.op is s.SetOp.UNION:
-        raise error("unsupported", f"UNION of {what} is not in this version", q.span)
-    raise error("unsupported", f"{q.op.value.upper()} needs rows of one source, not {what}", q.span)
+        raise error("unsupported", f"UNION of {what} is not in this version", q.span,
+                    help="give both sides the same FROM and the same select list")  # fmt: skip
+    raise error("unsupported", f"{q.op.value.upper()} needs rows of one source, not {what}", q.span,
+                help="give both sides the same FROM and the same select list")  # fmt: skip
 
 
 def _check_same_columns(left: Bound, right: Bound, q: s.Combined) -> None:
@@ -268,7 +279,8 @@ def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey
         if isinstance(e.dtype, List):
             raise error("type", f"ORDER BY needs one value per row, not {e.dtype}", e.span)
         if isinstance(e.dtype, Json):
-            raise error("unsupported", "ordering by JSON values is not in this version", e.span)
+            raise error("unsupported", "ordering by JSON values is not in this version", e.span,
+                        help="store the value as a column of its own")  # fmt: skip
         bound.append(SortKey(e, key.descending, format_expr(key.expr)))
     return tuple(bound)
 

@@ -88,6 +88,7 @@ class ExprBinder:
     source_name: str | None = None
     aliases: Mapping[str, Expr] = field(default_factory=dict)
     prefer_alias: bool = False
+    selecting: bool = False  # in the select list a value may be a list
 
     def bind(self, e: s.Expr) -> Expr:
         """The typed form of `e`."""
@@ -128,9 +129,12 @@ class ExprBinder:
             case s.WeightCall(name, arms):
                 return self._weights(WeightKind(name), arms, e.span)
             case s.Array():
-                raise error("unsupported", "ARRAY[…] outside IN is not in this version", e.span)
+                raise error("unsupported", "ARRAY[…] outside IN is not in this version", e.span,
+                            help="x in array[…] works, and so does a list as the value of  x in ?")  # fmt: skip
             case s.Subscript():
-                raise error("unsupported", "indexing with […] is not in this version", e.span)
+                raise error("unsupported", "indexing with […] is not in this version", e.span,
+                            help="store that element as a column of its own; "
+                            "contains(column, value) looks through a list")  # fmt: skip
             case _:
                 assert_never(e)
 
@@ -167,7 +171,8 @@ class ExprBinder:
                 return operators.negate_truth(operators.truth(e), span)
             case s.UnaryOp.NEG | s.UnaryOp.POS:
                 if isinstance(e.dtype, List):
-                    raise error("unsupported", "arithmetic over lists is not in this version", span)
+                    raise error("unsupported", "arithmetic over lists is not in this version", span,
+                                help="work it out before, and store it as a column of its own")  # fmt: skip
                 if not operators.is_number(e.dtype):
                     raise error("type", f"{op.value} needs a number, not {e.dtype}", e.span)
                 return operators.negative(e, span) if op is s.UnaryOp.NEG else e
@@ -176,6 +181,9 @@ class ExprBinder:
 
     def _binary(self, op: s.BinaryOp, left: Expr, right: Expr, span: Span) -> Expr:
         if op.value in _COMPARE:
+            if self.selecting and List in (type(left.dtype), type(right.dtype)):
+                raise error("unsupported", "comparing lists by element is not in this version",
+                            span, help="contains(column, value) gives one truth value per row")  # fmt: skip
             return operators.compare(_COMPARE[op.value], left, right, span)
         return operators.arith(_ARITH[op.value], left, right, span)
 
@@ -205,7 +213,8 @@ class ExprBinder:
         function = functions.FUNCTIONS.get(call.function)
         if function is None:
             if call.function in functions.LATER:
-                raise error("unsupported", f"{call.function}() is not in this version", where)
+                raise error("unsupported", f"{call.function}() is not in this version", where,
+                            help=functions.instead_of(call.function))  # fmt: skip
             near = did_you_mean(call.function, functions.known_names())
             raise error(
                 "unknown_function", f"no function named {call.function!r}", where, help=near

@@ -384,10 +384,21 @@ def is_positional(e: Expr) -> bool:
 # Integers of at most 32 bits, combined once, cannot leave 64 bits.
 def can_raise(e: Expr) -> bool:
     """Whether evaluating `e` on some row may be an error (overflow, integer modulo by zero)."""
-    return any(isinstance(n, Arith) and _raises(n) for n in walk(e))
+    return any(_raises(n) for n in walk(e))
 
 
-def _raises(e: Arith) -> bool:
+def _raises(e: Expr) -> bool:
+    """Whether this node itself, not what it is made of, may be an error."""
+    match e:
+        case Call("abs", (operand,), Int(64, True)):
+            return integer_range(operand)[0] == _lowest(Int(64))
+        case Arith():
+            return _arith_raises(e)
+        case _:
+            return False
+
+
+def _arith_raises(e: Arith) -> bool:
     if isinstance(e.dtype, Float) or e.op is ArithOp.DIV:
         return False
     if e.op is ArithOp.MOD:
@@ -402,7 +413,7 @@ def integer_range(e: Expr) -> tuple[int, int]:
     match e:
         case Const(value) if isinstance(value, int):
             return int(value), int(value)
-        case Arith(op, left, right, Int()) if not _raises(e):
+        case Arith(op, left, right, Int()) if not _arith_raises(e):
             if op is ArithOp.MOD:
                 assert isinstance(right, Const)
                 least, greatest = integer_range(left)

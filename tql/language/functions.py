@@ -56,7 +56,8 @@ def _random(arguments: tuple[Expr, ...], span: Span, site: int) -> Expr:
 def _numbers(name: str, arguments: tuple[Expr, ...]) -> tuple[Expr, ...]:
     for e in arguments:
         if isinstance(e.dtype, List):
-            raise error("unsupported", f"{name}() over lists is not in this version", e.span)
+            raise error("unsupported", f"{name}() over lists is not in this version", e.span,
+                        help="work it out before, and store it as a column of its own")  # fmt: skip
         if not operators.is_number(e.dtype):
             raise error("type", f"{name}() needs a number, not {e.dtype}", e.span)
     return arguments
@@ -114,6 +115,21 @@ LATER: Final = frozenset(
         "sum",
     ]
 )
+
+
+def instead_of(name: str) -> str:
+    """What to do while the function of `LATER` is missing."""
+    match name:
+        case "any" | "all" | "all_strict":
+            return "contains(column, value) tests whether a list holds a value"
+        case "balanced":
+            return "write the weights out: max_weight(column == 'class': 2, …)"
+        case "count":
+            return "take len() of the result"
+        case "data":
+            return "pass the value as a parameter"
+        case _:
+            return "work it out before, and store it as a column of its own"
 
 
 def known_names() -> tuple[str, ...]:

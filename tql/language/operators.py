@@ -148,9 +148,11 @@ def _not_yet_or_type(left: Expr, right: Expr, span: Span) -> TqlError:
             help="use contains(column, value)",
         )  # fmt: skip
     if Time in both and Text in both:
-        return error("unsupported", "comparing times with text is not in this version", span)
+        return error("unsupported", "comparing times with text is not in this version", span,
+                     help="compare two columns of times, or store the time as a number")  # fmt: skip
     if Json in both:
-        return error("unsupported", "JSON values in expressions are not in this version", span)
+        return error("unsupported", "JSON values in expressions are not in this version", span,
+                     help="store the value as a column of its own")  # fmt: skip
     return _mismatch("compare", left, right, span)
 
 
@@ -334,8 +336,9 @@ def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
                 needle = label_index(needle, item)
             if isinstance(needle.dtype, List) or isinstance(item, List):
                 raise error(
-                    "unsupported", "contains() over nested lists is not in this version", span
-                )
+                    "unsupported", "contains() over nested lists is not in this version", span,
+                    help="store the inner lists as a column of their own",
+                )  # fmt: skip
             if is_number(needle.dtype) != is_number(item) or not isinstance(
                 item, Int | Float | Bool | Label | Text
             ):
@@ -355,7 +358,8 @@ def arith(op: ArithOp, left: Expr, right: Expr, span: Span) -> Expr:
     """`left OP right` for numbers; integers in 64 bits, exactly or with an error."""
     for side in (left, right):
         if isinstance(side.dtype, List):
-            raise error("unsupported", "arithmetic over lists is not in this version", side.span)
+            raise error("unsupported", "arithmetic over lists is not in this version", side.span,
+                        help="work it out before, and store it as a column of its own")  # fmt: skip
     if not (is_number(left.dtype) and is_number(right.dtype)):
         raise _mismatch(f"compute {op} of", left, right, span, joint="and")
     if isinstance(left, Const) and isinstance(right, Const):

@@ -34,34 +34,39 @@ def merge_subqueries(bound: Bound) -> Bound:
     inner = merge_subqueries(source.query)
     expressions = [o.expr for o in bound.outputs] + list(_expressions(bound.plan))
     if _has_combination(bound.plan) or any(map(is_positional, expressions)):
-        return replace(bound, plan=_over(bound.plan, replace(source, query=inner), {}))
+        return replace(bound, plan=_over(bound.plan, replace(source, query=inner), None))
     known = {o.name: o.expr for o in inner.outputs}
     outputs = tuple(Output(o.name, substitute(o.expr, known)) for o in bound.outputs)
     return Bound(_over(bound.plan, inner.plan, known), outputs)
 
 
-def _over(plan: Plan, source: Plan, known: Mapping[str, Expr]) -> Plan:
-    """The plan with its source replaced, and column names by the expressions `known` for them."""
+def _over(plan: Plan, source: Plan, known: Mapping[str, Expr] | None) -> Plan:
+    """The plan with its source replaced, and column names by the expressions `known` for them.
+
+    None leaves the expressions as they are: the source has the same columns.
+    """
     match plan:
         case Scan() | Derived():
             return source
         case Filter(input, predicate):
             return replace(
-                plan, input=_over(input, source, known), predicate=substitute(predicate, known)
+                plan, input=_over(input, source, known), predicate=_known(predicate, known)
             )
         case Order(input, keys):
-            rewritten = tuple(replace(k, expr=substitute(k.expr, known)) for k in keys)
+            rewritten = tuple(replace(k, expr=_known(k.expr, known)) for k in keys)
             return replace(plan, input=_over(input, source, known), keys=rewritten)
         case Cut(input):
             return replace(plan, input=_over(input, source, known))
         case Sample(input, weight):
-            return replace(
-                plan, input=_over(input, source, known), weight=substitute(weight, known)
-            )
+            return replace(plan, input=_over(input, source, known), weight=_known(weight, known))
         case Combine(_, _, left, right):
             return replace(plan, left=_over(left, source, known), right=_over(right, source, known))
         case _:
             assert_never(plan)
+
+
+def _known(e: Expr, known: Mapping[str, Expr] | None) -> Expr:
+    return e if known is None else substitute(e, known)
 
 
 def _has_combination(plan: Plan) -> bool:
