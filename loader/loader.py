@@ -14,13 +14,11 @@ from tql.loader.batch import Collate
 from tql.loader.decode import Decoder, resolve
 from tql.loader.memory import Memory
 from tql.loader.meter import LoaderStats, Meter
-from tql.loader.options import Options, Remainder, loaded_columns
+from tql.loader.options import Options, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
-
-ORDER: Final = 1
-"""Version of the rule that turns positions into rows; a state of another version is refused."""
+from tql.planner.stream import ORDER, Remainder
 
 _SNIFFED_ROWS: Final = 16
 _STATE_KEYS: Final = frozenset(("order", "plan", "epoch", "position"))

@@ -6,10 +6,10 @@ from typing import Any, Final, Literal, TypeAlias, assert_never, get_args
 
 from tql.diagnostics import Note, TqlError, did_you_mean, error
 from tql.loader.batch import INDEX, PAD
+from tql.planner.stream import Remainder
 from tql.schema import Binary, Column, Schema, Text
 
 Method: TypeAlias = Literal["numpy", "tobytes", "pil"]
-Remainder: TypeAlias = Literal["drop", "pad", "mask", "short"]
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Callable[[Any], Any] | None]
 
 _METHODS: Final[tuple[str, ...]] = get_args(Method)

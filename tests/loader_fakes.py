@@ -14,7 +14,8 @@ from PIL import Image
 
 from tql.loader import FragmentRows, Loader, Options, numpy_collate
 from tql.loader.batch import Collate
-from tql.loader.options import Remainder
+from tql.loader.loader import Plan
+from tql.planner.stream import Remainder
 from tql.schema import Binary, Bool, Column, DType, Float, Int, Schema, Text
 from tql.sources.protocol import Fragment
 
@@ -69,6 +70,9 @@ class FakePlan:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def ids(self, epoch: int = 0) -> npt.NDArray[np.int64]:
+        return np.roll(self.rows, -7 * epoch)
+
     def stream(
         self,
         epoch: int = 0,
@@ -78,8 +82,7 @@ class FakePlan:
         batch_size: int = 1,
         remainder: Remainder = "short",
     ) -> FakeStream:
-        order = np.roll(self.rows, -7 * epoch)
-        return FakeStream(order, rank, world_size, offset, batch_size, remainder)
+        return FakeStream(self.ids(epoch), rank, world_size, offset, batch_size, remainder)
 
 
 class FakeSource:
@@ -140,7 +143,7 @@ def encoded(pixels: npt.NDArray[np.uint8], kind: str = "PNG", **options: Any) ->
 
 def loader_of(
     source: FakeSource,
-    plan: FakePlan | None = None,
+    plan: Plan | None = None,
     collate: Collate = numpy_collate,
     **options: Any,
 ) -> Loader:
