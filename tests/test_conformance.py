@@ -1,0 +1,271 @@
+"""Every conformance case, through the front, in both tiers.
+
+The cases and their data sets lie outside this repository, in `../shared/cases`; what a case means
+is described in the header of `tql_cases.json`. No case is left out: one whose feature is not built
+yet stands in AREAS and must be refused with that reason and a way out, so the list can only shrink.
+"""
+
+import functools
+import importlib.util
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+import tql
+from tests.plain_kernels import run_as_python
+from tql.dataset import View, view_of
+from tql.engine.scan import Settings
+from tql.queries import ask
+
+FOLDER: Final = Path(__file__).parents[1] / "../shared/cases"
+
+
+class Area(NamedTuple):
+    """Cases that are refused in this version: why (found in the message), and which."""
+
+    reason: str
+    cases: str
+    code: str = "unsupported"
+
+
+AREAS: Final = (
+    Area(
+        "indexing with […]",
+        "contains 030 031; class_label 014; index 002 004 005 007 008 009 013 016 022 023 024 026 "
+        "027; slice 003 004 005 006 007 008 009 010 011 014 015 017 018 019 020 022 024 025 026; "
+        "json 001 003 007 008 009 010 012 013 015 017 019 021 023 024 025 027 028 029 030 031 036 "
+        "041; shape 003 011 013 014 015; nonzero 003 004; order_by 026; sample 041",
+    ),
+    Area(
+        "GROUP BY",
+        "null 028; group_by 001 004 010 012 013 014 015 017 019 020 021 023 025 027 028 030 031",
+    ),
+    Area(
+        "ARRAY[…] outside IN",
+        "literals 028 029 031 032 033 034 036; contains 021 022 023; array_arith 007 010 011; "
+        "where 019",
+    ),
+    Area("joins", "join 003 004 007 008 009 010 011 012 013 022 023 024"),
+    Area("EXPAND BY", "expand 003 004 005 007 008 009 013 014; clauses 008"),
+    Area("UNGROUP BY", "ungroup 001 002 003 004"),
+    Area("DISTINCT", "select 033 034 035"),
+    Area("arithmetic over lists", "array_arith 002 005 006 008 009"),
+    Area("comparing lists by element", "array_arith 013 014"),
+    Area("contains() over nested lists", "contains 020"),
+    Area("sqrt() over lists", "math 005 006"),
+    Area("JSON values in expressions", "contains 032; json 043"),
+    Area("UNION of different sources", "set_ops 038"),
+    Area(
+        "any()",
+        "class_label 012; json 033; anyall 004 007 008 009 012 013 014 020 021 022 026; "
+        "logical_fn 003",
+    ),
+    Area("all()", "anyall 002 010 015 016 019 024 025"),
+    Area("all_strict()", "anyall 003 011"),
+    Area("logical_and()", "logical_fn 004 006"),
+    Area("logical_or()", "logical_fn 007"),
+    Area("sum()", "null 024; aggregate 001 003 007 018 022"),
+    Area("avg()", "aggregate 005 014 017 020"),
+    Area("amin()", "aggregate 010"),
+    Area("amax()", "aggregate 012 015"),
+    Area("shape()", "shape 001 002 012 016"),
+    Area("nonzero()", "nonzero 002 005"),
+    Area("keys()", "json 034 035 037"),
+    Area("data()", "data 001 002 005 006"),
+    Area("dot()", "vector 019"),
+    Area("l1_norm()", "vector 001"),
+    Area("l2_norm()", "vector 004 006 007 009; data 003"),
+    Area("linf_norm()", "vector 005"),
+    Area("cosine_similarity()", "vector 012 013 014 015 016 018; params 016"),
+    Area("hamming_distance()", "vector 025 026 027 028"),
+    Area("maxsim()", "vector 030 031 033 034"),
+    Area("bm25_similarity()", "bm25 001 002 005 006"),
+    # User functions cannot be registered yet, so their names are simply unknown.
+    Area("no function named", "udf 001 002 004 005", "unknown_function"),
+)
+
+
+def cases_of(area: Area) -> list[str]:
+    """The case ids of `name number number; name number`."""
+    ids = []
+    for part in area.cases.split(";"):
+        name, *numbers = part.split()
+        ids += [f"{name}-{number}" for number in numbers]
+    return ids
+
+
+REFUSED: Final = {case: area for area in AREAS for case in cases_of(area)}
+
+
+def _load(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"the conformance cases are missing: expected {file.resolve()}. They lie in shared/cases "
+            "beside the repository."
+        )
+    spec = importlib.util.spec_from_file_location("conformance_datasets", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+DATASETS: Final = _load(FOLDER / "datasets.py")
+TABLES, CASES, _ = DATASETS.load(FOLDER / "tql_cases.json")
+BY_ID: Final = {case["id"]: case for case in CASES}
+DRAWN: Final = [c for c in CASES if "distribution" in c["expect"] and c["id"] not in REFUSED]
+ANSWERED: Final = [c for c in CASES if c["id"] not in REFUSED and "distribution" not in c["expect"]]
+Tier = Literal["reference", "kernel"]
+
+
+@functools.cache
+def dataset(name: str) -> tql.Dataset:
+    return tql.open(TABLES[name])
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    written: dict[str, str] = DATASETS.write_parquet(TABLES, tmp_path_factory.mktemp("cases"))
+    return written
+
+
+def answer(
+    case: dict[str, Any], paths: dict[str, str], tier: Tier = "reference", seed: int = 0
+) -> View:
+    here = dataset(case["dataset"])
+    text = DATASETS.query_text(case, paths)
+    settings = Settings(tier)
+    return view_of(ask(here.source, text, case.get("params"), seed=seed, settings=settings), here)
+
+
+def rows_in(view: View, table: pa.Table) -> list[int]:
+    """The rows of the case's data set: its `id` column equals the position."""
+    if "id" in table.column_names:
+        ids: list[int] = table.column("id").to_pylist()
+        return ids
+    return view.row_ids.tolist()
+
+
+@pytest.mark.parametrize("tier", ["reference", "kernel"])
+@pytest.mark.parametrize("case", ANSWERED, ids=lambda c: c["id"])
+def test_a_case_gives_the_expected_answer(
+    case: dict[str, Any], tier: Tier, paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_as_python(monkeypatch)
+    expect = case["expect"]
+    if "error" in expect:
+        with pytest.raises(tql.TqlError) as e:
+            answer(case, paths, tier).to_arrow()
+        assert e.value.diagnostic.code in expect["error"].split("|")
+        return
+    view = answer(case, paths, tier)
+    table = view.to_arrow()
+    if "indices" in expect:
+        found, wanted = rows_in(view, table), expect["indices"]
+        if not case["order_matters"]:
+            found, wanted = sorted(found), sorted(wanted)
+        assert found == wanted
+    elif "values" in expect:
+        values = {name: table.column(name).to_pylist() for name in expect["values"]}
+        assert DATASETS.same(expect["values"], values), values
+    else:
+        assert len(view) == table.num_rows == expect["count"]
+
+
+def test_most_conditions_of_the_cases_are_evaluated_by_kernels(
+    paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the kernel tier above would be the reference tier by another name."""
+    calls = run_as_python(monkeypatch)
+    with_kernel = Counter[bool]()
+    for case in ANSWERED:
+        if "where" in case["query"].lower() and "indices" in case["expect"]:
+            before = calls["predicate"]
+            answer(case, paths, "kernel")
+            with_kernel[calls["predicate"] > before] += 1
+    assert with_kernel[True] > 100, with_kernel
+
+
+# -- what is not built -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED))
+def test_a_case_that_is_not_built_yet_is_refused_with_its_reason_and_a_way_out(
+    case: str, paths: dict[str, str]
+) -> None:
+    """When this fails because the case works now, take it out of AREAS."""
+    area = REFUSED[case]
+    with pytest.raises(tql.TqlError) as e:
+        answer(BY_ID[case], paths).to_arrow()
+    d = e.value.diagnostic
+    assert (d.code, isinstance(e.value, tql.TqlUnsupportedError)) == (
+        area.code,
+        area.code == "unsupported",
+    )
+    assert area.reason in d.message
+    if area.code == "unsupported":
+        assert "in this version" in d.message
+        assert d.help, f"no way out is offered: {d.message}"
+
+
+def test_each_refused_case_exists_and_is_listed_once() -> None:
+    listed = [case for area in AREAS for case in cases_of(area)]
+    assert [case for case, n in Counter(listed).items() if n > 1] == []
+    assert set(listed) <= set(BY_ID)
+
+
+def test_nothing_that_is_refused_is_expected_to_be() -> None:
+    """A case whose expected error is what it gets belongs to the answered ones."""
+    for case, area in REFUSED.items():
+        assert area.code not in BY_ID[case]["expect"].get("error", "").split("|"), case
+
+
+# -- draws: every seed below is fixed, so a failure is a change, not bad luck ------------------
+
+
+@pytest.mark.parametrize("case", DRAWN, ids=lambda c: c["id"])
+def test_draws_have_the_expected_distribution(case: dict[str, Any], paths: dict[str, str]) -> None:
+    wanted = case["expect"]["distribution"]
+    universe = len(dataset(case["dataset"]))
+    match wanted:
+        case {"reproducible_with_seed": seed}:
+            first, again, third = (answer(case, paths, seed=seed).row_ids.tolist() for _ in "123")
+            assert first == again == third
+            others = [answer(case, paths, seed=s).row_ids.tolist() for s in range(20)]
+            assert any(other != first for other in others)
+        case {"permutation_of": rows}:
+            assert sorted(answer(case, paths).row_ids.tolist()) == rows
+        case {"n_mean": mean, "n_tol": tolerance}:
+            assert abs(len(answer(case, paths)) - mean) <= tolerance
+        case {"inclusion": inclusion, "repeats": repeats, "n": n, "tol": tolerance}:
+            counts = np.zeros(universe)
+            for seed in range(repeats):
+                ids = answer(case, paths, seed=seed).row_ids
+                assert len(ids) == n == len(np.unique(ids))
+                counts[ids] += 1
+            assert np.abs(counts / repeats - np.array(inclusion)).max() <= tolerance
+        case {"probs": probs, "n": n, "tol": tolerance}:
+            ids = answer(case, paths).row_ids
+            assert len(ids) == n
+            observed = np.bincount(ids, minlength=universe) / n
+            assert not observed[np.array(probs) == 0].any()
+            if tolerance is not None:
+                assert np.abs(observed - np.array(probs)).max() <= tolerance
+                _check_no_block_repeats(ids, np.array(probs))
+        case _:
+            raise AssertionError(f"an unknown kind of distribution: {wanted}")
+
+
+def _check_no_block_repeats(ids: NDArray[np.int64], probs: NDArray[np.float64]) -> None:
+    """Two draws at any distance agree as often as independent ones: 0.02 is six sigma."""
+    agree = float((probs**2).sum())
+    for lag in range(1, 300):
+        assert abs(float((ids[lag:] == ids[:-lag]).mean()) - agree) < 0.02, (
+            f"draws repeat after {lag}"
+        )
