@@ -73,12 +73,13 @@ class DerivedSource:
     def project(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns for these rows of the parent."""
         needed = sorted(frozenset().union(*(columns_of(self._by_name[c]) for c in columns)))
-        table = take(self.parent, rows, needed, fetch)
+        table = take(self.parent, rows, needed, fetch) if needed else None
         frame = Frame(table, rows, self.seed)
         arrays, fields = [], []
         for name in columns:
             e = self._by_name[name]
             if isinstance(e, Column):
+                assert table is not None
                 array = table.column(e.name)
             else:
                 array = to_arrow(evaluate(e, frame), e.dtype, len(rows))
@@ -131,4 +132,4 @@ def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Vec:
 def frame_at(source: Source, rows: Int64s, expressions: Sequence[Expr], seed: int) -> Frame:
     """What these expressions need of these rows."""
     needed = sorted(frozenset().union(*map(columns_of, expressions)))
-    return Frame(take(source, rows, needed), rows, seed)
+    return Frame(take(source, rows, needed) if needed else None, rows, seed)

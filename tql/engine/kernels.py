@@ -73,13 +73,13 @@ class Program:
     outputs: int
     cost_ns_per_row: float  # of the reference tier, for the rule when to compile
 
-    def run(self, table: Any, outs: Sequence[Words]) -> None:
-        """Write one bitmap per predicate over the rows of `table`, each uint64 (ceil(n / 64),).
+    def run(self, table: Any, rows: int, outs: Sequence[Words]) -> None:
+        """Write one bitmap per predicate over the rows of `table`, each uint64 (ceil(rows / 64),).
 
         Raises Unsuitable where the fragment's columns are not laid out as the kernel needs.
         """
         made = [a.make(table) for a in self.arguments]
-        self.kernel(table.num_rows, *made, *outs)
+        self.kernel(rows, *made, *outs)
 
 
 def compile_program(predicates: Sequence[Expr]) -> Program | None:

@@ -48,7 +48,9 @@ from tql.schema import Float, Int, List, Text
 
 @dataclass(slots=True)
 class Frame:
-    """Rows to evaluate over: their columns, and their positions in FROM (int64, shape (n,))."""
+    """Rows to evaluate over: their columns (None where none is needed), and their positions in FROM,
+    int64 of shape (n,).
+    """
 
     table: Any
     positions: NDArray[np.int64]

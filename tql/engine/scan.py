@@ -49,11 +49,11 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     program = _program(conditions, source.rows, settings)
 
     def bitmaps(fragment: Fragment) -> list[Words]:
-        table = source.read(fragment.index, columns)
+        table = source.read(fragment.index, columns) if columns else None
         if program is not None:
             outs = [np.empty((fragment.rows + 63) // 64, np.uint64) for _ in conditions]
             try:
-                program.run(_with_rows(table, fragment), outs)
+                program.run(table, fragment.rows, outs)
             except Unsuitable:
                 pass  # this fragment is laid out otherwise: the reference tier takes it
             else:
@@ -68,16 +68,6 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
         join_bits([(part[k], n) for part, n in zip(parts, lengths, strict=True)])
         for k in range(len(conditions))
     ]
-
-
-def _with_rows(table: Any, fragment: Fragment) -> Any:
-    # A table without columns forgets its length, and a constant condition reads no column.
-    return table if table.num_columns else _Length(fragment.rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Length:
-    num_rows: int
 
 
 def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Program | None:
