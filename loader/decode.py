@@ -265,10 +265,8 @@ def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _encoded(column: pa.ChunkedArray) -> list[Encoded | None]:
-    """Views of the bytes in Arrow's memory; an image struct gives its field `bytes`."""
+    """Views of the bytes in Arrow's memory."""
     column = _storage(column)
-    if pa.types.is_struct(column.type):
-        column = column.flatten()[column.type.get_field_index("bytes")]
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return [_view(value) if value.is_valid else None for chunk in column.chunks for value in chunk]

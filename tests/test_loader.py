@@ -188,7 +188,7 @@ def test_a_batch_that_takes_too_long_is_an_error_that_names_the_stage() -> None:
     rows = SlowRows(mixed())
     rows.gate.clear()
     iterator = iter(loader_on(rows, batch_size=2, timeout=0.05))
-    threading.Timer(0.3, rows.gate.set).start()
+    threading.Timer(1.0, rows.gate.set).start()
     with pytest.raises(TqlDataError, match=r"no batch within 0\.05 seconds, in stage 'read'"):
         next(iterator)
 

@@ -122,6 +122,20 @@ def test_pinning_without_a_device_says_that_it_does_nothing() -> None:
             torch_collate(pin_memory=True)
 
 
+def test_pinning_reaches_every_tensor_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: ("pinned", tensor))
+    batch = next(iter(loader_of(mixed(), collate=torch_collate(pin_memory=True), batch_size=2)))
+    assert {k: v[0] for k, v in batch.items() if k != "name"} == dict.fromkeys(
+        ("x", "y", "flag", "image", "index"), "pinned"
+    )
+    assert batch["name"] == ["row 0", "row 1"]
+    own = torch_collate(lambda samples: [{"a": torch.zeros(2)}, 3], pin_memory=True)
+    (nested, number) = next(iter(loader_of(mixed(), collate=own)))
+    assert nested["a"][0] == "pinned"
+    assert number == 3
+
+
 def test_a_missing_torch_is_an_error_that_prints_the_install_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -203,6 +217,15 @@ def test_getitems_reads_each_fragment_once_and_keeps_the_order() -> None:
     assert source.reads == [0]
     assert np.array_equal(samples[1]["image"], picture(3))
     assert not np.shares_memory(samples[1]["image"], samples[3]["image"])
+
+
+def test_index_shows_rows_as_users_know_them() -> None:
+    class Renamed(FragmentRows):
+        def identify(self, rows: Any) -> Any:
+            return rows * 100
+
+    data = MapDataset(Renamed(mixed()), IDS, return_index=True, columns=("x",))
+    assert data[0] == {"x": 7, "index": 700}
 
 
 def test_a_dict_transform_of_a_map_dataset_names_the_columns() -> None:
