@@ -154,7 +154,7 @@ def row_table(weights: RowWeights) -> RowTable:
 def _power_near(bits: int, v: Float64s) -> tuple[float, float]:
     """Two powers of two that scale the weights, one after the other, to a sum below 2^bits.
 
-    Two, because one alone may overflow; the first is 1 where scaling down would lose bits.
+    Two, because the one they make up may be beyond what a float holds.
     """
     _, e = np.frexp(v.max())
     power = bits - int(e) - v.size.bit_length()

@@ -202,6 +202,8 @@ class IndexStream:
             # Before it is handed over: a state taken inside the loop counts the batch in hand.
             self._position = self.position_after(i)
             yield rows
+        if self.remainder != "drop":  # other ranks may have had one batch more
+            self._position = len(self.plan)
 
     @property
     def _step(self) -> int:
