@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import draws, filters
+from benchmarks import draws, filters, startup
 from benchmarks.measure import OURS, Result, run
 
 README = Path(__file__).parents[1] / "README.md"
@@ -28,10 +28,13 @@ def main() -> None:
     for task in (*filters.tasks(arguments.rows), *draws.tasks(arguments.rows)):
         print(f"… {task.name}", file=sys.stderr)
         results.append(run(task, arguments.repeats))
-    text = table(results)
+    print("… fresh processes", file=sys.stderr)
+    cold = startup.measure(arguments.repeats)
+    text = table(results, cold)
     print(text)
     if arguments.json:
         content = {"machine": machine(), "results": [asdict(r) for r in results]}
+        content["fresh processes"] = [asdict(c) for c in cold]
         arguments.json.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     if arguments.readme:
         before, rest = README.read_text("utf-8").split(START)
@@ -39,7 +42,7 @@ def main() -> None:
         README.write_text(f"{before}{START}\n{text}\n{END}{after}", "utf-8")
 
 
-def table(results: list[Result]) -> str:
+def table(results: list[Result], cold: list[startup.Cold]) -> str:
     """The results as Markdown: best of the runs, and how many times faster ours is."""
     lines = ["| task | ours | peers |", "|---|--:|---|"]
     for r in results:
@@ -51,6 +54,8 @@ def table(results: list[Result]) -> str:
         ]
         peers += [f"{name}: missing" for name in r.missing]
         lines.append(f"| {r.task} | {ours.best * 1e3:,.1f} ms | {', '.join(peers)} |")
+    lines += ["", "| fresh process, empty kernel cache | best | median |", "|---|--:|--:|"]
+    lines += [f"| {c.name} | {c.best * 1e3:.1f} ms | {c.middle * 1e3:.1f} ms |" for c in cold]
     lines += ["", machine()]
     return "\n".join(lines)
 

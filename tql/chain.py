@@ -24,6 +24,7 @@ from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_c
 from tql.memory_size import bytes_of
 from tql.planner import Plan, make_plan
 from tql.queries import ask, weights_below
+from tql.weights import Weights
 
 if TYPE_CHECKING:
     from tql.explain import Explanation
@@ -217,51 +218,51 @@ class DataLoader:
         view = self.base
         for step in self.steps[:-1]:
             view = self._apply(view, step)
-        common = {
-            "shuffle": bool(self.shuffled),
-            "seed": self.seed,
-            "origin": {"steps": [_described(s) for s in self.steps]},
-        }
         match self.steps[-1] if self.steps else None:
             case SampleStep(weights, with_replacement, size, mix, resample):
-                population, found = view.weighed(weights, self.seed)
-                source, _ = view.parts()
-                plan = make_plan(
-                    population, found, size=size, replace=with_replacement, mix=mix,
-                    resample=resample, source_fingerprint=source.fingerprint, **common,
-                )  # fmt: skip
+                _, found = view.weighed(weights, self.seed)
+                plan = self._make_plan(view, found, size, with_replacement, mix, resample)
                 return view, plan
-            case QueryStep(text, params):
-                return self._plan_query(view, text, params, common)
+            case QueryStep() as step:
+                return self._plan_query(view, step)
             case None:
-                source, _ = view.parts()
-                return view, make_plan(
-                    view.plan_rows(), source_fingerprint=source.fingerprint, **common
-                )
+                return view, self._make_plan(view)
 
-    def _plan_query(
-        self, view: Dataset, text: str, params: Params, common: Mapping[str, Any]
-    ) -> tuple[Dataset, Plan]:
-        question = ask(view.source, text, params, seed=self.seed)
+    def _plan_query(self, view: Dataset, step: QueryStep) -> tuple[Dataset, Plan]:
+        question = ask(view.source, step.text, step.params, seed=self.seed)
         population = question.population()
         if population is None or population.size == 0:
-            view = self._apply(view, QueryStep(text, params))
-            source, _ = view.parts()
-            return view, make_plan(
-                view.plan_rows(), source_fingerprint=source.fingerprint, **common
-            )
-        view = View(
-            derive(population.source, population.rows, question.bound.outputs, self.seed),
-            view.name, text,
-        )  # fmt: skip
-        source, weights = view.source.parent, population.weights
-        if source is not population.source:  # a view of a view became a view of what lies below
-            weights = weights_below(population.source, weights)
-        plan = make_plan(
-            view.source.selected, weights, size=population.size, replace=population.replace,
-            source_fingerprint=source.fingerprint, **common,
-        )  # fmt: skip
-        return view, plan
+            view = self._apply(view, step)
+            return view, self._make_plan(view)
+        drawn_from, weights = population.source, population.weights
+        source = derive(drawn_from, population.rows, question.bound.outputs, self.seed)
+        if source.parent is not drawn_from:  # a view of a view became a view of what lies below
+            weights = weights_below(drawn_from, weights)
+        view = View(source, view.name, step.text)
+        return view, self._make_plan(view, weights, population.size, population.replace)
+
+    def _make_plan(
+        self,
+        view: Dataset,
+        weights: Weights | None = None,
+        size: int | None = None,
+        replace: bool = True,
+        mix: str = "iid",
+        resample: str = "epoch",
+    ) -> Plan:
+        source, _ = view.parts()
+        return make_plan(
+            view.plan_rows(),
+            weights,
+            size=size,
+            replace=replace,
+            shuffle=bool(self.shuffled),
+            seed=self.seed,
+            mix=mix,
+            resample=resample,
+            source_fingerprint=source.fingerprint,
+            origin={"steps": [_described(s) for s in self.steps]},
+        )
 
     def _apply(self, view: Dataset, step: Step) -> View:
         match step:
@@ -371,10 +372,15 @@ def _described(step: Step) -> dict[str, Any]:
     """The step as it goes into the plan's fingerprint."""
     match step:
         case QueryStep(text, params):
-            named = isinstance(params, Mapping)
-            return {"query": text, "params": dict(params) if named else list(params or ())}  # type: ignore[arg-type]
+            values = params if isinstance(params, Mapping) else dict(enumerate(params or ()))
+            return {"query": text, "params": {str(k): _plain(v) for k, v in values.items()}}
         case SampleStep(weights, with_replacement, size, mix, resample):
             return {
                 "sample_by": weights if isinstance(weights, str) else "array",
                 "replace": with_replacement, "size": size, "mix": mix, "resample": resample,
             }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON can hold it: NumPy numbers and arrays as Python's."""
+    return value.tolist() if hasattr(value, "tolist") else value

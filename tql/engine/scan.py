@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tql.engine.columns import Numbers
 from tql.engine.kernels import Program, Unsuitable, compile_program
-from tql.engine.reference import Frame, is_true
+from tql.engine.reference import Frame, evaluate, is_true
 from tql.language.expr import Expr, columns_of
 from tql.rowset import join_bits, pack
 from tql.sources.protocol import Fragment, Source
@@ -68,6 +69,26 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
         join_bits([(part[k], n) for part, n in zip(parts, lengths, strict=True)])
         for k in range(len(conditions))
     ]
+
+
+def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
+    """The value of `e`, a number that cannot raise, for every row of `source`."""
+    columns = sorted(columns_of(e))
+
+    def part(fragment: Fragment) -> Numbers:
+        table = source.read(fragment.index, columns) if columns else None
+        frame = Frame(table, np.arange(fragment.start, fragment.stop), seed)
+        vec = evaluate(e, frame)
+        assert isinstance(vec, Numbers)
+        return Numbers(np.broadcast_to(vec.values, (fragment.rows,)), vec.valid)
+
+    parts = list(over(source.fragments, part, settings))
+    valid = None
+    if any(p.valid is not None for p in parts):
+        valid = np.concatenate(
+            [np.ones(len(p.values), np.bool_) if p.valid is None else p.valid for p in parts]
+        )
+    return Numbers(np.concatenate([p.values for p in parts]), valid)
 
 
 def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Program | None:

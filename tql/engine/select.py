@@ -7,19 +7,19 @@ which is run first and becomes a source itself.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.engine.columns import Vec
+from tql.engine.columns import Numbers, Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.ordering import stable_order
 from tql.engine.reference import is_true
-from tql.engine.scan import Settings, scan
+from tql.engine.scan import Settings, column, scan
 from tql.engine.weigh import weigh
 from tql.grammar.syntax import SetOp
-from tql.language.expr import Expr
+from tql.language.expr import Expr, can_raise
 from tql.language.plan import (
     Bound,
     Combine,
@@ -36,6 +36,7 @@ from tql.language.plan import (
     source_of,
 )
 from tql.rowset import RowSet, concat, everything, from_ids, from_words, intersect, subtract, union
+from tql.schema import Float, Int, Label
 from tql.sources.protocol import Source
 from tql.weights import Weights
 
@@ -43,6 +44,10 @@ from tql.weights import Weights
 Draw: TypeAlias = Callable[
     [RowSet, Weights, int | None, bool, int], tuple[NDArray[np.int64], tuple[str, ...]]
 ]
+
+
+# Rows per wanted row up to which a whole column is evaluated and then indexed.
+_SPARSE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,20 @@ class Run:
 
     def values(self, rows: RowSet, e: Expr) -> Vec:
         """The value of `e` for each of `rows`, in their order."""
+        many = len(rows) * _SPARSE > self.source.rows > 0
+        if (
+            many
+            and rows.ascending
+            and not can_raise(e)
+            and isinstance(e.dtype, Int | Float | Label)
+        ):
+            # Most of the column is wanted: reading all of it beats picking rows out of Arrow.
+            everywhere = column(self.source, e, self.environment.seed, self.environment.settings)
+            if len(rows) == self.source.rows:
+                return everywhere
+            ids = rows.to_numpy()
+            valid = None if everywhere.valid is None else everywhere.valid[ids]
+            return Numbers(everywhere.values[ids], valid)
         return column_at(self.source, rows.to_numpy(), e, self.environment.seed)
 
     def prepare(self, plan: Plan) -> None:
