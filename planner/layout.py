@@ -40,7 +40,7 @@ class Layout:
                 case Bitmap():
                     pass
         small = self.parts[0].universe <= 1 << 32 and len(self) <= _LARGEST_TABLE
-        if small and count * _SELECT_COSTS >= len(self) and GATHER.pays(30.0 * count):
+        if small and count * _SELECT_COSTS >= len(self) and GATHER.pays(400.0 * count):
             table = self._table()
             return lambda slots: GATHER(table, slots)
         return self._look_up
@@ -68,7 +68,7 @@ class Layout:
                     case _:
                         table[at : at + len(part)] = part.to_numpy()
 
-        over_blocks(work, len(jobs), block=1)
+        over_blocks(work, len(jobs), block=max(1, len(jobs) // 64))
         return table
 
     def _look_up(self, slots: Int64s) -> None:

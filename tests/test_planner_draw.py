@@ -88,7 +88,7 @@ def test_the_sums_of_row_weights_are_the_same_from_kernel_and_twin(
     guides = [np.empty((int(fast[-1] - np.uint64(1)) >> shift) + 2, np.uint32) for _ in range(2)]
     draw.GUIDE(fast, shift, guides[0])
     draw.guide_twin(fast, shift, guides[1])
-    assert np.array_equal(*guides)
+    assert np.array_equal(guides[0], guides[1])
 
 
 @settings(deadline=None)

@@ -15,7 +15,7 @@ from tql.planner import IndexStream, make_plan
 from tql.weights import RowWeights
 
 N = 131
-PLAN = make_plan(rowset.everything(N), RowWeights(np.arange(N) + 1.0), seed=2)
+PLAN = make_plan(rowset.everything(N), RowWeights(np.arange(1.0, N + 1)), seed=2)
 
 
 def _interleaved(streams: list[IndexStream]) -> list[int]:
