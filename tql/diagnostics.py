@@ -135,7 +135,9 @@ def error(
     return _CLASS_OF_CODE[code](Diagnostic(code, message, span, tuple(notes), help), query)
 
 
-def data_error(code: str, message: str, *, help: str | None = None, span: Span = NOWHERE) -> TqlDataError:
+def data_error(
+    code: str, message: str, *, help: str | None = None, span: Span = NOWHERE
+) -> TqlDataError:
     """The error for something wrong in the data: `code` is source, value, range, shape or corrupt."""
     return TqlDataError(Diagnostic(code, message, span, help=help))
 
@@ -197,7 +199,9 @@ def _snippet(span: Span, query: str) -> list[str]:
         text = left + text[start : start + _WIDEST_LINE] + right
         at = at - start + len(left)
         length = max(1, min(length, len(text) - at))
-    shown = "".join(c if c == "\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    shown = "".join(
+        c if c == "\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
     pad = "".join("\t" if c == "\t" else " " for c in shown[:at])
     gutter = " " * len(str(row))
     return [

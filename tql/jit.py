@@ -24,6 +24,7 @@ import threading
 import types
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
@@ -84,7 +85,9 @@ class Kernel:
     writes belong to the caller.
     """
 
-    def __init__(self, fn: Callable[..., None], signature: str, *, source: str | None = None) -> None:
+    def __init__(
+        self, fn: Callable[..., None], signature: str, *, source: str | None = None
+    ) -> None:
         self.python: Final = fn
         self.signature: Final = signature
         self.source: Final = source
@@ -172,7 +175,8 @@ _LIBM: Final = frozenset({"fmod", "fmodf"})
 def _numba_ir(k: Kernel) -> tuple[str, str]:
     """The LLVM text of a C function around `k.python`, and that function's name."""
     import numba
-    from numba import carray, types as nt
+    from numba import carray
+    from numba import types as nt
 
     scalar = {
         name: getattr(nt, f"{ {'i': 'int', 'u': 'uint', 'f': 'float'}[name[0]] }{name[1:]}")
@@ -296,14 +300,20 @@ def _cache_file(k: Kernel) -> Path | None:
 
 def _fingerprint(k: Kernel) -> str:
     """Everything the machine code depends on: the loop, what it calls, the compiler, the CPU."""
+    parts = [*_compiler_and_cpu(), k.signature, *_sources(k.python, k.source)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@cache
+def _compiler_and_cpu() -> tuple[str, ...]:
     from importlib.metadata import version
 
     from llvmlite import binding as ll
 
-    parts = [_FORMAT, k.signature, version("numba"), version("llvmlite"), sys.implementation.cache_tag or ""]
-    parts += [ll.get_host_cpu_name(), ll.get_host_cpu_features().flatten()]
-    parts += _sources(k.python, k.source)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    numba, llvmlite = version("numba"), version("llvmlite")
+    python = sys.implementation.cache_tag or ""
+    cpu = ll.get_host_cpu_name()
+    return _FORMAT, numba, llvmlite, python, cpu, ll.get_host_cpu_features().flatten()
 
 
 def _sources(fn: Callable[..., Any], source: str | None = None) -> list[str]:

@@ -346,8 +346,6 @@ class _Writer:
                 return f"(np.float{bits}({a}) {op.value} np.float{bits}({b}))"
             case Call("abs", (operand,), Float()):
                 return f"abs({self._number(operand)})"
-            case Call("sqrt", (operand,), Float(bits)):
-                return f"np.sqrt(np.float{bits}({self._number(operand)}))"
             case _:
                 raise Unsuitable
 
