@@ -24,7 +24,7 @@ import threading
 import types
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
@@ -139,6 +139,12 @@ class Kernel:
         """Whether the machine code lies in the user's cache folder."""
         file = _cache_file(self)
         return file is not None and file.is_file()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of all the machine code depends on: loop, callees, compiler, CPU."""
+        parts = [*_compiler_and_cpu(), self.signature, *_sources(self.python, self.source)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _prepare(self) -> Callable[..., None]:
         with self._lock:
@@ -295,13 +301,7 @@ def cache_folder() -> Path | None:
 
 def _cache_file(k: Kernel) -> Path | None:
     folder = cache_folder()
-    return folder and folder / f"{k.__name__}-{_fingerprint(k)[:32]}.o"
-
-
-def _fingerprint(k: Kernel) -> str:
-    """Everything the machine code depends on: the loop, what it calls, the compiler, the CPU."""
-    parts = [*_compiler_and_cpu(), k.signature, *_sources(k.python, k.source)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return folder and folder / f"{k.__name__}-{k.fingerprint[:32]}.o"
 
 
 @cache
