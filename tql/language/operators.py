@@ -226,11 +226,26 @@ def _compare_with(op: CompareOp, e: Expr, value: Any, span: Span) -> Expr:
                 return _always(e, at_true, span)
             return e if at_true else negate_truth(e, span)
         case Float(bits):
-            return Compare(op, e, Const(round_to(bits, value), e.dtype), span=span)
+            return _compare_float(op, e, bits, value, span)
         case dtype:
             whole = integer_type(dtype)
             assert whole is not None
             return _compare_integer(op, e, whole, value, span)
+
+
+def _compare_float(op: CompareOp, e: Expr, bits: int, value: float, span: Span) -> Expr:
+    rounded = round_to(bits, value)
+    if math.isinf(rounded) and not (isinstance(value, float) and math.isinf(value)):
+        # Beyond the type: nothing finite lies between its largest number and the literal.
+        if op in (CompareOp.EQ, CompareOp.NE):
+            return _always(e, op is CompareOp.NE, span)
+        rounded = math.copysign(float(np.finfo(f"float{bits}").max), rounded)
+        above = rounded > 0
+        if op in (CompareOp.LT, CompareOp.LE):
+            op = CompareOp.LE if above else CompareOp.LT
+        else:
+            op = CompareOp.GT if above else CompareOp.GE
+    return Compare(op, e, Const(rounded, e.dtype), span=span)
 
 
 def round_to(bits: int, value: float) -> float:
@@ -292,8 +307,8 @@ def _representable(e: Expr, values: list[Any]) -> tuple[int | float, ...]:
     """The values that `e` can equal at all, in its type, sorted and distinct."""
     if isinstance(e.dtype, Float):
         bits = e.dtype.bits
-        rounded = {round_to(bits, v) + 0.0 for v in values if not math.isnan(v)}
-        return tuple(sorted(rounded))
+        rounded = {(v, round_to(bits, v) + 0.0) for v in values if not math.isnan(v)}
+        return tuple(sorted({r for v, r in rounded if math.isfinite(r) or v == r}))
     low, high = integer_range(e)
     whole = {int(v) for v in values if math.isfinite(v) and v == math.floor(v)}
     return tuple(sorted(v for v in whole if low <= v <= high))
