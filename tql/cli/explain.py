@@ -1,0 +1,36 @@
+"""`tql explain SOURCE QUERY`."""
+
+import click
+
+from tql.cli.output import Output, write_text
+from tql.cli.request import query_options, read_request
+from tql.cli.screen import show
+
+
+@click.command("explain")
+@query_options
+@click.option(
+    "--format", "format", type=click.Choice(["tree", "json", "mermaid", "dot", "html"]),
+    default="tree", show_default=True, help="How to draw it.",
+)  # fmt: skip
+@click.option("--analyze", is_flag=True, help="Run it, and put rows and seconds beside.")
+@click.option("-o", "--output", metavar="FILE", help="Write to a file instead.")
+def command(
+    arguments: tuple[str, ...], file: str | None, params: tuple[str, ...], seed: int,
+    class_names: tuple[str, ...], as_json: bool, no_color: bool, format: str, analyze: bool,
+    output: str | None,
+) -> None:  # fmt: skip
+    """What QUERY will read, drop, weigh and draw, without drawing it.
+
+    SOURCE may be left out when the query has FROM.
+    """
+    from tql.explain import explain_query
+    from tql.explain_render import FORMATS
+
+    request = read_request(arguments, file, params, seed, class_names)
+    told = explain_query(request.question, request.name, analyze=analyze)
+    text = FORMATS["json" if as_json else format](told)
+    if output is None or output == "-":
+        show(text)
+    else:
+        write_text(Output(output, request), text + "\n")

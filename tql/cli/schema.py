@@ -1,0 +1,49 @@
+"""`tql schema SOURCE`."""
+
+import click
+
+from tql.cli.request import opened, source_options
+from tql.cli.screen import show, show_json
+
+
+@click.command("schema")
+@click.argument("source")
+@source_options
+def command(source: str, class_names: tuple[str, ...], as_json: bool, no_color: bool) -> None:
+    """Columns of SOURCE with their types, whether they can be null, and class names.
+
+    SOURCE is a Parquet or Arrow file, a folder, a glob, a URI, or demo:digits.
+    """
+    from tql.schema import Label
+    from tql.text_table import cut, printable, table
+
+    dataset = opened(source, class_names)
+    found = dataset.source
+    fragments = len(found.fragments)
+    if as_json:
+        columns = [
+            {
+                "name": c.name,
+                "type": str(c.dtype),
+                "nullable": c.nullable,
+                **({"class_names": list(c.dtype.names)} if isinstance(c.dtype, Label) else {}),
+            }
+            for c in dataset.schema
+        ]
+        show_json(
+            {
+                "version": 1, "source": source, "kind": found.kind, "rows": found.rows,
+                "fragments": fragments, "fingerprint": found.fingerprint, "columns": columns,
+            }
+        )  # fmt: skip
+        return
+    parts = f"{fragments:,} fragment{'' if fragments == 1 else 's'}"
+    show(f"{printable(source)}  ·  {found.kind}, {found.rows:,} rows in {parts}")
+    rows = []
+    for c in dataset.schema:
+        names = ", ".join(map(printable, c.dtype.names)) if isinstance(c.dtype, Label) else ""
+        null = "null" if c.nullable else ""
+        rows.append([cut(printable(c.name), 28), cut(str(c.dtype), 24), null, cut(names, 44)])
+    heads = ["column", "type", "may be", "class names"]
+    for line in table(heads, ["left", "left", "left", "left"], rows):
+        show(line)

@@ -1,0 +1,88 @@
+"""What a query or a loader will do, as plain data: a tree, a class table, notes.
+
+Footers and the columns that filters and weights name are read; no payload column is, and nothing
+is drawn unless a query is to be analyzed.
+"""
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from tql.class_table import ClassTable
+from tql.explain_tree import Node, Told, tell_query
+from tql.queries import Question
+
+if TYPE_CHECKING:
+    from tql.chain import DataLoader
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A tree whose root is the last step, and what should be known beside it.
+
+    subject   the data set's name
+    table     rows, weights and expected draws per class; None where there is no class to speak of
+    fetch     the columns that are read only for rows that were drawn, and about how many bytes
+    seconds   (stage, seconds) of explaining and, where the query was run, of running
+    """
+
+    kind: str
+    subject: str
+    seed: int
+    query: str | None
+    root: Node
+    table: ClassTable | None = None
+    fetch: tuple[tuple[str, ...], int | None] | None = None
+    notes: tuple[str, ...] = ()
+    analyzed: bool = False
+    seconds: tuple[tuple[str, float], ...] = field(default=(), compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data; `version` changes when a key does."""
+        from tql.explain_render import as_dict
+
+        return as_dict(self)
+
+    def __str__(self) -> str:
+        from tql.explain_render import as_tree
+
+        return as_tree(self)
+
+    def _repr_html_(self) -> str:
+        from tql.explain_render import as_fragment
+
+        return as_fragment(self)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def explain_query(question: Question, name: str, *, analyze: bool = False) -> Explanation:
+    """What the query will read, drop, weigh and draw; `analyze` runs it, too."""
+    began = perf_counter()
+    told = tell_query(question, analyze)
+    seconds = (("explain", perf_counter() - began),)
+    query, seed = question.text, question.environment.seed
+    return _explanation("query", name, seed, query, told, analyze, seconds)
+
+
+def explain_loader(loader: "DataLoader") -> Explanation:
+    """What the loader will do: its steps, order and batches; the last step is not drawn."""
+    from tql.explain_loader import tell_loader
+
+    began = perf_counter()
+    told = tell_loader(loader)
+    seconds = (("explain", perf_counter() - began),)
+    return _explanation("loader", loader.base.name, loader.seed, None, told, False, seconds)
+
+
+def _explanation(
+    kind: str, subject: str, seed: int, query: str | None, told: Told, analyzed: bool,
+    seconds: tuple[tuple[str, float], ...],
+) -> Explanation:  # fmt: skip
+    return Explanation(
+        kind, subject, seed, query, told.node, told.table, told.fetch,
+        tuple(dict.fromkeys(told.notes)), analyzed, (*seconds, *told.seconds),
+    )  # fmt: skip

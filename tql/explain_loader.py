@@ -1,0 +1,186 @@
+"""The explanation of a loader's chain: its steps from the data up, then order and batches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tql.chain import DataLoader, QueryStep, SampleStep
+from tql.class_table import ClassTable, Drawing
+from tql.dataset import Dataset, View
+from tql.engine.derived import DerivedSource, derive
+from tql.engine.scan import Settings
+from tql.explain_tree import (
+    Fetch,
+    Node,
+    Told,
+    fetched,
+    sampling,
+    scan_node,
+    tabled,
+    tell,
+    teller_of,
+    with_scan,
+)
+from tql.grammar.parser import parse_weight
+from tql.grammar.printer import format_expr
+from tql.language.bind import bind_weight
+from tql.language.expr import Expr, columns_of, substitute
+from tql.language.plan import Output
+from tql.planner import make_plan
+from tql.planner.rng import ORDER_VERSION
+from tql.queries import ask, pointing_into
+from tql.rowset import everything
+from tql.sources.protocol import Source
+
+
+@dataclass(slots=True)
+class _Story:
+    """What has been told so far: the data set that the steps give, and its node."""
+
+    base: Dataset
+    here: Dataset
+    node: Node
+    outputs: tuple[Output, ...]
+    over: Source
+    table: ClassTable | None = None
+    read: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    def reads(self, source: Source, names: set[str]) -> None:
+        """Note columns of `source` as those of the data set at the bottom."""
+        while source is not self.base.source and isinstance(source, DerivedSource):
+            known = {o.name: o.expr for o in source.outputs}
+            names = set().union(*(columns_of(known[n]) for n in names)) if names else set()
+            source = source.parent
+        self.read |= names
+
+
+def tell_loader(loader: DataLoader) -> Told:
+    """The whole story of a loader; steps before the last are fixed views, and evaluated as such."""
+    base = loader.base
+    over, outputs = base.parts()
+    story = _Story(base, base, scan_node(base.source, ()), outputs, over)
+    if not loader.steps:
+        story.table = tabled(
+            over, base.plan_rows(), None, None, (), outputs, Settings()
+        )
+    for n, step in enumerate(loader.steps):
+        last = n == len(loader.steps) - 1
+        match step:
+            case QueryStep():
+                _tell_query(story, step, loader.seed, last)
+            case SampleStep():
+                _tell_sample(story, step, loader.seed, last)
+    node = with_scan(story.node, base.source, story.read)
+    rows = node.rows
+    assert rows is not None, "a loader's rows are always known"
+    if loader.shuffled:
+        title = f"global permutation, order {ORDER_VERSION}, seed {loader.seed}"
+        node = Node("Shuffle", title, rows, children=(node,))
+    root = _batches(loader, node, rows)
+    return Told(root, story.table, _fetch(loader, story, rows), tuple(story.notes))
+
+
+def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
+    question = ask(story.here.source, step.text, step.params, seed=seed)
+    with pointing_into(step.text):
+        first = story.here is story.base
+        teller = teller_of(
+            question.bound, question.environment, draws=True, base=None if first else story.node
+        )
+        told = tell(teller)
+        story.reads(teller.run.source, teller.read)
+        story.node, story.table = told.node, told.table
+        story.notes += told.notes
+        source, outputs = teller.run.source, question.bound.outputs
+        if last:
+            story.over, story.outputs = source, outputs
+        else:
+            view = derive(source, teller.run.rows(question.bound.plan), outputs, seed)
+            story.here = View(view, story.base.name, step.text)
+
+
+def _tell_sample(story: _Story, step: SampleStep, seed: int, last: bool) -> None:
+    below = story.here
+    over, outputs = below.parts()
+    weight = _weight(step, below, outputs)
+    if weight is not None:
+        story.reads(over, set(columns_of(weight)))
+    population, weights = below.weighed(step.weights, seed)
+    plan = make_plan(population, weights, size=step.size, replace=step.replace)
+    anew = last and step.resample == "epoch"
+    title, details = sampling(step.replace, weights)
+    text = (_weight_text(step.weights),) if isinstance(step.weights, str) else ()
+    when = "drawn anew in each epoch" if anew else "drawn once"
+    story.node = Node("Sample", title, len(plan), details=(*text, *details, when),
+                      children=(story.node,))  # fmt: skip
+    story.notes += plan.notes
+    story.over, story.outputs = over, outputs
+    drawing = Drawing(weights, len(plan), step.replace)
+    if last:
+        story.table = tabled(over, population, drawing, weight, (), outputs, Settings())
+    else:
+        story.here = below.sample_by(step.weights, step.replace, step.size, seed=seed, mix=step.mix)
+
+
+def _weight(step: SampleStep, below: Dataset, outputs: Sequence[Output]) -> Expr | None:
+    """The weight expression over the columns that lie below a view."""
+    if not isinstance(step.weights, str):
+        return None
+    with pointing_into(step.weights):
+        bound = bind_weight(parse_weight(step.weights), step.weights, below.schema)
+    return substitute(bound, {o.name: o.expr for o in outputs})
+
+
+def _weight_text(text: str) -> str:
+    return f"weight {format_expr(parse_weight(text))}"
+
+
+# -- batches -----------------------------------------------------------------------------------
+
+
+def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
+    given = loader.output.options if loader.output is not None else {}
+    rank, world = int(given.get("rank", 0)), int(given.get("world_size", 1))
+    remainder, size = str(given.get("remainder", "short")), loader.batch_size
+    start = loader.start or 0
+    # Counted by the streams themselves, over as many positions.
+    stream = make_plan(everything(rows)).stream(
+        rank=rank, world_size=world, offset=start, batch_size=size, remainder=remainder  # type: ignore[arg-type]
+    )
+    batches = len(stream) // size if loader.drop_last else stream.batches
+    kept = batches * size if loader.drop_last else len(stream)
+    title = f"batch {size:,}, drop_last={str(loader.drop_last).lower()}, {batches:,} batch{'' if batches == 1 else 'es'}"
+    details = []
+    if start:
+        details.append(f"the first epoch starts at position {start:,} of {rows:,}")
+    if loader.drop_last and kept < len(stream):
+        details.append(f"drop_last leaves out {len(stream) - kept:,} rows")
+    if world > 1:
+        details.append(f"rank {rank} of {world}; {_remainder(remainder, rows - start, world * size)}")
+    return Node("Loader", title, kept, details=tuple(details), children=(node,))
+
+
+def _remainder(rule: str, rows: int, step: int) -> str:
+    """What happens to the rows of an epoch that do not fill a step of all ranks."""
+    rest = rows % step
+    match rule:
+        case "drop":
+            return f"remainder drop: {rest:,} rows of an epoch are left out"
+        case "pad" | "mask":
+            extra = (step - rest) % step
+            return f"remainder {rule}: {extra:,} rows are repeated, marked in _pad"
+        case _:
+            return "remainder short: no row is left out, lengths of ranks may differ by a batch"
+
+
+def _fetch(loader: DataLoader, story: _Story, rows: int) -> Fetch | None:
+    """What batches carry and nothing before has read."""
+    transform = loader.transforming[0] if loader.transforming is not None else None
+    chosen = None if loader.output is None else loader.output.options.get("columns")
+    names = tuple(transform) if isinstance(transform, Mapping) else chosen
+    outputs = [o for o in story.outputs if names is None or o.name in names]
+    read = story.read if story.over is story.base.source else set()
+    return fetched(story.over, outputs, read, rows)
+
+
+__all__ = ["tell_loader"]

@@ -1,0 +1,465 @@
+"""From a bound query or a loader's chain to the nodes of an explanation, each evaluated once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Final, TypeAlias, assert_never
+
+import numpy as np
+
+from tql.class_table import ClassTable, Drawing, can_class, class_table, weight_table
+from tql.engine.derived import DerivedSource, frame_at
+from tql.engine.reference import is_true
+from tql.engine.scan import Settings
+from tql.engine.select import Environment, Run, resolve, rows_of
+from tql.grammar.syntax import SetOp
+from tql.language.expr import Column, Expr, Not, WeightCase, columns_of, walk
+from tql.language.plan import (
+    Bound,
+    Combine,
+    Count,
+    Cut,
+    Derived,
+    Filter,
+    Order,
+    Output,
+    Percent,
+    Plan,
+    Sample,
+    Scan,
+    Size,
+    source_of,
+)
+from tql.planner import make_plan
+from tql.queries import Question, pointing_into
+from tql.rowset import Range, RowSet, from_ids, from_words
+from tql.schema import Label
+from tql.sources.protocol import Source
+from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
+
+Fetch: TypeAlias = tuple[tuple[str, ...], int | None]
+_UNKNOWN: Final = "what lies above a draw inside the query (?) is known when it is run: --analyze"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step and what it is fed by.
+
+    rows     rows it gives: counted, not estimated; None where only drawing would tell
+    bytes    what it reads; None where it reads nothing of its own or the size is unknown
+    actual   rows it gave when the query was run, with the seconds it took, children included
+    """
+
+    kind: str
+    title: str
+    rows: int | None
+    bytes: int | None = None
+    details: tuple[str, ...] = ()
+    children: tuple["Node", ...] = ()
+    actual: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Everything that goes into an explanation."""
+
+    node: Node
+    table: ClassTable | None = None
+    fetch: Fetch | None = None
+    notes: tuple[str, ...] = ()
+    seconds: tuple[tuple[str, float], ...] = ()
+
+
+class TracedRun(Run):
+    """A run that keeps what each node gave, so that asking twice evaluates once."""
+
+    def __init__(self, source: Source, environment: Environment) -> None:
+        super().__init__(source, environment)
+        self.given: dict[int, RowSet] = {}
+        self.seconds: dict[int, float] = {}
+        self.unknown: dict[int, int] = {}
+        self._weights: dict[int, Weights] = {}
+
+    def rows(self, plan: Plan) -> RowSet:
+        if id(plan) not in self.given:
+            began = perf_counter()
+            self.given[id(plan)] = super().rows(plan)
+            self.seconds[id(plan)] = perf_counter() - began
+        return self.given[id(plan)]
+
+    def weights(self, weight: Expr, rows: RowSet) -> Weights:
+        if id(weight) not in self._weights:
+            self._weights[id(weight)] = super().weights(weight, rows)
+        return self._weights[id(weight)]
+
+    def prepare(self, plan: Plan) -> None:
+        """One pass for all filters; where one can be NULL, for its negation too, to count that."""
+        filters = [f for f in _filters(plan) if isinstance(f.input, Scan | Derived)]
+        if not filters:
+            return
+        began = perf_counter()
+        unsure = [f for f in filters if f.predicate.nullable]
+        conditions = [f.predicate for f in filters] + [Not(f.predicate) for f in unsure]
+        words = self._scan(conditions)
+        true = dict(zip(map(id, filters), words, strict=False))
+        for f in filters:
+            self._filtered[id(f)] = from_words(true[id(f)], self.source.rows)
+        for f, false in zip(unsure, words[len(filters) :], strict=True):
+            decided = int(np.bitwise_count(true[id(f)] | false).sum())
+            self.unknown[id(f.predicate)] = self.source.rows - decided
+        self.seconds[id(filters[0].input)] = perf_counter() - began
+
+    def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
+        """A filter over a part of the source, counting where it is NULL, too."""
+        frame = frame_at(self.source, rows.to_numpy(), [predicate], self.environment.seed)
+        true = is_true(predicate, frame)
+        if predicate.nullable:
+            false = is_true(Not(predicate), frame)
+            self.unknown[id(predicate)] = int(np.count_nonzero(~(true | false)))
+        return from_ids(rows.select(np.flatnonzero(true)), rows.universe)
+
+
+def _filters(plan: Plan) -> Iterator[Filter]:
+    match plan:
+        case Scan() | Derived():
+            return
+        case Filter():
+            yield from _filters(plan.input)
+            yield plan
+        case Combine(_, _, left, right):
+            yield from _filters(left)
+            yield from _filters(right)
+        case _:
+            yield from _filters(plan.input)
+
+
+@dataclass(slots=True)
+class Teller:
+    """Builds the nodes of one bound query.
+
+    draws  whether draws that others build on may be made; where not, what lies above is unknown
+    base   the node below a scan of the data set asked, where that is itself the result of a step
+    """
+
+    bound: Bound
+    run: TracedRun
+    draws: bool
+    base: Node
+    read: set[str]
+    notes: list[str]
+    scanned: bool = False
+
+    def node(self, plan: Plan) -> Node:
+        """The node of `plan` and all below it."""
+        node = self._node(plan)
+        given = self.run.given.get(id(plan))
+        seconds = self.run.seconds.get(id(plan))
+        return replace(node, actual=None if given is None else len(given), seconds=seconds)
+
+    def _node(self, plan: Plan) -> Node:
+        match plan:
+            case Scan() | Derived():
+                node = replace(self.base, details=(*self.base.details, "same pass as above"),
+                               bytes=None) if self.scanned else self.base  # fmt: skip
+                self.scanned = True
+                return node
+            case Filter(input, predicate):
+                self.read |= columns_of(predicate)
+                below, rows = self.node(input), self.count(plan)
+                return Node("Filter", plan.text, rows, details=self._dropped(plan),
+                            children=(below,))  # fmt: skip
+            case Order(input, keys):
+                self.read |= frozenset().union(*(columns_of(k.expr) for k in keys))
+                title = ", ".join(f"{k.text} descending" if k.descending else k.text for k in keys)
+                return Node("Order", title, self.count(plan), children=(self.node(input),))
+            case Cut(input, offset, size):
+                return Node(*_cut(offset, size), self.count(plan), children=(self.node(input),))
+            case Sample():
+                return self._sample(plan)
+            case Combine(op, keep_all, left, right):
+                title = "keeps repeats" if keep_all else "rows in ascending order, none twice"
+                children = (self.node(left), self.node(right))
+                return Node(f"{op.value.capitalize()}{' all' if keep_all else ''}", title,
+                            self.count(plan), children=children)  # fmt: skip
+            case _:
+                assert_never(plan)
+
+    def count(self, plan: Plan) -> int | None:
+        """Rows that `plan` gives; nothing is sorted or drawn for it if that can be helped."""
+        match plan:
+            case Scan() | Derived():
+                return self.base.rows
+            case Filter():
+                return len(self.run.rows(plan)) if self.known(plan) else None
+            case Order(input):
+                return self.count(input)
+            case Cut(input, offset, size):
+                arriving = self.count(input)
+                if arriving is None:
+                    return None
+                left = max(0, arriving - offset)
+                return left if size is None else min(left, rows_of(size, left))
+            case Sample(input, _, with_replacement, size):
+                if self.known(input):
+                    drawing = self.drawing(plan)
+                    return 0 if drawing is None else drawing.size
+                return size.rows if with_replacement and isinstance(size, Count) else None
+            case Combine(op, keep_all, left, right):
+                if op is SetOp.UNION and keep_all:
+                    a, b = self.count(left), self.count(right)
+                    return None if a is None or b is None else a + b
+                return len(self.run.rows(plan)) if self.known(plan) else None
+            case _:
+                assert_never(plan)
+
+    def known(self, plan: Plan) -> bool:
+        """Whether the rows of `plan` can be had without drawing, or drawing is allowed."""
+        return self.base.rows is not None and (self.draws or not _draws_in(plan))
+
+    def drawing(self, plan: Sample) -> Drawing | None:
+        """Weights and number of draws of a sample whose input is known; None for no draw at all."""
+        arriving = self.count(plan.input)
+        assert arriving is not None
+        size = None if plan.size is None else rows_of(plan.size, arriving)
+        if size == 0 or (size is None and not arriving):
+            return None
+        rows = self.run.rows(plan.input)
+        weights = self.run.weights(plan.weight, rows)
+        drawn = make_plan(rows, weights, size=size, replace=plan.replace)
+        self.notes += drawn.notes
+        return Drawing(weights, len(drawn), plan.replace)
+
+    def _dropped(self, plan: Filter) -> tuple[str, ...]:
+        unknown = self.run.unknown.get(id(plan.predicate), 0)
+        if not unknown:
+            return ()
+        nullable = dict.fromkeys(
+            n.name for n in walk(plan.predicate) if isinstance(n, Column) and n.nullable
+        )
+        rows = "1 row" if unknown == 1 else f"{unknown:,} rows"
+        return (f"{rows} dropped because {' or '.join(nullable)} is null",)
+
+    def _sample(self, plan: Sample) -> Node:
+        self.read |= columns_of(plan.weight)
+        below = self.node(plan.input)
+        drawing = self.drawing(plan) if self.known(plan.input) else None
+        title, details = sampling(plan.replace, None if drawing is None else drawing.weights)
+        details = (f"weight {plan.text}", *details) if plan.text else details
+        return Node("Sample", title, self.count(plan), details=details, children=(below,))
+
+
+def _draws_in(plan: Plan) -> bool:
+    match plan:
+        case Sample():
+            return True
+        case Scan() | Derived():
+            return False
+        case Combine(_, _, left, right):
+            return _draws_in(left) or _draws_in(right)
+        case _:
+            return _draws_in(plan.input)
+
+
+def _cut(offset: int, size: Size | None) -> tuple[str, str]:
+    skipped = f"the first {offset:,} rows passed over"
+    match size:
+        case None:
+            return "Offset", skipped
+        case Count(rows):
+            return "Limit", f"{rows:,}{', ' + skipped if offset else ''}"
+        case Percent(percent):
+            return "Limit", f"{float(percent):g} percent{', ' + skipped if offset else ''}"
+        case _:
+            assert_never(size)
+
+
+def sampling(replaced: bool, weights: Weights | None) -> tuple[str, tuple[str, ...]]:
+    how = "with replacement" if replaced else "without replacement"
+    match weights:
+        case None:
+            return how, ()
+        case ClassWeights(values):
+            kinds = "every row alike" if len(values) == 1 else f"{len(values)} weight groups"
+        case RowWeights():
+            kinds = "one weight per row"
+        case _:
+            assert_never(weights)
+    zero = len(weights) - positive_rows(weights)
+    details = (f"{zero:,} rows have weight 0 and are never drawn",) if zero else ()
+    if isinstance(weights, RowWeights) and len(weights):
+        low, high = float(weights.values.min()), float(weights.values.max())
+        details = (f"weights from {low:g} to {high:g}", *details)
+    return f"{how}, {kinds}", details
+
+
+# -- queries -----------------------------------------------------------------------------------
+
+
+def tell_query(question: Question, analyze: bool) -> Told:
+    """The whole story of a query."""
+    with pointing_into(question.text):
+        teller = teller_of(question.bound, question.environment, draws=analyze)
+        began = perf_counter()
+        if analyze:
+            teller.run.rows(question.bound.plan)
+        seconds = (("run", perf_counter() - began),) if analyze else ()
+        return replace(tell(teller), seconds=seconds)
+
+
+def teller_of(
+    bound: Bound, environment: Environment, *, draws: bool, base: Node | None = None
+) -> Teller:
+    """Evaluates the filters of the query, over a source that `base` describes where it is given."""
+    match source_of(bound.plan):
+        case Derived(query):
+            source, below, notes = _subquery(query, environment, draws)
+        case _:
+            source, notes = resolve(bound, environment), []
+            below = scan_node(source, ()) if base is None else base
+    run = TracedRun(source, environment)
+    teller = Teller(bound, run, draws, below, set(), notes)
+    if teller.base.rows is not None:
+        run.prepare(bound.plan)
+    return teller
+
+
+def tell(teller: Teller) -> Told:
+    """The story of a query whose filters are evaluated."""
+    bound, source = teller.bound, teller.run.source
+    node = with_scan(teller.node(bound.plan), source, teller.read)
+    node = _selecting(bound, source, node)
+    table = _table_of(teller)
+    fetch = fetched(source, bound.outputs, teller.read, node.rows)
+    note = () if node.rows is not None else (_UNKNOWN,)
+    return Told(node, table, fetch, (*teller.notes, *teller.run.notes, *note))
+
+
+def _subquery(
+    query: Bound, environment: Environment, draws: bool
+) -> tuple[Source, Node, list[str]]:
+    """A subquery's result as a source, its node and its notes."""
+    teller = teller_of(query, environment, draws=draws)
+    known = teller.known(query.plan)
+    rows = teller.run.rows(query.plan) if known else Range(0, 0, teller.run.source.rows)
+    told = tell(teller)
+    source = DerivedSource(teller.run.source, rows, query.outputs, environment.seed)
+    node = Node("Subquery", "", told.node.rows if known else None, children=(told.node,))
+    return source, node, list(told.notes)
+
+
+def _selecting(bound: Bound, source: Source, node: Node) -> Node:
+    """A node for the select list, where it is not the columns as they stand."""
+    names = tuple(o.stored if o.stored == o.name else None for o in bound.outputs)
+    if names == source.schema.names:
+        return node
+    shown = [o.name if o.stored == o.name else f"{o.name} ({o.expr.dtype})" for o in bound.outputs]
+    return Node("Select", ", ".join(shown), node.rows, children=(node,))
+
+
+# -- scans -------------------------------------------------------------------------------------
+
+
+def scan_node(source: Source, columns: Sequence[str]) -> Node:
+    fragments = len(source.fragments)
+    kept = f"{fragments:,} of {fragments:,} fragments kept" if fragments else "no rows"
+    named = f"columns: {', '.join(columns)}" if columns else "no column is read"
+    title = f"{source.kind}, {kept}; {named}"
+    size = column_bytes(source, columns) if columns else 0
+    return Node("Scan", title, source.rows, size)
+
+
+def with_scan(node: Node, source: Source, read: set[str]) -> Node:
+    """The tree with its scan knowing what is read of it; scans of a subquery know already."""
+    columns = [name for name in source.schema.names if name in read]
+    if node.kind == "Subquery":
+        return node
+    if node.kind == "Scan":
+        scan = scan_node(source, columns)
+        again = "same pass as above" in node.details
+        return replace(node, title=scan.title, bytes=None if again else scan.bytes)
+    children = tuple(with_scan(c, source, read) for c in node.children)
+    return replace(node, children=children)
+
+
+def column_bytes(source: Source, columns: Sequence[str]) -> int | None:
+    """Bytes of these columns of all rows, from statistics; None where they are unknown."""
+    if isinstance(source, DerivedSource):
+        known = {o.name: o.expr for o in source.outputs}
+        below = sorted(frozenset().union(*(columns_of(known[c]) for c in columns)))
+        size = column_bytes(source.parent, below)
+        return None if size is None else size * source.rows // max(1, source.parent.rows)
+    total = 0
+    for fragment in source.fragments:
+        for name in columns:
+            stats = fragment.columns.get(name)
+            if stats is None or stats.bytes is None:
+                return None
+            total += stats.bytes
+    return total
+
+
+def fetched(
+    source: Source, outputs: Sequence[Output], read: set[str], rows: int | None
+) -> Fetch | None:
+    """The columns that only drawn rows are read of, and about how many bytes those rows have."""
+    wanted = frozenset().union(*(columns_of(o.expr) for o in outputs)) - read
+    columns = tuple(name for name in source.schema.names if name in wanted)
+    if not columns or rows == 0:
+        return None
+    size = column_bytes(source, columns)
+    if size is None or rows is None:
+        return columns, None
+    return columns, round(size * rows / max(1, source.rows))
+
+
+# -- the class table ---------------------------------------------------------------------------
+
+
+def _table_of(teller: Teller) -> ClassTable | None:
+    plan = teller.bound.plan
+    while isinstance(plan, Order):
+        plan = plan.input
+    where = [f.predicate for f in _filters(plan)]
+    source, settings = teller.run.source, teller.run.environment.settings
+    if isinstance(plan, Sample):
+        if not teller.known(plan.input):
+            return None
+        drawing = teller.drawing(plan)
+        population = teller.run.rows(plan.input)
+        if drawing is None:
+            return None
+        return tabled(source, population, drawing, plan.weight, where, teller.bound.outputs, settings)
+    if not teller.known(plan):
+        return None
+    rows = teller.run.rows(plan)
+    return tabled(source, rows, None, None, where, teller.bound.outputs, settings)
+
+
+def tabled(
+    source: Source, population: RowSet, drawing: Drawing | None, weight: Expr | None,
+    where: Sequence[Expr], outputs: Sequence[Output], settings: Settings,
+) -> ClassTable | None:  # fmt: skip
+    """The class table by the column that the query speaks of most; else by weight."""
+    for name in _candidates(source, weight, where, outputs):
+        table = class_table(source, name, population, drawing, settings)
+        if table is not None:
+            return table
+    return None if drawing is None else weight_table(population, drawing)
+
+
+def _candidates(
+    source: Source, weight: Expr | None, where: Sequence[Expr], outputs: Sequence[Output]
+) -> Iterator[str]:
+    def labels(e: Expr) -> Iterator[str]:
+        return (n.name for n in walk(e) if isinstance(n, Column) and isinstance(n.dtype, Label))
+
+    named = [*(labels(weight) if weight is not None else ()), *(n for e in where for n in labels(e))]
+    shown = [n for o in outputs for n in [o.stored] if n and isinstance(source.schema[n].dtype, Label)]
+    chosen = [*named, *shown][:1]
+    if chosen:
+        yield chosen[0]
+    elif isinstance(weight, WeightCase):
+        conditions = (n for arm in weight.arms for n in walk(arm.condition))
+        named = [n.name for n in conditions if isinstance(n, Column) and can_class(n.dtype)]
+        yield from dict.fromkeys(named)
