@@ -1,0 +1,275 @@
+"""Both tiers and a row-by-row interpreter give the same rows, and the same errors."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import reference
+from tests.plain_kernels import run_as_python
+from tests.strategies import TYPES, Pieces, conditions, numbers, random_table
+from tql.diagnostics import TqlDataError
+from tql.engine.derived import DerivedSource
+from tql.engine.kernels import compile_program
+from tql.engine.scan import Settings, Tier, scan
+from tql.grammar import syntax as s
+from tql.grammar.parser import parse
+from tql.language.bind import bind
+from tql.language.expr import Expr, can_raise
+from tql.language.plan import Filter
+from tql.rowset import everything, from_words
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Kernels are compiled here, not taken from the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("kernels")
+        patch.setenv("TQL_CACHE_DIR", str(folder))
+        yield folder
+
+
+def written(condition: str) -> s.Expr:
+    body = parse(f"select * where {condition}").body
+    assert isinstance(body, s.Select) and body.where is not None
+    return body.where
+
+
+def bound(condition: str, source: Pieces) -> Expr:
+    text = f"select * where {condition}"
+    plan = bind(parse(text), text, here=source.schema, tables=no_tables).plan
+    assert isinstance(plan, Filter)
+    return plan.predicate
+
+
+def no_tables(*_: Any) -> Any:
+    raise AssertionError("no FROM here")
+
+
+def columns_in(*texts: str) -> list[str]:
+    words = {w for t in texts for w in re.findall(r"\w+", re.sub(r"'(?:''|[^'])*'", "", t))}
+    return [name for name in TYPES if name in words]
+
+
+def rows_true(
+    conditions: Sequence[str], source: Pieces, tier: Tier, threads: int = 1
+) -> list[list[int]]:
+    words = scan(source, [bound(c, source) for c in conditions], 0, Settings(tier, threads))
+    for w in words:
+        assert w.dtype == np.uint64 and len(w) == (source.rows + 63) // 64
+    return [from_words(w, source.rows).to_numpy().tolist() for w in words]
+
+
+def expected(condition: str, source: Pieces) -> list[int]:
+    """The rows the interpreter keeps; RowError carries the first row that has no result."""
+    tree, kept = written(condition), []
+    for n, row in enumerate(source.table.to_pylist()):
+        try:
+            if reference.is_true(tree, row, TYPES):
+                kept.append(n)
+        except reference.RowError:
+            raise reference.RowError(n) from None
+    return kept
+
+
+@st.composite
+def pieces(draw: st.DrawFn, texts: Sequence[str], tame: bool) -> Pieces:
+    rows = draw(st.sampled_from([0, 1, 2, 7, 63, 64, 65, 100, 129]))
+    seed = draw(st.integers(0, 2**32))
+    table = random_table(
+        columns_in(*texts), rows, seed, draw(st.sampled_from([0, 1, 3, 8, 64])), tame
+    )
+    return Pieces(table, draw(st.lists(st.integers(1, 128), max_size=3)))
+
+
+@settings(max_examples=600)
+@given(st.data())
+def test_the_tiers_and_the_interpreter_keep_the_same_rows(data: st.DataObject) -> None:
+    """The kernel tier runs the generated source as Python here; compiled kernels come below."""
+    texts = data.draw(st.lists(conditions(), min_size=1, max_size=3))
+    source = data.draw(pieces(texts, tame=data.draw(st.booleans())))
+    threads = data.draw(st.sampled_from([1, 3]))
+    try:
+        wanted = [expected(t, source) for t in texts]
+    except reference.RowError:
+        with pytest.raises(TqlDataError) as e:
+            rows_true(texts, source, "reference")
+        assert e.value.diagnostic.code in ("value", "range")
+        with pytest.raises(TqlDataError), pytest.MonkeyPatch.context() as patch:
+            run_as_python(patch)
+            rows_true(texts, source, "kernel", threads)
+        return
+    assert rows_true(texts, source, "reference") == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        run_as_python(patch)
+        assert rows_true(texts, source, "kernel", threads) == wanted
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_virtual_column_holds_what_the_interpreter_computes(data: st.DataObject) -> None:
+    text = data.draw(st.one_of(numbers(), conditions()))
+    source = data.draw(pieces([text], tame=data.draw(st.booleans())))
+    query = f"select {text} as x"
+    b = bind(parse(query), query, here=source.schema, tables=no_tables)
+    view = DerivedSource(source, everything(source.rows), b.outputs, 0)
+    tree = written(text)
+    try:
+        wanted = [reference.value(tree, row, TYPES) for row in source.table.to_pylist()]
+    except reference.RowError:
+        with pytest.raises(TqlDataError):
+            view.take(np.arange(source.rows), ["x"])
+        return
+    found = view.take(np.arange(source.rows), ["x"]).column("x")
+    assert [bits_of(v) for v in found.to_pylist()] == [bits_of(v) for v in wanted]
+    nullable = b.outputs[0].expr.nullable
+    assert nullable or not found.null_count
+
+
+def bits_of(v: Any) -> Any:
+    """A value that equals another only if both are the same number, -0.0 and NaN included."""
+    match v:
+        case None:
+            return None
+        case float():
+            return "nan" if v != v else v.hex()
+        case bool() | int():
+            return int(v)
+        case _:
+            return v
+
+
+# -- compiled kernels: few shapes, many data sets ----------------------------------------------
+
+SHAPES = [
+    ["(i32 != 5)", "(i32 != 7)"],
+    ["(label == 'dog')", "((label_n == 'cat') and (f64 > 0.5))"],
+    ["(flag_n or (not flag))", "(flag == flag_n)", "(flag_n < flag)"],
+    ["(i64 <= f64)", "(i64_n != u64)"],
+    ["(u64 == f32_n)", "(f64 != i64)", "(u64_n > i8)"],
+    ["(i8 between -1 and 2.5)", "(u8 not between 3 and 200)", "(f32 between 0.1 and 1.5)"],
+    ["(i16 in (1, 2, 3))", "(u16_n not in (7, 65535))", "(f64_n in (0, 0.1, 2.5))"],
+    ["(i64 in (0,1,2,3,7,8,9,10,11,12))", "(u32 in (0,1,2,3,7,8,9,10,4294967295))",
+     "(f32_n in (0.1,0.5,1.5,2.5,3.0,1e38,60000.0,1,2,0))", "(u64 in (1,2,3,4,5,6,7,8,9,0))"],
+    ["(cat == 'a')", "(cat_n != 'ab')", "(cat_n like 'a*')", "(cat in ('a', 'b', ''))",
+     "contains(cat_n, 'b')", "(cat_n is null)"],
+    ["(((i32 + i32_n) * 3) > 7)", "((i16 % 7) == -1)", "((i8 % -1) == 0)", "((u32 - u16) < 0)",
+     "((i32 % -7) >= 2)", "(abs(f32 - f64) <= 1.5)", "((-f32_n) < 0)"],
+    ["((f32 + f32_n) == 3)", "((f32 * 0.1) > 0.05)", "((f64 / i32) < 0.5)", "((i8 / u8_n) >= 1)"],
+    ["i32_n", "(not f64_n)", "(f32 or i8_n)", "((i64_n is null) or (not (i64_n > 3)))"],
+]  # fmt: skip
+SIZES = (0, 1, 63, 64, 65, 127, 128, 4095, 4096, 4097, 9000)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape[0])
+def test_compiled_kernels_keep_the_rows_that_the_reference_tier_keeps(shape: list[str]) -> None:
+    pick = random.Random(7)
+    for n, rows in enumerate(SIZES):
+        table = random_table(
+            columns_in(*shape), rows, 1000 + n, offset=pick.choice([0, 1, 8, 13, 64])
+        )
+        source = Pieces(table, [pick.randrange(1, 9000) for _ in range(pick.choice([0, 3]))])
+        predicates = [bound(c, source) for c in shape]
+        program = compile_program(predicates)
+        assert program is not None, "this shape is for the kernel tier"
+        found = rows_true(shape, source, "kernel", threads=3)
+        assert program.kernel.compiled or rows == 0
+        assert found == rows_true(shape, source, "reference", threads=2)
+        if rows < 200:
+            assert found == [expected(c, source) for c in shape]
+
+
+def test_queries_of_one_shape_share_a_kernel() -> None:
+    source = Pieces(random_table(["i32", "cat"], 10, 1))
+
+    def kernel(text: str) -> object:
+        program = compile_program([bound(text, source)])
+        assert program is not None
+        return program.kernel
+
+    assert kernel("i32 != 5") is kernel("i32 != 7")
+    assert kernel("cat == 'a'") is kernel("cat == 'drop table'")
+    assert kernel("cat like 'a*'") is kernel("contains(cat, 'b')")
+    assert kernel("i32 != 5") is not kernel("i32 == 5")
+
+
+def test_no_text_of_a_query_is_in_the_source_of_a_kernel() -> None:
+    source = Pieces(random_table(["i32", "cat"], 10, 1))
+    program = compile_program([bound("cat == 'needle' and i32 in (1234, 5)", source)])
+    assert program is not None and program.kernel.source is not None
+    words = set(re.findall(r"[^\W\d]\w*|\d+", program.kernel.source))
+    assert not words & {"needle", "1234", "5", "cat", "i32"}
+    own = {w for w in words if not re.fullmatch(r"x\d+|w\d*|out\d+|\d+", w)}
+    known = {"def", "predicate", "for", "in", "range", "if", "np", "int64", "uint64", "n", "i", "b"}
+    assert own <= known | {"base", "full", "tail", "mask", "ZERO", "ONE"}, own
+
+
+@pytest.mark.parametrize("text", ["((i64 + i64) == 0.5)", "((i64 * 2) is null)", "(abs(i64) is null)",
+                                  "(not ((i64 % i8) is null))"])  # fmt: skip
+def test_what_may_raise_is_never_left_to_a_kernel(text: str) -> None:
+    source = Pieces(random_table(["i64", "i8"], 50, 3))
+    predicate = bound(text, source)
+    assert can_raise(predicate)
+    assert compile_program([predicate]) is None
+    with pytest.raises(TqlDataError):
+        rows_true([text], source, "kernel")
+
+
+def test_an_error_names_the_first_row_whatever_the_threads() -> None:
+    table = random_table(["i64"], 3000, 5)
+    value = np.zeros(3000, np.int64)
+    value[[1700, 2100]] = 2**63 - 1
+    table = pa.table({"i64": value})
+    for threads in (1, 2, 7):
+        source = Pieces(table, range(100, 3000, 100))
+        with pytest.raises(TqlDataError, match="in row 1700"):
+            rows_true(["(i64 + 1) > 0"], source, "reference", threads)
+
+
+def test_a_fragment_that_a_kernel_cannot_read_goes_to_the_reference_tier() -> None:
+    """Dictionaries differ between fragments, and one holds a null among its values."""
+    words = pa.chunked_array(
+        [
+            pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int32()), ["a", "b"]),
+            pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], pa.int32()), ["a", "c"]),
+            pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], pa.int32()), pa.array(["a", None])),
+        ]
+    )
+
+    class Chunks(Pieces):
+        def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
+            return pa.table({"cat_n": words.chunk(fragment)})
+
+    source = Chunks(pa.table({"cat_n": words}), [3, 6])
+    condition = "cat_n != 'b'"
+    predicate = bound(condition, source)
+    for tier in ("reference", "kernel"):
+        (found,) = scan(source, [predicate], 0, Settings(tier))
+        assert from_words(found, 9).to_numpy().tolist() == [0, 3, 4, 5, 7]
+
+
+def test_a_condition_without_columns_keeps_its_number_of_rows() -> None:
+    source = Pieces(random_table(["i8"], 70, 1), [3])
+    for tier in ("reference", "kernel"):
+        assert rows_true(["1 == 1", "2 < 1"], source, tier) == [list(range(70)), []]
+
+
+def test_every_kind_of_column_reaches_a_kernel_but_float16_and_plain_text() -> None:
+    calls: dict[str, bool] = {}
+    for name in TYPES:
+        source = Pieces(random_table([name], 20, 2))
+        condition = f"{name} == 'a'" if name.startswith(("cat", "text")) else name
+        condition = f"{name} == 'dog'" if name.startswith("label") else condition
+        predicate = bound(condition, source)
+        with pytest.MonkeyPatch.context() as patch:
+            counted = run_as_python(patch)
+            scan(source, [predicate], 0, Settings("kernel"))
+            calls[name] = bool(counted)
+    assert {name for name, ran in calls.items() if not ran} == {"f16", "f16_n", "text", "text_n"}
