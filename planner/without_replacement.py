@@ -170,13 +170,15 @@ def smallest_keys(weights: Float64s, k: int, key: Key) -> Int64s:
     assert 0 <= k <= positive
     if k == positive:
         return np.flatnonzero(weights > 0)
-    limit = _limit_near(weights, k)
+    weights = _moderate(weights)
+    limit, more = _limit_near(weights, k), 2.0
     fast = KEYS.pays(120.0 * weights.size)
-    while True:
+    at, keys = _keys_below(weights, limit, key, fast)
+    while at.size < k:
+        assert limit < np.inf, "a positive weight without a key"
+        # Faster and faster, so that weights of any ratio end; a limit too high only costs time.
+        limit, more = limit * more, min(more * more, 1e300)
         at, keys = _keys_below(weights, limit, key, fast)
-        if at.size >= k:
-            break
-        limit *= 2.0
     kth = np.partition(keys, k - 1)[k - 1] if k else 0.0
     below = keys < kth
     ties = np.flatnonzero(keys == kth)[: k - int(np.count_nonzero(below))]
@@ -184,21 +186,37 @@ def smallest_keys(weights: Float64s, k: int, key: Key) -> Int64s:
     return at[below]
 
 
+def _moderate(weights: Float64s) -> Float64s:
+    """The weights, times a power of two where their keys would leave the range of a float."""
+    _, e = np.frexp(weights.max())
+    if abs(int(e)) < 500:
+        return weights
+    scaled: Float64s = np.ldexp(weights, -int(e))
+    # Lighter than the heaviest by more than a float can say: still rows that can be taken.
+    scaled[(weights > 0) & (scaled == 0)] = 5e-324
+    return scaled
+
+
 def _limit_near(weights: Float64s, k: int) -> float:
-    """A limit that somewhat more than k keys are likely to be below; the result does not depend on it."""
+    """A limit that a few more than k keys are likely to be below, from 4,096 of the weights.
+
+    Only the time depends on it, not the result.
+    """
     step = max(1, weights.size // 4096)
     some = weights[step // 2 :: step]
+    wanted = (k + 4 * np.sqrt(k) + 16) / weights.size * some.size
     some = some[some > 0] if (some > 0).any() else weights[weights > 0][:1]
-    wanted = (k + 4 * np.sqrt(k) + 16) / weights.size * (weights[step // 2 :: step]).size
-    low, high = 0.0, 1.0 / float(some.min())
-    while -np.expm1(-some * high).sum() < min(wanted, 0.999 * some.size) and high < 1e300:
-        high *= 2.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if -np.expm1(-some * middle).sum() < wanted:
-            low = middle
-        else:
-            high = middle
+    wanted = min(wanted, 0.999 * some.size)
+    low, high = 0.0, 1.0 / float(some.max())
+    with np.errstate(over="ignore"):
+        while -np.expm1(-some * high).sum() < wanted and high < 1e300:
+            low, high = high, high * 2.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            if -np.expm1(-some * middle).sum() < wanted:
+                low = middle
+            else:
+                high = middle
     return high
 
 
@@ -233,7 +251,7 @@ def keys_twin(key: Key, weights: Float64s, start: int, limit: float) -> tuple[In
     first, second = philox_twin(key, places >> 1)
     x = ((np.where(places & 1, second, first) >> _TWELVE) << _ONE) | _ONE
     far = (_TWO_53 - x).astype(np.float64) * _UNIT
-    with np.errstate(over="ignore"):  # an infinite bound only keeps every row
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite limit only keeps every row
         near = np.flatnonzero(far <= (weights * limit) * _MARGIN)
         near = near[weights[near] > 0]
         keys = minus_log_twin(x[near]) / weights[near]
