@@ -1,5 +1,6 @@
 """Random columns, cut into fragments of any size, and random conditions and expressions over them."""
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -86,7 +87,7 @@ class Pieces:
         edges = sorted({0, table.num_rows, *(c for c in cuts if 0 < c < table.num_rows)})
         self.fragments = tuple(
             Fragment(n, start, stop - start, f"piece {n}")
-            for n, (start, stop) in enumerate(zip(edges, edges[1:]))
+            for n, (start, stop) in enumerate(itertools.pairwise(edges))
         )
 
     @property
@@ -132,7 +133,18 @@ def _array(name: str, rows: int, rng: np.random.Generator, tame: bool) -> Any:
             return pa.array(values, mask=missing)
         case _:
             picked = pa.array(rng.choice(np.array(TEXTS, object), rows), pa.string(), mask=missing)
-            return picked.dictionary_encode() if base == "cat" else picked
+            return _encoded(picked, rng) if base == "cat" else picked
+
+
+def _encoded(texts: Any, rng: np.random.Generator) -> Any:
+    """The texts as a dictionary array with arbitrary codes where a text is NULL."""
+    plain = texts.dictionary_encode()
+    codes = plain.indices.fill_null(0).to_numpy().copy()
+    missing = texts.is_null().to_numpy(zero_copy_only=False)
+    codes[missing] = rng.choice(np.array([-7, 2**30], np.int32), int(missing.sum()))
+    buffers = [pa.array(~missing).buffers()[1], pa.py_buffer(codes.astype(np.int32))]
+    indices = pa.Array.from_buffers(pa.int32(), len(codes), buffers)
+    return pa.DictionaryArray.from_arrays(indices, plain.dictionary, safe=False)
 
 
 def _ints(bits: int, signed: bool, rows: int, rng: np.random.Generator, tame: bool) -> Any:
@@ -150,7 +162,7 @@ _NUMBER_COLUMNS: Final = tuple(
     n for n, t in TYPES.items() if isinstance(t, Int | Float | Label | Bool)
 )
 _TEXT_COLUMNS: Final = tuple(n for n, t in TYPES.items() if isinstance(t, Text))
-_LITERALS: Final = (
+LITERALS: Final = (
     "0", "1", "-1", "2", "3", "2.5", "0.1", "-0.0", "1.5", "127", "128", "-128", "-129", "255",
     "65535", "16777217", "9007199254740992", "9007199254740993", "9007199254740993.0",
     "9223372036854775807", "9223372036854775808", "-9223372036854775808",
@@ -159,7 +171,7 @@ _LITERALS: Final = (
 comparisons = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 number_columns = st.sampled_from(_NUMBER_COLUMNS)
 text_columns = st.sampled_from(_TEXT_COLUMNS)
-literals = st.sampled_from(_LITERALS)
+literals = st.sampled_from(LITERALS)
 small_literals = st.sampled_from(["1", "2", "-1", "3", "0.5", "1.5", "0"])
 
 

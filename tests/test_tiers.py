@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests import reference
 from tests.plain_kernels import run_as_python
-from tests.strategies import TYPES, Pieces, conditions, numbers, random_table
+from tests.strategies import LITERALS, TYPES, Pieces, conditions, numbers, random_table
 from tql.diagnostics import TqlDataError
 from tql.engine.derived import DerivedSource
 from tql.engine.kernels import compile_program
@@ -144,6 +144,42 @@ def bits_of(v: Any) -> Any:
             return int(v)
         case _:
             return v
+
+
+NUMBERS = [name for name in TYPES if not name.endswith("_n") and name not in ("text", "cat")]
+
+
+@pytest.mark.parametrize("left", NUMBERS)
+def test_every_two_number_types_compare_by_value(left: str) -> None:
+    """Every special value of one type meets every special value of the other."""
+    for right in NUMBERS:
+        ours, theirs = (random_table([n], 300, 11).column(0).unique() for n in (left, right))
+        pairs = [(i, j) for i in range(len(ours)) for j in range(len(theirs))]
+        i, j = (pa.array(side) for side in zip(*pairs))
+        table = pa.table({left: ours.take(i), right: theirs.take(j)}) if left != right else pa.table(
+            {left: ours}
+        )  # fmt: skip
+        source = Pieces(table, [64, 100])
+        texts = [f"({left} {op} {right})" for op in ("==", "!=", "<", "<=", ">", ">=")]
+        wanted = [expected(t, source) for t in texts]
+        assert rows_true(texts, source, "reference") == wanted
+        with pytest.MonkeyPatch.context() as patch:
+            run_as_python(patch)
+            assert rows_true(texts, source, "kernel") == wanted
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+def test_every_literal_compares_with_every_number_type(column: str) -> None:
+    source = Pieces(pa.table({column: random_table([column], 300, 11).column(0).unique()}))
+    operators = ("==", "!=", "<", "<=", ">", ">=")
+    texts = [f"({column} {op} {literal})" for op in operators for literal in LITERALS]
+    texts += [f"({literal} < {column})" for literal in LITERALS]
+    texts += [f"({column} in ({literal}, 7))" for literal in LITERALS]
+    wanted = [expected(t, source) for t in texts]
+    assert rows_true(texts, source, "reference") == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        run_as_python(patch)
+        assert rows_true(texts, source, "kernel") == wanted
 
 
 # -- compiled kernels: few shapes, many data sets ----------------------------------------------

@@ -4,14 +4,16 @@ Row numbers are those of the query's source: the FROM of a SELECT, or the result
 which is run first and becomes a source itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from math import floor
 from typing import Final, TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tql.diagnostics import NOWHERE, Span, TqlError
 from tql.engine.columns import Numbers, Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.ordering import stable_order
@@ -170,9 +172,21 @@ class Run:
         if size == 0 or (size is None and not len(rows)):
             return rows[:0]
         weights = self.weights(sample.weight, rows)
-        ids, notes = self.environment.draw(rows, weights, size, sample.replace, sample.site)
+        with pointing_at(sample.span):
+            ids, notes = self.environment.draw(rows, weights, size, sample.replace, sample.site)
         self.notes += notes
         return from_ids(ids, rows.universe)
+
+
+@contextmanager
+def pointing_at(span: Span) -> Iterator[None]:
+    """Errors raised inside without a place get this one."""
+    try:
+        yield
+    except TqlError as e:
+        if e.diagnostic.span != NOWHERE:
+            raise
+        raise type(e)(replace(e.diagnostic, span=span), e.query) from e.__cause__
 
 
 def select(bound: Bound, environment: Environment) -> Selection:

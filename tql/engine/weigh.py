@@ -55,7 +55,8 @@ def _check_constant(value: float, e: Expr) -> None:
 
 def bad_weight(value: float, e: Expr) -> TqlError:
     kind = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "negative"
-    return error("value", f"a weight cannot be {kind}: {value!r}", e.span,
+    shown = f": {value!r}" if kind == "negative" else ""
+    return error("value", f"a weight cannot be {kind}{shown}", e.span,
                  help="weights are finite numbers from 0 up")  # fmt: skip
 
 
@@ -73,8 +74,9 @@ def _per_row(weight: Expr, population: RowSet, values: Values) -> NDArray[np.flo
     if wrong.any():
         at = int(np.argmax(wrong))
         kind = "NaN" if math.isnan(result[at]) else "negative" if result[at] < 0 else "infinite"
+        shown = f": {float(result[at])!r}" if kind == "negative" else ""
         raise data_error(
-            "value", f"the weight of row {population.select(at)} is {kind}: {float(result[at])!r}",
+            "value", f"the weight of row {population.select(at)} is {kind}{shown}",
             span=weight.span, help="weights are finite numbers from 0 up",
         )  # fmt: skip
     return np.ascontiguousarray(result)

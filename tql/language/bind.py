@@ -33,7 +33,7 @@ from tql.language.plan import (
     SortKey,
     source_of,
 )
-from tql.schema import Json, List, Opaque, Schema
+from tql.schema import Binary, Json, List, Opaque, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,8 @@ def _outputs(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> tup
         match item:
             case s.AllColumns(source):
                 if source is not None and source != scope.source_name:
-                    raise error("unknown_alias", f"no source named {source!r}", item.span)
+                    raise error("unknown_alias", f"no source named {source!r}", item.span,
+                                help="write  *  alone")  # fmt: skip
                 new = [
                     Output(c.name, Column(c.name, c.dtype, c.nullable, span=item.span))
                     for c in scope.schema
@@ -199,7 +200,8 @@ def _name_of(e: s.Expr, span: Span) -> str:
         case s.Call(function) | s.WeightCall(function) if not names:
             return function
         case _:
-            raise error("syntax", "this expression needs a name", span, help="add  as NAME")
+            raise error("syntax", "this expression needs a name", span,
+                        help=f"write  {format_expr(e)} as NAME")  # fmt: skip
 
 
 def _names_in(value: Any) -> set[str]:
@@ -229,8 +231,8 @@ def _combined(b: Binder, q: s.Combined) -> Bound:
     if q.op is s.SetOp.UNION:
         raise error("unsupported", f"UNION of {what} is not in this version", q.span,
                     help="give both sides the same FROM and the same select list")  # fmt: skip
-    raise error("unsupported", f"{q.op.value.upper()} needs rows of one source, not {what}", q.span,
-                help="give both sides the same FROM and the same select list")  # fmt: skip
+    raise error("unsupported", f"{q.op.value.upper()} compares rows by their number, and has {what}",
+                q.span, help="give both sides the same FROM and the same select list")  # fmt: skip
 
 
 def _check_same_columns(left: Bound, right: Bound, q: s.Combined) -> None:
@@ -251,6 +253,7 @@ def _check_same_columns(left: Bound, right: Bound, q: s.Combined) -> None:
                 "schema",
                 f"column {column.name!r} is {column.dtype} on the left and {other.dtype} on the right",
                 q.span,
+                help="select columns of one type under that name",
             )
 
 
@@ -277,7 +280,11 @@ def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey
             raise error("unsupported", "ORDER BY needs an expression of the row, not a constant",
                         e.span, help="name the column: positions are not used here")  # fmt: skip
         if isinstance(e.dtype, List):
-            raise error("type", f"ORDER BY needs one value per row, not {e.dtype}", e.span)
+            raise error("type", f"ORDER BY needs one value per row, not {e.dtype}", e.span,
+                        help="order by a column of numbers, text or times")  # fmt: skip
+        if isinstance(e.dtype, Binary):
+            raise error("type", f"ORDER BY needs values with an order, not {e.dtype}", e.span,
+                        help="order by a column of numbers, text or times")  # fmt: skip
         if isinstance(e.dtype, Json):
             raise error("unsupported", "ordering by JSON values is not in this version", e.span,
                         help="store the value as a column of its own")  # fmt: skip
@@ -292,7 +299,7 @@ def _size(scope: ExprBinder, limit: s.Limit | None) -> Size | None:
         return Count(_whole(scope, limit.count, "LIMIT"))
     e = scope.bind(limit.count)
     if not isinstance(e, Const) or not operators.is_number(e.dtype) or isinstance(e.value, bool):
-        raise error("type", "PERCENT needs a constant number", e.span)
+        raise error("type", "PERCENT needs a constant number", e.span, help="write a number, or ?")
     if not 0 <= e.value < float("inf"):
         raise error(
             "value", f"PERCENT cannot be {e.value}", e.span, help="use a number from 0 to 100"
@@ -302,21 +309,24 @@ def _size(scope: ExprBinder, limit: s.Limit | None) -> Size | None:
 
 def _whole(scope: ExprBinder, e: s.Expr, clause: str) -> int:
     bound = scope.bind(e)
+    way_out = f"write a whole number from 0 up, for example  {clause.lower()} 10"
     if not isinstance(bound, Const):
-        raise error("type", f"{clause} needs a constant", bound.span)
+        raise error("type", f"{clause} needs a constant, not a value of each row", bound.span,
+                    help=way_out)  # fmt: skip
     value = bound.value
     if not isinstance(value, int) or isinstance(value, bool):
         code = "value" if isinstance(value, float) else "type"
-        raise error(code, f"{clause} needs a whole number, not {value!r}", bound.span)
+        raise error(code, f"{clause} needs a whole number, not {value!r}", bound.span, help=way_out)
     if value < 0:
-        raise error("value", f"{clause} cannot be negative", bound.span)
+        raise error("value", f"{clause} cannot be negative", bound.span, help=way_out)
     return value
 
 
 def _weight(scope: ExprBinder, e: s.Expr) -> Expr:
     bound = scope.bind(e)
     if not operators.is_number(bound.dtype):
-        raise error("type", f"a weight must be a number, not {bound.dtype}", bound.span)
+        raise error("type", f"a weight must be a number, not {bound.dtype}", bound.span,
+                    help="give conditions their weights: max_weight(condition: 2, true: 1)")  # fmt: skip
     return bound
 
 

@@ -19,7 +19,7 @@ from tql.language.expr import (
     WeightCase,
     WeightKind,
 )
-from tql.schema import Bool, List, Opaque, Schema
+from tql.schema import Bool, Label, List, Opaque, Schema, Text
 
 _COMPARE = {op.value: op for op in CompareOp}
 _ARITH = {op.value: op for op in ArithOp}
@@ -65,12 +65,15 @@ class Parameters:
             case Mapping() as named:
                 extra = [k for k in named if k not in self.used]
                 if extra:
-                    raise error("parameter", f"the query has no parameter ${extra[0]}")
+                    known = ", ".join(f"${k}" for k in named if k in self.used) or "none"
+                    raise error("parameter", f"the query has no parameter ${extra[0]}",
+                                help=f"leave it out; the query uses {known}")  # fmt: skip
             case values:
                 if len(values) != len(self.used):
                     raise error(
                         "parameter",
-                        f"{len(values)} values were given for {len(self.used)} parameters",
+                        f"values given: {len(values)}; parameters in the query: {len(self.used)}",
+                        help="give one value for each ?",
                     )
 
 
@@ -110,12 +113,14 @@ class ExprBinder:
                 join = operators.conjunction if op is s.BinaryOp.AND else operators.disjunction
                 return join(bound, e.span)
             case s.Binary(op, left, right):
-                return self._binary(op, self.bind(left), self.bind(right), e.span)
+                first = self.bind(left)
+                return self._binary(op, first, self._beside(first, right), e.span)
             case s.Like(operand, pattern, fold_case, negated):
                 test = operators.like(self.bind(operand), self.bind(pattern), fold_case, e.span)
                 return operators.negate_truth(test, e.span) if negated else test
             case s.InList(operand, choices, negated):
-                test = operators.one_of(self.bind(operand), self._choices(choices), e.span)
+                first = self.bind(operand)
+                test = operators.one_of(first, self._choices(first, choices), e.span)
                 return operators.negate_truth(test, e.span) if negated else test
             case s.Between(operand, low, high, negated):
                 test = operators.between(
@@ -141,16 +146,14 @@ class ExprBinder:
     def _parameter(self, p: s.Parameter) -> Expr:
         value = self.parameters.take(p)
         if isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0) > 0:
-            raise error("parameter", "a list can only stand after IN", p.span)
+            raise error("parameter", "a list can only stand after IN", p.span,
+                        help="write  … in ?  without parentheses")  # fmt: skip
         return operators.constant(value, p.span)
 
     def _name(self, n: s.Name) -> Expr:
         if n.source is not None and n.source != self.source_name:
-            hint = f'"{n.source}/{n.name}"' if f"{n.source}/{n.name}" in self.schema else None
-            raise error(
-                "unknown_alias", f"no source named {n.source!r} in this query", n.span,
-                help=f"did you mean the column {hint}?" if hint else None,
-            )  # fmt: skip
+            raise error("unknown_alias", f"no source named {n.source!r} in this query", n.span,
+                        help=self._instead_of_source(n.source, n.name))  # fmt: skip
         aliased = self.aliases.get(n.name) if n.source is None else None
         if n.name in self.schema and not (aliased is not None and self.prefer_alias):
             column = self.schema[n.name]
@@ -165,6 +168,13 @@ class ExprBinder:
         hint = near or f"the columns are {listed}; text goes in single quotes: '{n.name}'"
         raise error("unknown_column", f"no column named {n.name!r}", n.span, help=hint)
 
+    def _instead_of_source(self, source: str, name: str) -> str:
+        if f"{source}/{name}" in self.schema:
+            return f'did you mean the column "{source}/{name}"?'
+        if source in self.schema:
+            return f"{source!r} is a column; a JSON key is written  {source}['{name}']"
+        return f"write the column alone: {name}"
+
     def _unary(self, op: s.UnaryOp, e: Expr, span: Span) -> Expr:
         match op:
             case s.UnaryOp.NOT:
@@ -174,7 +184,8 @@ class ExprBinder:
                     raise error("unsupported", "arithmetic over lists is not in this version", span,
                                 help="work it out before, and store it as a column of its own")  # fmt: skip
                 if not operators.is_number(e.dtype):
-                    raise error("type", f"{op.value} needs a number, not {e.dtype}", e.span)
+                    raise error("type", f"{op.value} needs a number, not {e.dtype}", e.span,
+                                help="name a column of numbers")  # fmt: skip
                 return operators.negative(e, span) if op is s.UnaryOp.NEG else e
             case _:
                 assert_never(op)
@@ -187,10 +198,25 @@ class ExprBinder:
             return operators.compare(_COMPARE[op.value], left, right, span)
         return operators.arith(_ARITH[op.value], left, right, span)
 
-    def _choices(self, choices: tuple[s.Expr, ...] | s.Array | s.Parameter) -> list[Expr]:
+    def _beside(self, first: Expr, e: s.Expr) -> Expr:
+        """The operand that stands beside `first`; a bare word there is often text without quotes."""
+        if (
+            isinstance(e, s.Name)
+            and e.source is None
+            and isinstance(first.dtype, Text | Label)
+            and e.name not in self.schema
+            and e.name not in self.aliases
+        ):
+            raise error("unknown_column", f"no column named {e.name!r}", e.span,
+                        help=f"text goes in single quotes: '{e.name}'")  # fmt: skip
+        return self.bind(e)
+
+    def _choices(
+        self, first: Expr, choices: tuple[s.Expr, ...] | s.Array | s.Parameter
+    ) -> list[Expr]:
         match choices:
             case s.Array(items):
-                return [self.bind(i) for i in items]
+                return [self._beside(first, i) for i in items]
             case s.Parameter():
                 value = self.parameters.take(choices)
                 if hasattr(value, "tolist"):
@@ -198,9 +224,12 @@ class ExprBinder:
                 if not isinstance(value, list | tuple | set | frozenset):
                     raise error("parameter", "IN needs a list of values", choices.span,
                                 help="write  in (?)  for a single value")  # fmt: skip
+                if any(v is None for v in value):
+                    raise error("parameter", "a value in the list is None", choices.span,
+                                help="leave it out, and add  or … is null  to the query")  # fmt: skip
                 return [operators.constant(v, choices.span) for v in value]
             case _:
-                return [self.bind(i) for i in choices]
+                return [self._beside(first, i) for i in choices]
 
     def _is_null(self, e: Expr, negated: bool, span: Span) -> Expr:
         if isinstance(e, Const):
@@ -217,8 +246,9 @@ class ExprBinder:
                             help=functions.instead_of(call.function))  # fmt: skip
             near = did_you_mean(call.function, functions.known_names())
             raise error(
-                "unknown_function", f"no function named {call.function!r}", where, help=near
-            )
+                "unknown_function", f"no function named {call.function!r}", where,
+                help=near or f"the functions are {', '.join(functions.FUNCTIONS)}",
+            )  # fmt: skip
         if call.axis is not None or any(isinstance(a, s.Star) for a in call.arguments):
             raise error("arity", f"{function.name}() takes plain arguments", call.span,
                         help=f"write {function.signature}")  # fmt: skip
@@ -233,7 +263,8 @@ class ExprBinder:
             condition = operators.truth(self.bind(arm.condition))
             weight = self.bind(arm.weight)
             if not operators.is_number(weight.dtype):
-                raise error("type", f"a weight must be a number, not {weight.dtype}", weight.span)
+                raise error("type", f"a weight must be a number, not {weight.dtype}", weight.span,
+                            help="write  condition: number")  # fmt: skip
             bound.append(Arm(condition, weight))
         return WeightCase(kind, tuple(bound), span=span)
 

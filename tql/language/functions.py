@@ -59,7 +59,8 @@ def _numbers(name: str, arguments: tuple[Expr, ...]) -> tuple[Expr, ...]:
             raise error("unsupported", f"{name}() over lists is not in this version", e.span,
                         help="work it out before, and store it as a column of its own")  # fmt: skip
         if not operators.is_number(e.dtype):
-            raise error("type", f"{name}() needs a number, not {e.dtype}", e.span)
+            raise error("type", f"{name}() needs a number, not {e.dtype}", e.span,
+                        help="name a column of numbers")  # fmt: skip
     return arguments
 
 

@@ -62,13 +62,14 @@ def truth(e: Expr) -> Expr:
         case List():
             raise error(
                 "type", f"a condition must be one truth value, not {e.dtype}", e.span,
-                help="use any(…), all(…) or contains(…)",
+                help="use contains(column, value)",
             )  # fmt: skip
         case Text():
             hint = "compare it, for example  == 'text',  or use contains(…)"
             raise error("type", "text is not a truth value", e.span, help=hint)
         case _:
-            raise error("type", f"{e.dtype} is not a truth value", e.span, help="compare it")
+            raise error("type", f"{e.dtype} is not a truth value", e.span,
+                        help="test for a value with  is not null")  # fmt: skip
 
 
 def negate_truth(e: Expr, span: Span) -> Expr:
@@ -275,7 +276,8 @@ def _compare_integer(op: CompareOp, e: Expr, whole: Int, value: Any, span: Span)
 def between(e: Expr, low: Expr, high: Expr, span: Span) -> Expr:
     """`e between low and high`, both ends included, bounds not exchanged."""
     if isinstance(e.dtype, List):
-        raise error("type", f"BETWEEN needs one value per row, not {e.dtype}", e.span)
+        raise error("type", f"BETWEEN needs one value per row, not {e.dtype}", e.span,
+                    help="contains(column, value) looks through a list")  # fmt: skip
     return conjunction(
         [compare(CompareOp.GE, e, low, span), compare(CompareOp.LE, e, high, span)], span
     )
@@ -294,7 +296,7 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
         if is_number(c.dtype) != is_number(e.dtype) or (
             isinstance(c.dtype, Text) != isinstance(e.dtype, Text)
         ):
-            raise _mismatch("look for", c, e, span, joint="in a list compared with")
+            raise _mismatch("compare", e, c, c.span)
     constants = [c.value for c in choices if isinstance(c, Const)]
     if len(constants) < len(choices) or isinstance(e, Const) or isinstance(e.dtype, Bool | Time):
         return disjunction([compare(CompareOp.EQ, e, c, span) for c in choices], span)
@@ -324,13 +326,14 @@ def like(e: Expr, pattern: Expr, fold_case: bool, span: Span) -> Expr:
         hint = (
             "compare class labels with == and names in quotes"
             if isinstance(e.dtype, Label)
-            else None
+            else "compare numbers with ==, < or between; LIKE is for columns of text"
         )
         raise error("type", f"{word} needs text on its left, not {e.dtype}", e.span, help=hint)
     if not isinstance(pattern.dtype, Text):
         raise error(
-            "type", f"the pattern of {word} must be text, not {pattern.dtype}", pattern.span
-        )
+            "type", f"the pattern of {word} must be text, not {pattern.dtype}", pattern.span,
+            help="write the pattern in quotes, for example 'a*'",
+        )  # fmt: skip
     if isinstance(pattern, Const):
         return TextTest(e, TextLike(pattern.value, fold_case), span=span)
     return BoundCall(word.lower(), (e, pattern), Bool(), e.nullable or pattern.nullable, span=span)
@@ -466,12 +469,37 @@ def constant(value: Any, span: Span) -> Const:
 
 
 def _mismatch(verb: str, left: Expr, right: Expr, span: Span, joint: str = "with") -> TqlError:
-    help = None
-    kinds = {type(left.dtype), type(right.dtype)}
-    if Text in kinds and kinds & {Int, Float, Label}:
-        help = "text is not converted to numbers; write the number without quotes"
+    help = _of_literal(left, right) or _of_literal(right, left) or _of_kinds(left, right)
     return error(
         "type", f"cannot {verb} {left.dtype} {joint} {right.dtype}", span,
         notes=(Note(f"this is {left.dtype}", left.span), Note(f"this is {right.dtype}", right.span)),
         help=help,
     )  # fmt: skip
+
+
+def _of_literal(e: Expr, other: Expr) -> str | None:
+    """A way out where the literal `e` is written in another kind than `other`."""
+    match e, other.dtype:
+        case Const(str(text)), Int() | Float() | Label() | List():
+            return (
+                f"write the number without quotes: {text}"
+                if text.replace(".", "", 1).isdigit()
+                else "text is not converted to numbers; compare it with a column of text"
+            )
+        case Const(value), Text() if is_number(e.dtype):
+            return f"text compares with text; write '{value}'"
+        case _:
+            return None
+
+
+def _of_kinds(left: Expr, right: Expr) -> str | None:
+    kinds = {type(left.dtype), type(right.dtype)}
+    if Binary in kinds:
+        return "bytes and images can be selected and loaded, not compared"
+    if Time in kinds:
+        return "times compare with times of the same unit only; store a number beside them"
+    if kinds == {Text}:
+        return "there is no operator on text but comparison, LIKE and contains(…)"
+    if Text in kinds:
+        return "text and numbers are not converted into each other; store both as one type"
+    return None

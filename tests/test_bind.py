@@ -1,0 +1,219 @@
+"""What people read when a query does not fit its data, and where each error points."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import tql
+from tql.diagnostics import NOWHERE, Span
+
+GOLDEN = Path(__file__).with_name("golden") / "errors"
+CASES = sorted(GOLDEN.glob("*.txt"))
+
+# Five rows: enough for the errors that a row causes.
+TABLE = pa.table(
+    {
+        "id": pa.array([0, 1, 2, 3, 4], pa.int64()),
+        "width": pa.array([640, 0, 320, 2**62, 10], pa.int64()),
+        "count": pa.array([1, 2, 3, 4, 5], pa.uint8()),
+        "score": pa.array([0.5, float("nan"), -1.0, None, float("inf")], pa.float32()),
+        "flag": [True, False, True, True, None],
+        "caption": ["a cat", "a dog", None, "", "it's"],
+        "labels": pa.array([0, 1, 2, 0, 1], pa.int8()),
+        "tags": pa.array([[1, 2], [], None, [3], [4]], pa.list_(pa.int32())),
+        "meta": pa.array([{"author": "ann"}] * 5),
+        "taken": pa.array([0, 1, 2, 3, 4], pa.timestamp("s")),
+        "price": pa.array([1, 2, 3, 4, 5], pa.decimal128(9, 2)),
+        "images": [b"1", b"2", b"3", b"4", b"5"],
+        "group/name": [1, 2, 3, 4, 5],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def ds() -> tql.Dataset:
+    return tql.open(TABLE, class_names={"labels": ["cat", "dog", "horse"]})
+
+
+def parts(case: Path) -> tuple[str, Any, str, str]:
+    """The schema line, the parameters, the query, and what is printed for it."""
+    given, line, printed = case.read_text("utf-8").partition("\n----\n")
+    assert line, f"{case.name} has no line of four hyphens"
+    header, _, query = given.partition("\n")
+    params = None
+    if query.startswith("# params: "):
+        shown, _, query = query.partition("\n")
+        params = json.loads(shown.removeprefix("# params: "))
+    return header, params, query, printed
+
+
+def refusal(ds: tql.Dataset, query: str, params: Any = None) -> tql.TqlError:
+    """The error of the query, at the latest when its result is read."""
+    with pytest.raises(tql.TqlError) as e:
+        ds.query(query, params).to_arrow()
+    return e.value
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_an_error_reads_like_its_golden_file(case: Path, ds: tql.Dataset, accept: bool) -> None:
+    header, params, query, expected = parts(case)
+    schema = "# " + ", ".join(map(str, ds.schema))
+    printed = f"{refusal(ds, query, params)}\n"
+    if accept:
+        shown = "" if params is None else f"# params: {json.dumps(params)}\n"
+        case.write_text(f"{schema}\n{shown}{query}\n----\n{printed}", "utf-8", newline="")
+        return
+    assert header == schema
+    assert printed == expected
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_an_error_says_where_and_offers_a_way_out(case: Path, ds: tql.Dataset) -> None:
+    _, params, query, _ = parts(case)
+    d = refusal(ds, query, params).diagnostic
+    assert d.help, "no way out is offered"
+    unused = case.stem in ("parameter-too-many", "parameter-unknown-name")  # not in the text
+    assert (d.span == NOWHERE) == unused, "no place is marked"
+    for inside in ("Const(", "Column(", "Int(", "Float(", "NoneType", "tuple", "numpy"):
+        assert inside not in d.message, f"{inside} is a name from inside"
+
+
+def test_each_mistake_has_its_own_file() -> None:
+    seen = [parts(case)[1:3] for case in CASES]
+    assert len(seen) >= 35
+    assert len({json.dumps(s) for s in seen}) == len(seen)
+
+
+# -- places ------------------------------------------------------------------------------------
+
+
+def marked(text: str) -> tuple[str, list[Span]]:
+    """The query without its marks « », and the marked places in the order they open."""
+    query, opened, found = "", list[int](), list[tuple[int, Span]]()
+    order = 0
+    starts = []
+    for c in text:
+        if c == "«":
+            opened.append(order)
+            starts.append(len(query))
+            order += 1
+        elif c == "»":
+            found.append((opened.pop(), Span(starts.pop(), len(query))))
+        else:
+            query += c
+    return query, [span for _, span in sorted(found, key=lambda pair: pair[0])]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("select * where «widht» > 640", "unknown_column"),
+        ("select * where id > 1 and «Width» > 640", "unknown_column"),
+        ("select * where ««id» == «'tall'»»", "type"),
+        ("select * where ««caption» < «3»»", "type"),
+        ("select * where not «caption»", "type"),
+        ("select * where «tags» and id > 1", "type"),
+        ("select * where labels == «'cow'»", "value"),
+        ("select * where labels in ('cat', «'cow'»)", "value"),
+        ("select * where «id» like 'a*'", "type"),
+        ("select * where caption like «3»", "type"),
+        ("select * where «tags» in (1, 2)", "type"),
+        ("select * where «tags» between 1 and 2", "type"),
+        ("select * where id in (1, «'x'»)", "type"),
+        ("select * where «absolute»(id) > 1", "unknown_function"),
+        ("select * where «abs(id, 2)» > 1", "arity"),
+        ("select * where «sum»(tags) > 1", "unsupported"),
+        ("select * where «tags[0]» == 1", "unsupported"),
+        ("select «*»  order by «tags»", "type"),
+        ("select * order by «1»", "unsupported"),
+        ("select * order by id limit «-1»", "value"),
+        ("select * limit «1.5»", "value"),
+        ("select * limit «id»", "type"),
+        ("select * sample by «caption»", "type"),
+        ("select * sample by max_weight(labels == 0: «'heavy'»)", "type"),
+        ("select * sample by max_weight(labels == 0: «-1»)", "value"),
+        ("select id, «width as id»", "duplicate_column"),
+        ("select «id + width»", "syntax"),
+        ("select * where «meta.author» == 'ann'", "unknown_alias"),
+        ("select * where «group.name» == 1", "unknown_alias"),
+        ("select * from «\"nowhere.parquet\"»", "source"),
+        ("select * where id == «?»", "parameter"),
+        ("select * where «id % width» == 0", "value"),
+        ("select * where «width * 8» > 0", "range"),
+        ("select * where «price» > 1", "unsupported"),
+        ("«(select id) union (select width)»", "schema"),
+    ],
+)  # fmt: skip
+def test_an_error_points_at(text: str, code: str, ds: tql.Dataset) -> None:
+    """The outer marks are the place of the error, marks inside it those of its notes, in order."""
+    query, spans = marked(text.replace("«*» ", "*").replace("group.name", '"group".name'))
+    d = refusal(ds, query).diagnostic
+    assert (d.code, d.span) == (code, spans[0]), query[d.span.start : d.span.stop]
+    if len(spans) > 1:
+        assert [n.span for n in d.notes] == spans[1:]
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("select * where nope > 1", tql.TqlNameError),
+        ("select * where nope(1)", tql.TqlNameError),
+        ("select * where id == 'x'", tql.TqlTypeError),
+        ("select * where abs()", tql.TqlTypeError),
+        ("select * where labels == 'cow'", tql.TqlPlanError),
+        ("select * where id % width == 0", tql.TqlDataError),
+        ("select * sample by score", tql.TqlDataError),
+        ("select * sample by -1", tql.TqlPlanError),
+        ("select * group by id", tql.TqlUnsupportedError),
+        ("select * from \"nowhere.parquet\"", tql.TqlDataError),
+        ("select * where", tql.TqlSyntaxError),
+    ],
+)  # fmt: skip
+def test_an_error_is_of_the_class_of_its_cause(
+    query: str, kind: type[tql.TqlError], ds: tql.Dataset
+) -> None:
+    e = refusal(ds, query)
+    assert type(e) is kind
+    assert isinstance(e, LookupError) == (kind is tql.TqlNameError)
+    assert isinstance(e, TypeError) == (kind is tql.TqlTypeError)
+    assert isinstance(e, ValueError) == (kind is tql.TqlPlanError)
+
+
+def test_errors_are_raised_when_the_query_is_submitted_not_when_it_is_read(ds: tql.Dataset) -> None:
+    for query in ("select caption + 1 as x", "select nope", "select id limit 0 offset 'x'"):
+        with pytest.raises(tql.TqlError):
+            ds.query(query)
+
+
+def test_both_sides_of_and_are_typed_even_where_one_decides(ds: tql.Dataset) -> None:
+    assert refusal(ds, "select * where false and nope == 1").diagnostic.code == "unknown_column"
+    assert refusal(ds, "select * where true or caption > 1").diagnostic.code == "type"
+
+
+def test_a_row_that_is_out_already_raises_nothing(ds: tql.Dataset) -> None:
+    kept = ds.query("select * where width > 0 and id % width == id").row_ids.tolist()
+    assert kept == [0, 2, 3, 4]
+    nested = ds.query("select * from (select * where width > 0) where id % width == id")
+    assert nested.row_ids.tolist() == kept
+    # Row 4 has no flag: NULL puts it out as FALSE does.
+    assert ds.query("select * where flag and count % (id - 4) >= 0").row_ids.tolist() == [0, 2, 3]
+    limited = ds.query("select * from (select * limit 1) where id % width == 0")
+    assert limited.row_ids.tolist() == [0]
+
+
+def test_evaluation_names_the_row_of_the_data_set_the_query_was_asked_of(ds: tql.Dataset) -> None:
+    view = ds.query("select * order by id desc")
+    assert "in row 3" in str(refusal(view, "select * where id % width == 0"))
+    assert "in row 1" in str(refusal(ds, "select * order by id % width"))
+
+
+def test_a_query_of_ten_thousand_terms_binds(ds: tql.Dataset) -> None:
+    terms = " or ".join(f"id == {n}" for n in range(3, 10_003))
+    assert ds.query(f"select * where {terms}").row_ids.tolist() == [3, 4]
+    listed = ", ".join(str(n) for n in range(3, 10_003))
+    assert ds.query(f"select * where id in ({listed})").row_ids.tolist() == [3, 4]
+    deep = "(" * 150 + "id" + ")" * 150
+    assert len(ds.query(f"select * where {deep} > 3")) == 1
