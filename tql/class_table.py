@@ -29,7 +29,10 @@ _UNNAMED: Final = "no name"
 
 @dataclass(frozen=True, slots=True)
 class ClassLine:
-    """One class. The last four are None where nothing is drawn; expected is per epoch."""
+    """One class, or several that are shown as one; expected is per epoch.
+
+    Weights and expected are None where nothing is drawn.
+    """
 
     name: str
     source_rows: int
@@ -39,6 +42,7 @@ class ClassLine:
     weight_high: float | None = None
     expected: float | None = None
     expected_share: float | None = None
+    classes: int = 1
 
     @property
     def repeats(self) -> float | None:
@@ -89,8 +93,13 @@ class Cells:
 
 
 def class_table(
-    source: Source, by: str, population: RowSet, drawing: Drawing | None, settings: Settings,
-    *, most_lines: int | None = MOST_LINES,
+    source: Source,
+    by: str,
+    population: RowSet,
+    drawing: Drawing | None,
+    settings: Settings,
+    *,
+    most_lines: int | None = MOST_LINES,
 ) -> ClassTable | None:
     """The table of column `by`; None where it has too many distinct values.
 
@@ -167,6 +176,7 @@ def _other(rest: Sequence[ClassLine]) -> ClassLine:
         max(highs, default=None),
         sum(line.expected or 0.0 for line in drawn) if drawn else None,
         sum(line.expected_share or 0.0 for line in drawn) if drawn else None,
+        len(rest),
     )
 
 
@@ -298,21 +308,21 @@ def _codes(column: Any, dtype: DType) -> tuple[list[Any] | None, NDArray[np.inte
         values = vec.values
         if len(values) and (values.max() >= size or values.min() < 0):
             values = np.where((values >= 0) & (values < size), values, size + 1)
-        codes = values.astype(small)
+        codes: NDArray[Any] = values.astype(small)
         if vec.valid is not None:
-            codes = np.where(vec.valid, codes, small(size))
+            codes[~vec.valid] = size
         return None, codes
     array = one_array(column)
     if not pa.types.is_dictionary(array.type):
         array = one_array(pc.dictionary_encode(array))
     elif len(set(array.dictionary.to_pylist())) < len(array.dictionary):
         array = one_array(pc.dictionary_encode(array.dictionary_decode()))
-    values = array.dictionary.to_pylist()
+    known: list[Any] = array.dictionary.to_pylist()
     indices = array.indices
     if indices.null_count:
-        indices = pc.fill_null(indices, len(values))
-        values = [*values, None]
-    return values, indices.to_numpy(zero_copy_only=False).astype(np.uint32)
+        indices = pc.fill_null(indices, len(known))
+        known.append(None)
+    return known, indices.to_numpy(zero_copy_only=False).astype(np.uint32)
 
 
 def _width_of(drawing: Drawing) -> int:
@@ -417,7 +427,9 @@ def _merged(parts: Sequence[Cells], slots: Sequence[Int64s], classes: int, width
 
 def _reordered(cells: Cells, order: list[int]) -> Cells:
     weights = cells.weights if cells.weights.shape[0] == 1 else cells.weights[order]
-    return Cells(cells.counts[order], weights, cells.low[order], cells.high[order], cells.mass[order])
+    return Cells(
+        cells.counts[order], weights, cells.low[order], cells.high[order], cells.mass[order]
+    )
 
 
 def can_class(dtype: DType) -> bool:

@@ -60,9 +60,7 @@ def tell_loader(loader: DataLoader) -> Told:
     over, outputs = base.parts()
     story = _Story(base, base, scan_node(base.source, ()), outputs, over)
     if not loader.steps:
-        story.table = tabled(
-            over, base.plan_rows(), None, None, (), outputs, Settings()
-        )
+        story.table = tabled(over, base.plan_rows(), None, None, (), outputs, Settings())
     for n, step in enumerate(loader.steps):
         last = n == len(loader.steps) - 1
         match step:
@@ -145,7 +143,11 @@ def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
     start = loader.start or 0
     # Counted by the streams themselves, over as many positions.
     stream = make_plan(everything(rows)).stream(
-        rank=rank, world_size=world, offset=start, batch_size=size, remainder=remainder  # type: ignore[arg-type]
+        rank=rank,
+        world_size=world,
+        offset=start,
+        batch_size=size,
+        remainder=remainder,  # type: ignore[arg-type]
     )
     batches = len(stream) // size if loader.drop_last else stream.batches
     kept = batches * size if loader.drop_last else len(stream)
@@ -156,7 +158,9 @@ def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
     if loader.drop_last and kept < len(stream):
         details.append(f"drop_last leaves out {len(stream) - kept:,} rows")
     if world > 1:
-        details.append(f"rank {rank} of {world}; {_remainder(remainder, rows - start, world * size)}")
+        details.append(
+            f"rank {rank} of {world}; {_remainder(remainder, rows - start, world * size)}"
+        )
     return Node("Loader", title, kept, details=tuple(details), children=(node,))
 
 

@@ -14,6 +14,7 @@ from tql.text_table import Side, cut, pad, printable, table, width
 WIDTH: Final = 100
 _WRAPPED: Final = 4  # lines of a title that is too long for one
 _WIDEST_NAME: Final = 24
+_NUMBER: Final = 12  # cells of a column of numbers
 
 
 # -- JSON --------------------------------------------------------------------------------------
@@ -61,6 +62,7 @@ def _table_dict(t: ClassTable) -> dict[str, Any]:
 def _line_dict(line: ClassLine, t: ClassTable) -> dict[str, Any]:
     found: dict[str, Any] = {
         "class": line.name,
+        "classes": line.classes,
         "source_rows": line.source_rows,
         "rows": line.rows,
         "share": line.share,
@@ -80,48 +82,52 @@ def _line_dict(line: ClassLine, t: ClassTable) -> dict[str, Any]:
 # -- text --------------------------------------------------------------------------------------
 
 
-def as_tree(e: Explanation) -> str:
-    """The tree, the class table and the notes in at most 100 columns; without seconds unless the
+def as_tree(e: Explanation, columns: int = WIDTH) -> str:
+    """The tree, the class table and the notes in so many columns; without seconds unless the
     query was run, so that the same data gives the same text.
     """
     heads = ["rows", "bytes", *(["actual", "seconds"] if e.analyzed else [])]
-    lines = [_line(f"{printable(e.subject)}  ·  seed {e.seed}", heads)]
-    lines += _tree_lines(e.root, "", "", e.analyzed)
+    lines = [_line(f"{printable(e.subject)}  ·  seed {e.seed}", heads, columns)]
+    lines += _tree_lines(e.root, "", "", e.analyzed, columns)
     if e.fetch is not None:
-        lines.append(cut(_fetch_text(e.fetch), WIDTH))
+        lines.append(cut(_fetch_text(e.fetch), columns))
     if e.table is not None:
-        lines += ["", *_table_lines(e.table)]
+        lines += ["", *_table_lines(e.table, columns)]
     if e.notes:
         lines.append("")
-    lines += [part for note in e.notes for part in _wrap(f"note: {printable(note)}", WIDTH, 9)]
+    lines += [part for note in e.notes for part in _wrap(f"note: {printable(note)}", columns, 9)]
     if e.analyzed:
         lines.append("seconds: " + ", ".join(f"{name} {s:.3f}" for name, s in e.seconds))
     return "\n".join(lines)
 
 
-def _line(left: str, cells: list[str]) -> str:
-    right = "".join(pad(c, 12, "right") for c in cells)
-    room = WIDTH - len(right) - 1
+def _line(left: str, cells: list[str], columns: int) -> str:
+    right = "".join(pad(c, _NUMBER, "right") for c in cells)
+    room = columns - len(right) - 1
     return (pad(cut(left, room), room, "left") + " " + right).rstrip()
 
 
-def _tree_lines(n: Node, first: str, rest: str, analyzed: bool) -> Iterator[str]:
+def _tree_lines(n: Node, first: str, rest: str, analyzed: bool, columns: int) -> Iterator[str]:
     cells = [_count(n.rows), "" if n.bytes is None else shown(n.bytes)]
     if analyzed:
         cells += [_count(n.actual) if n.actual is not None else "",
                   "" if n.seconds is None else f"{n.seconds:.3f}"]  # fmt: skip
-    room = WIDTH - 12 * len(cells) - 2 - len(first)
+    room = columns - _NUMBER * len(cells) - 2 - len(first)
     title = _wrap(f"{n.kind}  {printable(n.title)}".rstrip(), room, _WRAPPED)
-    yield _line(first + title[0], cells)
+    yield _line(first + title[0], cells, columns)
     bar = "│  " if n.children else "   "
     yield from (rest + bar + part for part in title[1:])
     for detail in n.details:
-        for part in _wrap(printable(detail), WIDTH - len(rest) - 5, _WRAPPED):
+        for part in _wrap(printable(detail), columns - len(rest) - 5, _WRAPPED):
             yield rest + bar + "  " + part
     for k, child in enumerate(n.children):
         last = k == len(n.children) - 1
         yield from _tree_lines(
-            child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "), analyzed
+            child,
+            rest + ("└─ " if last else "├─ "),
+            rest + ("   " if last else "│  "),
+            analyzed,
+            columns,
         )
 
 
@@ -145,13 +151,13 @@ def _count(rows: int | None) -> str:
 def _fetch_text(fetch: tuple[tuple[str, ...], int | None]) -> str:
     names, size = fetch
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    about = "an unknown amount" if size is None else f"about {shown(size)}"
-    return f"Fetch later: {printable(listed)} {about}"
+    about = ", an unknown amount" if size is None else f" about {shown(size)}"
+    return f"Fetch later: {printable(listed)}{about}"
 
 
 def table_cells(t: ClassTable) -> tuple[list[str], list[Side], list[list[str]]]:
     """Heads, sides and cells of the class table, without the bars."""
-    heads = [t.by or "class", "in source", "rows", "share"]
+    heads = [printable(t.by or "class"), "in source", "rows", "share"]
     if t.weighted:
         heads += ["weight", "expected", "share", "repeats/row"]
     sides: list[Side] = ["left", *(["right"] * (len(heads) - 1))]  # type: ignore[list-item]
@@ -159,8 +165,7 @@ def table_cells(t: ClassTable) -> tuple[list[str], list[Side], list[list[str]]]:
 
 
 def _cells(line: ClassLine, t: ClassTable) -> list[str]:
-    name = cut(printable(line.name), _WIDEST_NAME)
-    cells = [name, f"{line.source_rows:,}", f"{line.rows:,}"]
+    cells = [printable(line.name), f"{line.source_rows:,}", f"{line.rows:,}"]
     cells.append("dropped" if line.dropped else _percent(line.share))
     if not t.weighted:
         return cells
@@ -187,19 +192,32 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _table_lines(t: ClassTable) -> list[str]:
+def _table_lines(t: ClassTable, columns: int) -> list[str]:
     heads, sides, cells = table_cells(t)
-    heads[0] = cut(printable(heads[0]), _WIDEST_NAME)
-    lines = table(heads, sides, cells)
+    names = [heads[0], *(line[0] for line in cells)]
+    spare = columns - max(map(width, table(heads[1:], sides[1:], [c[1:] for c in cells]))) - 2
+    most_name = max(8, min(_WIDEST_NAME, spare))
+    heads[0], *shown_names = (cut(name, most_name) for name in names)
+    lines = table(heads, sides, [[n, *c[1:]] for n, c in zip(shown_names, cells, strict=True)])
     full = max(map(width, lines))
-    room = WIDTH - full - 2
-    shares = [line.share if line.expected_share is None else line.expected_share for line in t.lines]
+    room = columns - full - 2
+    shares = _shares(t)
     most = max(shares, default=0.0)
     if room >= 8 and most > 0:
         length = min(room, 24)
         bars = ["", *(bar(share / most, length) for share in shares)]
-        lines = [(pad(a, full, "left") + "  " + b).rstrip() for a, b in zip(lines, bars, strict=True)]
+        lines = [
+            (pad(a, full, "left") + "  " + b).rstrip() for a, b in zip(lines, bars, strict=True)
+        ]
     return lines + [f"      {remark}" for remark in remarks(t)]
+
+
+def _shares(t: ClassTable) -> list[float]:
+    """What the bars show; several classes in one line have none, which would dwarf the others."""
+    shares = [
+        line.share if line.expected_share is None else line.expected_share for line in t.lines
+    ]
+    return [0.0 if line.classes > 1 else s for line, s in zip(t.lines, shares, strict=True)]
 
 
 def remarks(t: ClassTable) -> list[str]:
@@ -208,7 +226,9 @@ def remarks(t: ClassTable) -> list[str]:
     if t.approximate:
         found.append("expected draws are approximate: without replacement by weight")
     if t.absent:
-        found.append(f"{t.absent:,} named class{'' if t.absent == 1 else 'es'} without a row not shown")
+        found.append(
+            f"{t.absent:,} named class{'' if t.absent == 1 else 'es'} without a row not shown"
+        )
     return found
 
 
@@ -235,7 +255,7 @@ def _numbered(root: Node) -> Iterator[tuple[int, Node, int | None]]:
 
 
 def _label_lines(n: Node) -> list[str]:
-    lines = [n.kind, *( _wrap(printable(n.title), 60, _WRAPPED) if n.title else [])]
+    lines = [n.kind, *(_wrap(printable(n.title), 60, _WRAPPED) if n.title else [])]
     lines += [cut(printable(d), 80) for d in n.details]
     return [*lines, f"{_count(n.rows)} rows{'' if n.bytes is None else ', ' + shown(n.bytes)}"]
 
@@ -329,7 +349,7 @@ def _html_node(n: Node, analyzed: bool) -> str:
 
 def _html_table(t: ClassTable) -> str:
     heads, _, rows = table_cells(t)
-    shares = [line.share if line.expected_share is None else line.expected_share for line in t.lines]
+    shares = _shares(t)
     most = max([*shares, 1e-300])
     head = "".join(f"<th>{escape(h)}</th>" for h in heads)
     body = "".join(

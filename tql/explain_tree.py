@@ -13,7 +13,7 @@ from tql.engine.reference import is_true
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Run, resolve, rows_of
 from tql.grammar.syntax import SetOp
-from tql.language.expr import Column, Expr, Not, WeightCase, columns_of, walk
+from tql.language.expr import Column, Const, Expr, Not, WeightCase, columns_of, walk
 from tql.language.plan import (
     Bound,
     Combine,
@@ -245,7 +245,13 @@ class Teller:
         below = self.node(plan.input)
         drawing = self.drawing(plan) if self.known(plan.input) else None
         title, details = sampling(plan.replace, None if drawing is None else drawing.weights)
-        details = (f"weight {plan.text}", *details) if plan.text else details
+        match plan.weight, plan.size:
+            case Const(), Percent(percent):
+                details = (f"{float(percent):g} percent of the rows", *details)
+            case Const(), _:
+                pass
+            case _:
+                details = (f"weight {plan.text}", *details)
         return Node("Sample", title, self.count(plan), details=details, children=(below,))
 
 
@@ -429,7 +435,9 @@ def _table_of(teller: Teller) -> ClassTable | None:
         population = teller.run.rows(plan.input)
         if drawing is None:
             return None
-        return tabled(source, population, drawing, plan.weight, where, teller.bound.outputs, settings)
+        return tabled(
+            source, population, drawing, plan.weight, where, teller.bound.outputs, settings
+        )
     if not teller.known(plan):
         return None
     rows = teller.run.rows(plan)
@@ -454,8 +462,13 @@ def _candidates(
     def labels(e: Expr) -> Iterator[str]:
         return (n.name for n in walk(e) if isinstance(n, Column) and isinstance(n.dtype, Label))
 
-    named = [*(labels(weight) if weight is not None else ()), *(n for e in where for n in labels(e))]
-    shown = [n for o in outputs for n in [o.stored] if n and isinstance(source.schema[n].dtype, Label)]
+    named = [
+        *(labels(weight) if weight is not None else ()),
+        *(n for e in where for n in labels(e)),
+    ]
+    shown = [
+        n for o in outputs for n in [o.stored] if n and isinstance(source.schema[n].dtype, Label)
+    ]
     chosen = [*named, *shown][:1]
     if chosen:
         yield chosen[0]

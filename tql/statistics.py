@@ -107,7 +107,10 @@ def _column_lines(columns: Sequence[ColumnLine]) -> list[str]:
 
 def _class_lines(s: Statistics) -> list[str]:
     assert s.by is not None
-    rows = [[cut(printable(c.name), _WIDEST), f"{c.rows:,}", f"{100 * c.share:.1f} %"] for c in s.classes]
+    rows = [
+        [cut(printable(c.name), _WIDEST), f"{c.rows:,}", f"{100 * c.share:.1f} %"]
+        for c in s.classes
+    ]
     return table([cut(printable(s.by), _WIDEST), "rows", "share"], ["left", "right", "right"], rows)
 
 
@@ -218,7 +221,7 @@ def _shown(value: Any, c: Column) -> str:
         case Bool():
             return "true" if value else "false"
         case Float():
-            return f"{value:g}"
+            return f"{value + 0.0:g}"  # no negative zero
         case Time(unit, _, date):
             kind = f"datetime64[{'D' if date else unit}]"
             return str(np.array(value, np.int64).astype(kind))
@@ -233,7 +236,9 @@ def _bytes_of(source: Source, name: str) -> int | None:
 def _nulls_of(source: Source, c: Column) -> int | None:
     if not c.nullable:
         return 0
-    return _total(f.columns[c.name].nulls if c.name in f.columns else None for f in source.fragments)
+    return _total(
+        f.columns[c.name].nulls if c.name in f.columns else None for f in source.fragments
+    )
 
 
 def _total(parts: Iterable[int | None]) -> int | None:

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from tql import __version__
+from tql.cli.request import is_query
 from tql.cli.screen import note, show_problem
 from tql.diagnostics import WRONG_INPUT, Diagnostic, TqlError, did_you_mean
 
@@ -29,8 +30,18 @@ VERBS: Final = {
 }
 
 
+class _ReaderGone(Exception):
+    """Nobody reads standard output any more."""
+
+
 class Verbs(click.Group):
     """A group whose verbs are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as e:  # which click would end with exit code 1
+            raise _ReaderGone from e
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -49,6 +60,8 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and is_query(args[0]):
+            ctx.fail("a verb comes first, for example: tql run SOURCE QUERY")
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             near = did_you_mean(args[0], VERBS)
             ctx.fail(f"there is no verb '{args[0]}'; {near or 'the verbs are ' + ', '.join(VERBS)}")
@@ -69,14 +82,14 @@ Examples:
     options_metavar="", subcommand_metavar="VERB SOURCE QUERY",
 )  # fmt: skip
 @click.version_option(__version__, "-V", "--version", prog_name="tql")
-def tql() -> None:
+def verbs() -> None:
     """Query and sample training data: which rows, how often, in which order."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    code = run(given)
+    code = perform(given)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -84,11 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def run(given: list[str]) -> int:
+def perform(given: list[str]) -> int:
     """The exit code of one command line; whatever a user can cause is told, not raised."""
     as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     try:
-        code = tql.main(given, prog_name="tql", standalone_mode=False)
+        code = verbs.main(given, prog_name="tql", standalone_mode=False)
     except TqlError as e:
         show_problem(e.diagnostic, e.query, as_json=as_json)
         return e.exit_code
@@ -97,7 +110,7 @@ def run(given: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         note("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
+    except _ReaderGone:
         return _reader_gone()
     except MemoryError:
         show_problem(Diagnostic("memory", "there is not enough memory"), "", as_json=as_json)
@@ -112,7 +125,7 @@ def run(given: list[str]) -> int:
 
 def _wrong_usage(e: click.ClickException, as_json: bool) -> int:
     context = e.ctx if isinstance(e, click.UsageError) else None
-    help = f"see  {context.command_path} --help" if context is not None else None
+    help = f"see {context.command_path} --help" if context is not None else None
     if isinstance(e, click.exceptions.NoArgsIsHelpError):
         note(e.format_message())
         return WRONG_INPUT

@@ -20,7 +20,7 @@ _SHADES: Final = " .:-=+*#%@"
 _NEXT: Final = (
     "tql stats demo:digits --by labels",
     "tql run demo:digits \"select labels where labels in ('three', 'eight') limit 5\"",
-    "tql explain YOUR_DATA.parquet \"select * where …\"   # a file, a folder or a glob of your own",
+    'tql explain YOUR_DATA.parquet "select * where …"   # a file, a folder or a glob of your own',
 )
 
 
@@ -49,7 +49,7 @@ def command(as_json: bool, no_color: bool) -> None:
     show(f'  tql.open("{_SOURCE}").dataloader(seed=7)\n    .query("{_FILTER}")\n'
          f'    .sample_by("{_WEIGHTS}")\n    .shuffle().batch(32).numpy()\n')  # fmt: skip
     counts, batches, first = _epoch(dataset)
-    shape = "×".join(map(str, first["images"].shape))
+    shape = "\N{MULTIPLICATION SIGN}".join(map(str, first["images"].shape))
     show(f"{batches} batches; the first: images {shape} {first['images'].dtype}, "
          f"labels {[int(v) for v in first['labels'][:6]]}…\n")  # fmt: skip
     _show_shares(told, counts)
@@ -84,10 +84,17 @@ def _show_shares(told: "Explanation", counts: "NDArray[np.int64]") -> None:
     assert told.table is not None
     total = int(counts.sum())
     rows = [
-        [line.name, f"{100 * (line.expected_share or 0):.1f} %", f"{100 * n / total:.1f} %", f"{n:,}"]
+        [
+            line.name,
+            f"{100 * (line.expected_share or 0):.1f} %",
+            f"{100 * n / total:.1f} %",
+            f"{n:,}",
+        ]
         for line, n in zip(told.table.lines, counts.tolist(), strict=True)
     ]
-    for text in table(["labels", "expected", "drawn", "rows"], ["left", "right", "right", "right"], rows):
+    for text in table(
+        ["labels", "expected", "drawn", "rows"], ["left", "right", "right", "right"], rows
+    ):
         show(text)
 
 

@@ -1,10 +1,12 @@
 """`tql explain SOURCE QUERY`."""
 
+import sys
+
 import click
 
 from tql.cli.output import Output, write_text
 from tql.cli.request import query_options, read_request
-from tql.cli.screen import show
+from tql.cli.screen import columns, show
 
 
 @click.command("explain")
@@ -25,12 +27,13 @@ def command(
     SOURCE may be left out when the query has FROM.
     """
     from tql.explain import explain_query
-    from tql.explain_render import FORMATS
+    from tql.explain_render import FORMATS, as_tree
 
     request = read_request(arguments, file, params, seed, class_names)
     told = explain_query(request.question, request.name, analyze=analyze)
-    text = FORMATS["json" if as_json else format](told)
+    chosen = "json" if as_json else format
     if output is None or output == "-":
-        show(text)
+        narrow = chosen == "tree" and sys.stdout.isatty()
+        show(as_tree(told, columns()) if narrow else FORMATS[chosen](told))
     else:
-        write_text(Output(output, request), text + "\n")
+        write_text(Output(output, request), FORMATS[chosen](told) + "\n")

@@ -42,7 +42,11 @@ class Output:
             beside.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """A usage error where the file is one that the query reads."""
+        """An error where the file cannot be written, or is one that the query reads."""
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if not os.path.isdir(folder):
+            raise data_error("output", f"-o '{self.path}': there is no folder '{folder}'",
+                             help="make the folder first, or choose another path")  # fmt: skip
         if os.path.isdir(self.path):
             raise click.UsageError(f"-o {self.path!r} is a folder; name a file in it")
         if not os.path.exists(self.path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from tql.diagnostics import data_error
+from tql.diagnostics import data_error, did_you_mean
 
 if TYPE_CHECKING:
     from tql.dataset import Dataset
@@ -52,7 +52,9 @@ def source_options(fn: F) -> F:
 def query_options(fn: F) -> F:
     """[SOURCE] [QUERY], -f, -p, --seed and the options of `source_options`."""
     fn = source_options(fn)
-    fn = click.option("--seed", type=int, default=0, show_default=True, help="Fixes every draw.")(fn)
+    fn = click.option("--seed", type=int, default=0, show_default=True, help="Fixes every draw.")(
+        fn
+    )
     fn = click.option(
         "-p", "--param", "params", multiple=True, metavar="[NAME=]VALUE",
         help="A value for $name, or for the next ?; JSON, else text.",
@@ -136,6 +138,12 @@ def is_query(text: str) -> bool:
     return _QUERY.match(text, blanks.end() if blanks else 0) is not None
 
 
+def _is_nearly_query(text: str) -> bool:
+    """Whether a lone argument is rather a misspelt query than a path."""
+    words = text.split()
+    return len(words) > 2 and did_you_mean(words[0].lower(), ["select"]) is not None
+
+
 def _source_and_query(arguments: Sequence[str], file: str | None) -> tuple[str | None, str]:
     if len(arguments) > 2:
         raise click.UsageError(
@@ -153,6 +161,8 @@ def _source_and_query(arguments: Sequence[str], file: str | None) -> tuple[str |
             return None, only
         case ["-"]:
             return None, _text_of("-")
+        case [only] if _is_nearly_query(only):
+            return None, only  # the parser says where it is wrong
         case [only]:
             return only, "select *"
         case [source, query] if is_query(source) and not is_query(query):

@@ -30,6 +30,7 @@ from tql.text_table import printable
 _BLOCK: Final = 8192
 _MEMORY: Final = 512 << 20
 _WIDEST: Final = 40
+_TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 
 def blocks(view: View, rows: RowSet | None = None) -> Iterator[pa.Table]:
@@ -116,14 +117,14 @@ def cell(value: Any, c: Column) -> str:
 
 
 def blob(data: bytes) -> str:
-    """Bytes in a few words: `<png 8×8, 102 bytes>`."""
+    """Bytes in a few words: format, size in pixels, length."""
     size = f"{len(data):,} bytes"
     if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
         width, height = (int.from_bytes(data[k : k + 4], "big") for k in (16, 20))
-        return f"<png {width}×{height}, {size}>"
+        return f"<png {width}{_TIMES}{height}, {size}>"
     if data.startswith(b"\xff\xd8"):
         shape = _jpeg_shape(data)
-        return f"<jpeg {shape[0]}×{shape[1]}, {size}>" if shape else f"<jpeg, {size}>"
+        return f"<jpeg {shape[0]}{_TIMES}{shape[1]}, {size}>" if shape else f"<jpeg, {size}>"
     return f"<{size}>"
 
 
@@ -191,7 +192,7 @@ def print_table(view: View, limit: int, no_color: bool) -> None:
         )  # fmt: skip
     for row in _first(view, limit):
         shown = [cell(v, c) for v, c in zip(row, view.schema, strict=True)]
-        made.add_row(*(Words(s if unicode else s.replace("×", "x")) for s in shown))
+        made.add_row(*(Words(s if unicode else s.replace(_TIMES, "x")) for s in shown))
     console.print(made)
     hidden = len(view) - min(limit, len(view))
     console.print(f"{len(view):,} rows" + (f", {hidden:,} not shown" if hidden else ""))

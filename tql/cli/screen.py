@@ -2,6 +2,7 @@
 
 import json
 import sys
+from shutil import get_terminal_size
 from typing import Any, Final, TextIO
 
 from tql.diagnostics import NOWHERE, Diagnostic, line_and_column, render
@@ -9,7 +10,7 @@ from tql.diagnostics import NOWHERE, Diagnostic, line_and_column, render
 # For terminals and pipes that cannot show the signs of a tree or a bar.
 _ASCII: Final = str.maketrans(
     {
-        "│": "|", "├": "|", "└": "`", "─": "-", "·": "-", "…": "...", "×": "x",
+        "│": "|", "├": "|", "└": "`", "─": "-", "·": "-", "…": "...", "\N{MULTIPLICATION SIGN}": "x",
         "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "=", "▎": "-", "▏": "-",
         "\N{REPLACEMENT CHARACTER}": "?",
     }
@@ -19,6 +20,11 @@ _ASCII: Final = str.maketrans(
 def is_unicode(stream: TextIO) -> bool:
     """Whether every character can be written to the stream."""
     return (stream.encoding or "ascii").lower().replace("-", "").replace("_", "").startswith("utf")
+
+
+def columns() -> int:
+    """Columns of the terminal that a text may fill, 80 to 100."""
+    return max(80, min(100, get_terminal_size((100, 24)).columns))
 
 
 def _writable(text: str, stream: TextIO) -> str:
