@@ -7,10 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tql.bits import Words, popcount
 from tql.jit import kernel
 from tql.planner.bulk import over_blocks
 from tql.planner.rng import Int64s
-from tql.rowset import Bitmap, Ids, Range, RowSet, Words, popcount
+from tql.rowset import Bitmap, Ids, Range, RowSet
 
 _SELECT_COSTS: Final = 20  # finding one row in a bitmap costs as much as expanding so many
 _LARGEST_TABLE: Final = 1 << 28  # rows: 1 GiB of uint32 while a bulk request runs

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tql import rowset
+from tql import bits, rowset
 from tql.rowset import Bitmap, Ids, Range, RowSet
 
 masks = st.one_of(
@@ -26,7 +26,7 @@ def _forms(mask: np.ndarray) -> list[RowSet]:
     """The same ascending set in every form that can hold it."""
     ids = np.flatnonzero(mask)
     forms: list[RowSet] = [
-        Bitmap(rowset.pack(mask), mask.size),
+        Bitmap(bits.pack(mask), mask.size),
         Ids(ids, mask.size),
         rowset.from_mask(mask),
     ]
@@ -93,7 +93,7 @@ def test_the_form_depends_on_the_set_alone(mask: np.ndarray) -> None:
     made = [
         rowset.from_mask(mask),
         rowset.from_ids(ids, mask.size),
-        rowset.from_words(rowset.pack(mask), mask.size),
+        rowset.from_words(bits.pack(mask), mask.size),
         rowset.union(Ids(ids, mask.size), Range(0, 0, mask.size)),
     ]
     assert len({type(rows) for rows in made}) == 1
@@ -120,9 +120,9 @@ def test_ids_keep_their_order_and_their_repeats(ids: list[int]) -> None:
 
 @given(st.lists(masks, max_size=6))
 def test_joined_bitmaps_are_the_bitmap_of_the_joined_masks(parts: list[np.ndarray]) -> None:
-    joined = rowset.join_bits([(rowset.pack(m), m.size) for m in parts])
+    joined = bits.join_bits([(bits.pack(m), m.size) for m in parts])
     whole = np.concatenate([np.empty(0, np.bool_), *parts])
-    assert np.array_equal(joined, rowset.pack(whole))
+    assert np.array_equal(joined, bits.pack(whole))
 
 
 @settings(deadline=None)
@@ -150,19 +150,19 @@ def test_a_range_is_partitioned_wherever_it_starts(start: int, stop: int) -> Non
 
 @given(masks)
 def test_the_kernels_write_what_their_twins_write(mask: np.ndarray) -> None:
-    bitmap = Bitmap(rowset.pack(mask), mask.size)
+    bitmap = Bitmap(bits.pack(mask), mask.size)
     out = np.empty(len(bitmap), np.int64)
-    rowset.EXPAND(bitmap.words, 640, out)
-    assert np.array_equal(out, rowset.expand_twin(bitmap.words, 640))
+    bits.EXPAND(bitmap.words, 640, out)
+    assert np.array_equal(out, bits.expand_twin(bitmap.words, 640))
     ks = np.random.default_rng(2).permutation(len(bitmap))
     found = np.empty_like(ks)
-    rowset.SELECT(bitmap.words, bitmap.ranks, ks, found)
-    assert np.array_equal(found, rowset.select_twin(bitmap.words, bitmap.ranks, ks))
+    bits.SELECT(bitmap.words, bitmap.ranks, ks, found)
+    assert np.array_equal(found, bits.select_twin(bitmap.words, bitmap.ranks, ks))
     codes = np.random.default_rng(3).integers(0, 5, mask.size).astype(np.uint8)
     size = bitmap.words.size
     by_kernel, by_twin = np.zeros(5 * size, np.uint64), np.zeros(5 * size, np.uint64)
-    rowset.MARK(codes, size, by_kernel)
-    rowset.mark_twin(codes, size, by_twin)
+    bits.MARK(codes, size, by_kernel)
+    bits.mark_twin(codes, size, by_twin)
     assert np.array_equal(by_kernel, by_twin)
 
 
@@ -170,17 +170,17 @@ def test_select_crosses_the_blocks_of_the_rank_directory() -> None:
     mask = np.zeros(1_000_000, np.bool_)
     mask[[0, 2047, 2048, 500_000, 999_999]] = True
     mask[300_000:310_000] = True
-    bitmap = Bitmap(rowset.pack(mask), mask.size)
+    bitmap = Bitmap(bits.pack(mask), mask.size)
     ks = np.arange(len(bitmap))
     out = np.empty_like(ks)
-    rowset.SELECT(bitmap.words, bitmap.ranks, ks, out)
+    bits.SELECT(bitmap.words, bitmap.ranks, ks, out)
     assert np.array_equal(out, np.flatnonzero(mask))
-    assert np.array_equal(rowset.select_twin(bitmap.words, bitmap.ranks, ks), out)
+    assert np.array_equal(bits.select_twin(bitmap.words, bitmap.ranks, ks), out)
     assert bitmap.rank(np.flatnonzero(mask)).tolist() == ks.tolist()
 
 
 def test_a_bitmap_costs_an_eighth_of_a_byte_a_row_and_five_percent() -> None:
-    bitmap = Bitmap(rowset.pack(np.arange(1_000_000) % 3 == 0), 1_000_000)
+    bitmap = Bitmap(bits.pack(np.arange(1_000_000) % 3 == 0), 1_000_000)
     assert bitmap.nbytes <= 1.05 * 1_000_000 / 8
 
 
@@ -194,7 +194,7 @@ BAD: list[Callable[[], object]] = [
     lambda: Ids(np.array([2, 1]), 4).rank(1),
     lambda: rowset.union(rowset.everything(3), rowset.everything(4)),
     lambda: rowset.partition(np.array([0, 3], np.uint8), 3, rowset.everything(2)),
-    lambda: rowset.join_bits([(np.array([4], np.uint64), 2)]),
+    lambda: bits.join_bits([(np.array([4], np.uint64), 2)]),
 ]
 
 

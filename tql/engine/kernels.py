@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tql.bits import aligned_words
 from tql.engine import devices
-from tql.engine.bitmaps import aligned_words
 from tql.engine.columns import numpy_dtype, one_array, storage
 from tql.engine.reference import matches, plain_text
 from tql.jit import Kernel

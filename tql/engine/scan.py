@@ -13,11 +13,11 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tql.bits import join_bits, pack
 from tql.engine.columns import Numbers
 from tql.engine.kernels import Program, Unsuitable, compile_program
 from tql.engine.reference import Frame, evaluate, is_true
 from tql.language.expr import Expr, columns_of
-from tql.rowset import join_bits, pack
 from tql.sources.protocol import Fragment, Source
 
 T = TypeVar("T")

@@ -1,0 +1,211 @@
+"""Bitmaps: row r is bit r % 64 of word r // 64, little-endian, as Arrow's bitmaps are.
+
+Packing, joining, expanding and ranking them, and the kernels that do it for large ones.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.jit import device, kernel
+
+Int64s: TypeAlias = NDArray[np.int64]
+Words: TypeAlias = NDArray[np.uint64]
+
+assert sys.byteorder == "little", "bitmaps are read as little-endian bytes"
+
+BLOCK_WORDS: Final = 32  # words per entry of the rank directory: 64 bits on 2,048, 3.1 %
+ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
+LOW: Final = np.array([(1 << b) - 1 for b in range(64)], np.uint64)
+_SELECT_IN_BYTE: Final = np.argsort(
+    1 - np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"),
+    axis=1,
+    kind="stable",
+).astype(np.int64)
+
+
+_ZERO: Final = np.uint64(0)
+_ONE: Final = np.uint64(1)
+_TWO: Final = np.uint64(2)
+_FOUR: Final = np.uint64(4)
+_FIFTY_SIX: Final = np.uint64(56)
+_PAIRS: Final = np.uint64(0x5555555555555555)
+_QUADS: Final = np.uint64(0x3333333333333333)
+_OCTETS: Final = np.uint64(0x0F0F0F0F0F0F0F0F)
+_ONES: Final = np.uint64(0x0101010101010101)
+
+
+def pack(mask: NDArray[np.bool_]) -> Words:
+    """Bool (n,) as bits, uint64 (⌈n / 64⌉,)."""
+    octets = np.packbits(mask, bitorder="little")
+    padded = np.zeros(-(-mask.size // 64) * 8, np.uint8)
+    padded[: octets.size] = octets
+    return padded.view(np.uint64)
+
+
+def expand(words: Words, base: int, members: int) -> Int64s:
+    """Row ids, int64 (members,), of the `members` bits set in `words`; bit 0 is row `base`."""
+    if EXPAND.pays(2.0 * 64 * words.size):
+        out = np.empty(members, np.int64)
+        EXPAND(np.ascontiguousarray(words), base, out)
+        return out
+    return expand_twin(words, base)
+
+
+def expand_twin(words: Words, base: int) -> Int64s:
+    """What `EXPAND` writes."""
+    parts = [
+        np.flatnonzero(
+            np.unpackbits(words[a : a + 65_536].view(np.uint8), bitorder="little").view(np.bool_)
+        )
+        + (base + 64 * a)
+        for a in range(0, words.size, 65_536)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def select_twin(words: Words, ranks: Int64s, ks: Int64s) -> Int64s:
+    """What `SELECT` writes."""
+    out = np.empty(ks.size, np.int64)
+    for a in range(0, ks.size, 4096):
+        k = ks[a : a + 4096]
+        block = np.searchsorted(ranks, k, side="right") - 1
+        rest = k - ranks[block]
+        grid = block[:, None] * BLOCK_WORDS + np.arange(BLOCK_WORDS)
+        word, rest = _descend(np.bitwise_count(words_at(words, grid)), rest)
+        word += block * BLOCK_WORDS
+        octets = words[word].view(np.uint8).reshape(-1, 8)
+        octet, rest = _descend(np.bitwise_count(octets), rest)
+        bit = _SELECT_IN_BYTE[octets[np.arange(k.size), octet], rest]
+        out[a : a + 4096] = word * 64 + octet * 8 + bit
+    return out
+
+
+def _descend(counts: NDArray[np.uint8], rest: Int64s) -> tuple[Int64s, Int64s]:
+    """Per line of counts (n, m): the part that holds bit number `rest`, and its number there."""
+    upto = counts.cumsum(axis=1, dtype=np.int64)
+    part = (upto <= rest[:, None]).sum(axis=1)
+    return part, rest - np.where(part > 0, upto[np.arange(rest.size), part - 1], 0)
+
+
+def mark_twin(codes: NDArray[np.uint8], size: int, marks: Words) -> None:
+    """What `MARK` writes."""
+    for c in range(marks.size // size if size else 0):
+        marks[c * size : (c + 1) * size] = pack(codes == c)
+
+
+def words_at(words: Words, at: Int64s) -> Words:
+    """`words[at]`, zero beyond the end."""
+    if words.size == 0:
+        return np.zeros(at.shape, np.uint64)
+    found = words[np.minimum(at, words.size - 1)]
+    found[at >= words.size] = 0
+    return found
+
+
+def low_bits(bits: int) -> np.uint64:
+    return np.uint64(LOW[bits])
+
+
+def ranks_of(words: Words) -> Int64s:
+    ranks = np.zeros(-(-words.size // BLOCK_WORDS) + 1, np.int64)
+    if words.size:
+        counts = np.bitwise_count(words)
+        np.cumsum(
+            np.add.reduceat(counts, np.arange(0, words.size, BLOCK_WORDS), dtype=np.int64),
+            out=ranks[1:],
+        )
+    return ranks
+
+
+def join_bits(parts: Sequence[tuple[Words, int]]) -> Words:
+    """One bitmap after another: each part is (uint64 (⌈rows / 64⌉,), rows), unused bits zero."""
+    out = np.zeros(-(-sum(rows for _, rows in parts) // 64), np.uint64)
+    at = 0
+    for words, rows in parts:
+        assert words.shape == (-(-rows // 64),) and words.dtype == np.uint64
+        assert not rows % 64 or not words[-1] >> np.uint64(rows % 64), "an unused bit is set"
+        first, shift = at // 64, np.uint64(at % 64)
+        if not shift:
+            out[first : first + words.size] = words
+        else:
+            out[first : first + words.size] |= words << shift
+            rest = words >> (np.uint64(64) - shift)
+            fits = out[first + 1 : first + 1 + words.size]
+            fits |= rest[: fits.size]
+        at += rows
+    return out
+
+
+def aligned_words(buffer: Any, offset: int, rows: int) -> NDArray[np.uint64]:
+    """Bits `offset` to `offset + rows` of an Arrow bitmap as uint64 words, shape (ceil(rows/64),).
+
+    A view where the offset is a whole number of words and the buffer is padded, as Arrow's
+    usually are; else a copy. Bits beyond `rows` are arbitrary.
+    """
+    count = (rows + 63) // 64
+    if offset % 64 == 0 and buffer.size >= (offset // 64 + count) * 8:
+        return np.frombuffer(buffer, np.uint64, count, offset // 8)
+    octets = np.frombuffer(buffer, np.uint8)
+    bits = np.unpackbits(octets, bitorder="little", count=offset + rows)
+    return pack(bits[offset:].view(np.bool_))
+
+
+@device
+def popcount(x: np.uint64) -> np.uint64:
+    """The number of bits set; this shape of it is what LLVM knows as one instruction."""
+    x = x - ((x >> _ONE) & _PAIRS)
+    x = (x & _QUADS) + ((x >> _TWO) & _QUADS)
+    x = (x + (x >> _FOUR)) & _OCTETS
+    return (x * _ONES) >> _FIFTY_SIX
+
+
+@kernel("u64[], i64, i64[]")
+def EXPAND(words: Words, base: int, out: Int64s) -> None:
+    """The rows of the bits set in `words`, ascending; bit 0 of the first word is row `base`."""
+    j = 0
+    for w in range(words.size):
+        x = words[w]
+        row = base + w * 64
+        while x != _ZERO:
+            out[j] = row + np.int64(popcount((x - _ONE) & ~x))
+            x &= x - _ONE
+            j += 1
+
+
+@kernel("u64[], i64[], i64[], i64[]")
+def SELECT(words: Words, ranks: Int64s, ks: Int64s, out: Int64s) -> None:
+    """out[i] = the row of member number ks[i]."""
+    for i in range(ks.size):
+        k = ks[i]
+        low = 0
+        high = ranks.size - 1
+        while high - low > 1:
+            middle = (low + high) >> 1
+            if ranks[middle] <= k:
+                low = middle
+            else:
+                high = middle
+        rest = k - ranks[low]
+        w = low * 32
+        n = np.int64(popcount(words[w]))
+        while rest >= n:
+            rest -= n
+            w += 1
+            n = np.int64(popcount(words[w]))
+        x = words[w]
+        for _ in range(rest):
+            x &= x - _ONE
+        out[i] = w * 64 + np.int64(popcount((x - _ONE) & ~x))
+
+
+@kernel("u8[], i64, u64[]")
+def MARK(codes: NDArray[np.uint8], size: int, marks: Words) -> None:
+    """Bit i of the `size` words of class codes[i] is set."""
+    for w in range(size):
+        first = w * 64
+        for b in range(min(64, codes.size - first)):
+            marks[np.int64(codes[first + b]) * size + w] |= _ONE << np.uint64(b)
