@@ -234,7 +234,7 @@ def _compare_with(op: CompareOp, e: Expr, value: Any, span: Span) -> Expr:
             return _compare_integer(op, e, whole, value, span)
 
 
-def _compare_float(op: CompareOp, e: Expr, bits: int, value: float, span: Span) -> Expr:
+def _compare_float(op: CompareOp, e: Expr, bits: int, value: int | float, span: Span) -> Expr:
     rounded = round_to(bits, value)
     if math.isinf(rounded) and not (isinstance(value, float) and math.isinf(value)):
         # Beyond the type: nothing finite lies between its largest number and the literal.
