@@ -80,5 +80,14 @@ def _only_chooses(body: syntax.Body) -> bool:
                 for i in s.items
             )
             simple = not (s.expand or s.group or s.ungroup or s.distinct)
-            from_one = not isinstance(s.source, syntax.Join)
-            return plain and simple and from_one
+            return plain and simple and _chooses_from(s.source)
+
+
+def _chooses_from(source: syntax.Source | None) -> bool:
+    match source:
+        case syntax.Join():
+            return False
+        case syntax.Subquery(query):
+            return _only_chooses(query)
+        case _:
+            return True

@@ -85,6 +85,9 @@ class Dataset:
                 return take(self.source, np.arange(len(self)), [key]).column(key)
             case list():
                 self._known(key)
+                if len(set(key)) < len(key):
+                    raise error("duplicate_column", f"a column is named twice: {', '.join(key)}",
+                                help="name each column once")  # fmt: skip
                 return self._view(everything(len(self)), "", key)
             case _:
                 return self.pytorch()[key]
@@ -179,7 +182,11 @@ class Dataset:
 
         Row ids are those of the root data set, as `View.row_ids` and the `index` of batches are.
         """
-        rows = np.atleast_1d(np.asarray(row_ids, np.int64))
+        given = np.atleast_1d(np.asarray(row_ids))
+        if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
+            raise error("type", f"row ids are whole numbers in one dimension, not {given.dtype} "
+                        f"in {given.ndim}", help="np.flatnonzero(mask) makes them of a mask")  # fmt: skip
+        rows = given.astype(np.int64)
         names = self.columns if columns is None else tuple(columns)
         self._known(names)
         universe = root_of(self.source).rows
@@ -262,6 +269,9 @@ class Dataset:
 
     def _known(self, names: Sequence[str]) -> None:
         for name in names:
+            if not isinstance(name, str):
+                raise error("type", f"a column name is text, not {name!r}",
+                            help="ds[3] is one row, ds.take([3, 5]) are several")  # fmt: skip
             if name not in self.schema:
                 raise error(
                     "unknown_column", f"no column named {name!r}",

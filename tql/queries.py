@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.diagnostics import Diagnostic, Span, TqlDataError, TqlError, with_query
+from tql.diagnostics import Diagnostic, Span, TqlDataError, TqlError, error, with_query
 from tql.engine.derived import DerivedSource
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
@@ -88,6 +88,9 @@ def ask(
     settings: Settings | None = None,
 ) -> Question:
     """Parse and bind `text` over `here` (None where FROM is required); nothing is evaluated."""
+    if not isinstance(text, str):
+        raise error("type", f"a query is text, not a {type(text).__name__}",
+                    help='for example ds.query("select * where …")')  # fmt: skip
     tables = _Tables()
     with pointing_into(text):
         query = parse(text)

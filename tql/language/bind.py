@@ -59,9 +59,9 @@ def bind(
     params: Params = None,
 ) -> Bound:
     """Type the whole query; every name, type and parameter error is raised here."""
-    parameters = Parameters(params)
-    binder = Binder(here, tables, parameters)
     try:
+        parameters = Parameters(params)
+        binder = Binder(here, tables, parameters)
         bound = _query(binder, query)
         parameters.check_all_used()
     except TqlError as e:

@@ -34,6 +34,16 @@ class Parameters:
     values: Params
     used: set[int | str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        given: Any = self.values
+        if getattr(given, "ndim", 0) == 1 and hasattr(given, "tolist"):
+            self.values = given.tolist()
+        elif isinstance(given, str | bytes) or not (
+            given is None or isinstance(given, Sequence | Mapping)
+        ):
+            raise error("parameter", f"params is a {type(given).__name__}; expected a list for ?, "
+                        "or a dict for $name", help="for example params=[3]")  # fmt: skip
+
     def take(self, p: s.Parameter) -> Any:
         """The value of `p`; a parameter error where there is none."""
         shown = "?" if isinstance(p.key, int) else f"${p.key}"
