@@ -48,7 +48,7 @@ def table(results: list[Result], cold: list[startup.Cold]) -> str:
     for r in results:
         ours = next(t for t in r.timings if t.name == OURS)
         peers = [
-            f"{t.name} {t.best * 1e3:,.1f} ms (**{r.ratio(t.name):.1f}×**)"
+            f"{t.name} {t.best * 1e3:,.1f} ms (**{r.ratio(t.name):.1f}x**)"
             for t in r.timings
             if t.name != OURS
         ]

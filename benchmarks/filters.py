@@ -20,10 +20,10 @@ def tasks(rows: int) -> Iterator[Task]:
     ds = tql.open({"labels": labels, "score": score})
     million = f"{rows / 1e6:g} M rows"
     queries = {
-        "labels != 5": ("labels <> 5", lambda l, s: l != 5),
+        "labels != 5": ("labels <> 5", lambda labels, _: labels != 5),
         "labels == 5 and score > 0.9": (
             "labels = 5 and score > 0.9",
-            lambda l, s: (l == 5) & (s > 0.9),
+            lambda labels, score: (labels == 5) & (score > 0.9),
         ),
     }
     peers = _Peers(labels, score)

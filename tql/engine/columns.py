@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from tql.schema import (
@@ -25,6 +25,9 @@ from tql.schema import (
     Text,
     Time,
 )
+
+# Arrow makes these functions when it is imported, where no type checker sees them.
+pc: Any = pyarrow.compute
 
 Mask: TypeAlias = NDArray[np.bool_]
 

@@ -43,8 +43,16 @@ class DerivedSource:
     def rows(self) -> int:
         return len(self.selected)
 
-    @cached_property
+    @property
     def fragments(self) -> Sequence[Fragment]:
+        return self._fragments
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fragments(self) -> Sequence[Fragment]:
         starts = range(0, self.rows, FRAGMENT_ROWS)
         return [
             Fragment(n, start, min(FRAGMENT_ROWS, self.rows - start), f"rows {start}…")
@@ -52,7 +60,7 @@ class DerivedSource:
         ]
 
     @cached_property
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         digest = blake2b(self.parent.fingerprint.encode(), digest_size=16)
         digest.update(repr([(o.name, o.expr) for o in self.outputs]).encode())
         if any(is_positional(o.expr) for o in self.outputs):

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tql.engine.columns import Arrow, Numbers, Vec, one_array, storage
+from tql.engine.columns import Arrow, Numbers, Vec, one_array, pc, storage
 from tql.engine.reference import plain_text
 
 

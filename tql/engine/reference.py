@@ -11,11 +11,10 @@ from typing import Any, assert_never
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tql.diagnostics import data_error
-from tql.engine.columns import Arrow, Mask, Numbers, Vec, from_arrow, numpy_dtype, one_array
+from tql.engine.columns import Arrow, Mask, Numbers, Vec, from_arrow, numpy_dtype, one_array, pc
 from tql.engine.integers import checked
 from tql.language.expr import (
     And,
