@@ -7,9 +7,9 @@ import pyarrow as pa
 
 import tql
 from tql.dataset import Dataset
+from tql.schema import Schema
 from tql.sources.memory import MemorySource
 from tql.sources.protocol import Fragment
-from tql.schema import Schema
 
 ROWS = 40
 SPECIES = ("cat", "dog", "owl", "yak")

@@ -53,12 +53,13 @@ def lines(*arguments: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.stem)
 def test_the_command_prints_the_golden_text(
-    case: Path, accept: bool, capsys: pytest.CaptureFixture[str]
+    case: Path, accept: bool, capsys: pytest.CaptureFixture[str], elsewhere: Path
 ) -> None:
     command, _, expected = case.read_text("utf-8").partition("\n")
     code = cli.perform(shlex.split(command.removeprefix("$ tql ")))
     out, err = capsys.readouterr()
     printed = f"exit {code}\n== standard output\n{out}== standard error\n{err}"
+    printed = printed.replace(str(elsewhere), "FOLDER")
     if accept:
         case.write_text(f"{command}\n{printed}", "utf-8")
         expected = printed

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tql
 from tests.explain_data import ROWS, SPECIES, Watched, digits, small
-from tql.class_table import ClassLine
+from tql.class_counts import Drawing
+from tql.class_table import ClassLine, class_table
 from tql.dataset import Dataset
+from tql.engine.scan import Settings
 from tql.explain import Explanation, explain_query
 from tql.explain_render import FORMATS, as_tree, bar
 from tql.explain_tree import Node
@@ -303,6 +306,54 @@ def test_the_expected_shares_come_true_in_a_drawn_epoch() -> None:
     assert chi_square < 41.8, "the 1 - 1e-6 quantile of chi-square with 8 degrees of freedom"
 
 
+@pytest.mark.parametrize("weight", ["max_weight(t == 'a': 4, t == 'b': 0.5, x > 90: 1)", "x * x"])
+@pytest.mark.parametrize("order", ["", "order by x desc limit 150", "limit 3"])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_classes_are_added_up_over_fragments(
+    tmp_path: Path, weight: str, order: str, replaced: bool
+) -> None:
+    """Row groups of 7, each of which meets the texts in an order of its own."""
+    rng = np.random.default_rng(5)
+    texts, x = rng.choice(["a", "b", "c", None], 200), np.arange(200.0) % 100  # type: ignore[list-item]
+    table = pa.table({"t": pa.array(texts.tolist()), "x": x})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    query = (
+        f"select * where x != 3 {order} sample by {weight} replace {str(replaced).lower()} limit 2"
+    )
+    dataset = tql.open(tmp_path / "a.parquet")
+    told = dataset.explain(query)
+    if "x * x" in weight:
+        assert told.table is None
+        question = ask(dataset.source, query)
+        population = question.population()
+        assert population is not None
+        drawing = Drawing(population.weights, 2, replaced)
+        table_of_t = class_table(dataset.source, "t", population.rows, drawing, Settings())
+    else:
+        table_of_t = told.table
+    assert table_of_t is not None and table_of_t.by == "t"
+    kept = np.flatnonzero(x != 3)
+    if "desc" in order:
+        kept = kept[np.argsort(-x[kept], kind="stable")][:150]
+    kept = kept[:3] if order == "limit 3" else kept
+    w = x * x
+    if "max_weight" in weight:
+        w = np.maximum.reduce([4 * (texts == "a"), 0.5 * (texts == "b"), 1.0 * (x > 90)])
+    found = {line.name: line for line in table_of_t.lines}
+    assert list(found) == ["a", "b", "c", "null"]
+    for name, line in found.items():
+        here = kept[texts[kept] == (None if name == "null" else name)]
+        assert line.source_rows == (texts == (None if name == "null" else name)).sum()
+        assert line.rows == len(here)
+        if len(here):
+            assert (line.weight_low, line.weight_high) == (w[here].min(), w[here].max())
+        if replaced:
+            assert line.expected == pytest.approx(2 * w[here].sum() / w[kept].sum())
+    assert sum(line.expected or 0 for line in found.values()) == pytest.approx(
+        2 if replaced else min(2, (w[kept] > 0).sum()), rel=1e-6
+    )
+
+
 def test_a_column_of_the_weight_is_preferred_then_one_of_the_filter() -> None:
     dataset = small()
     weighted = dataset.explain("select * where big > 3 sample by max_weight(species == 'cat': 2)")
@@ -389,6 +440,16 @@ def test_a_loader_with_an_array_of_weights_is_explained() -> None:
     lines = lines_of(told)  # the only column with class names that is loaded comes first
     assert told.table is not None and told.table.by == "species"
     assert sum(line.expected or 0 for line in lines.values()) == pytest.approx(ROWS)
+
+
+def test_a_loader_over_a_view_names_the_columns_of_the_view() -> None:
+    view = digits().query("select labels, labels * 2 as two where labels > 3")
+    told = view.dataloader().sample_by("two").explain()
+    scan = list(nodes(told.root))[-1]
+    assert scan.title == "view, 1 of 1 fragments kept; columns: two"
+    lines = lines_of(told)
+    assert lines["zero"].dropped
+    assert (lines["nine"].weight_low, lines["nine"].weight_high) == (18, 18)
 
 
 # -- formats -----------------------------------------------------------------------------------

@@ -6,16 +6,15 @@ is drawn unless a query is to be analyzed.
 
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tql.class_table import ClassTable
+from tql.explain_render import as_dict, as_fragment, as_tree
 from tql.explain_tree import Node, Told, tell_query
 from tql.queries import Question
 
 if TYPE_CHECKING:
     from tql.chain import DataLoader
-
-VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +40,12 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data; `version` changes when a key does."""
-        from tql.explain_render import as_dict
-
         return as_dict(self)
 
     def __str__(self) -> str:
-        from tql.explain_render import as_tree
-
         return as_tree(self)
 
     def _repr_html_(self) -> str:
-        from tql.explain_render import as_fragment
-
         return as_fragment(self)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:

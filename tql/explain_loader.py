@@ -1,10 +1,11 @@
 """The explanation of a loader's chain: its steps from the data up, then order and batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tql.chain import DataLoader, QueryStep, SampleStep
-from tql.class_table import ClassTable, Drawing
+from tql.class_counts import Drawing
+from tql.class_table import ClassTable
 from tql.dataset import Dataset, View
 from tql.engine.derived import DerivedSource, derive
 from tql.engine.scan import Settings
@@ -100,9 +101,10 @@ def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
 def _tell_sample(story: _Story, step: SampleStep, seed: int, last: bool) -> None:
     below = story.here
     over, outputs = below.parts()
-    weight = _weight(step, below, outputs)
+    weight = _weight(step, below)
     if weight is not None:
-        story.reads(over, set(columns_of(weight)))
+        story.reads(below.source, set(columns_of(weight)))
+        weight = substitute(weight, {o.name: o.expr for o in outputs})
     population, weights = below.weighed(step.weights, seed)
     plan = make_plan(population, weights, size=step.size, replace=step.replace)
     anew = last and step.resample == "epoch"
@@ -120,13 +122,12 @@ def _tell_sample(story: _Story, step: SampleStep, seed: int, last: bool) -> None
         story.here = below.sample_by(step.weights, step.replace, step.size, seed=seed, mix=step.mix)
 
 
-def _weight(step: SampleStep, below: Dataset, outputs: Sequence[Output]) -> Expr | None:
-    """The weight expression over the columns that lie below a view."""
+def _weight(step: SampleStep, below: Dataset) -> Expr | None:
+    """The weight expression over the columns of `below`."""
     if not isinstance(step.weights, str):
         return None
     with pointing_into(step.weights):
-        bound = bind_weight(parse_weight(step.weights), step.weights, below.schema)
-    return substitute(bound, {o.name: o.expr for o in outputs})
+        return bind_weight(parse_weight(step.weights), step.weights, below.schema)
 
 
 def _weight_text(text: str) -> str:

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tql.class_table import ClassLine, ClassTable
-from tql.explain import VERSION, Explanation
-from tql.explain_tree import Node
 from tql.memory_size import shown
 from tql.text_table import Side, cut, pad, printable, table, width
 
+if TYPE_CHECKING:
+    from tql.class_table import ClassLine, ClassTable
+    from tql.explain import Explanation
+    from tql.explain_tree import Node
+
+VERSION: Final = 1  # of the JSON data; another one when a key changes
 WIDTH: Final = 100
 _WRAPPED: Final = 4  # lines of a title that is too long for one
 _WIDEST_NAME: Final = 24
@@ -20,7 +23,7 @@ _NUMBER: Final = 12  # cells of a column of numbers
 # -- JSON --------------------------------------------------------------------------------------
 
 
-def as_dict(e: Explanation) -> dict[str, Any]:
+def as_dict(e: "Explanation") -> dict[str, Any]:
     """The explanation as JSON data."""
     return {
         "version": VERSION,
@@ -37,7 +40,7 @@ def as_dict(e: Explanation) -> dict[str, Any]:
     }
 
 
-def _node_dict(n: Node, analyzed: bool) -> dict[str, Any]:
+def _node_dict(n: "Node", analyzed: bool) -> dict[str, Any]:
     actual = {"actual_rows": n.actual, "seconds": n.seconds} if analyzed else {}
     return {
         "kind": n.kind.lower(),
@@ -50,7 +53,7 @@ def _node_dict(n: Node, analyzed: bool) -> dict[str, Any]:
     }
 
 
-def _table_dict(t: ClassTable) -> dict[str, Any]:
+def _table_dict(t: "ClassTable") -> dict[str, Any]:
     return {
         "by": t.by,
         "approximate": t.approximate,
@@ -59,7 +62,7 @@ def _table_dict(t: ClassTable) -> dict[str, Any]:
     }
 
 
-def _line_dict(line: ClassLine, t: ClassTable) -> dict[str, Any]:
+def _line_dict(line: "ClassLine", t: "ClassTable") -> dict[str, Any]:
     found: dict[str, Any] = {
         "class": line.name,
         "classes": line.classes,
@@ -82,7 +85,7 @@ def _line_dict(line: ClassLine, t: ClassTable) -> dict[str, Any]:
 # -- text --------------------------------------------------------------------------------------
 
 
-def as_tree(e: Explanation, columns: int = WIDTH) -> str:
+def as_tree(e: "Explanation", columns: int = WIDTH) -> str:
     """The tree, the class table and the notes in so many columns; without seconds unless the
     query was run, so that the same data gives the same text.
     """
@@ -107,7 +110,7 @@ def _line(left: str, cells: list[str], columns: int) -> str:
     return (pad(cut(left, room), room, "left") + " " + right).rstrip()
 
 
-def _tree_lines(n: Node, first: str, rest: str, analyzed: bool, columns: int) -> Iterator[str]:
+def _tree_lines(n: "Node", first: str, rest: str, analyzed: bool, columns: int) -> Iterator[str]:
     cells = [_count(n.rows), "" if n.bytes is None else shown(n.bytes)]
     if analyzed:
         cells += [_count(n.actual) if n.actual is not None else "",
@@ -155,7 +158,7 @@ def _fetch_text(fetch: tuple[tuple[str, ...], int | None]) -> str:
     return f"Fetch later: {printable(listed)}{about}"
 
 
-def table_cells(t: ClassTable) -> tuple[list[str], list[Side], list[list[str]]]:
+def table_cells(t: "ClassTable") -> tuple[list[str], list[Side], list[list[str]]]:
     """Heads, sides and cells of the class table, without the bars."""
     heads = [printable(t.by or "class"), "in source", "rows", "share"]
     if t.weighted:
@@ -164,7 +167,7 @@ def table_cells(t: ClassTable) -> tuple[list[str], list[Side], list[list[str]]]:
     return heads, sides, [_cells(line, t) for line in t.lines]
 
 
-def _cells(line: ClassLine, t: ClassTable) -> list[str]:
+def _cells(line: "ClassLine", t: "ClassTable") -> list[str]:
     cells = [printable(line.name), f"{line.source_rows:,}", f"{line.rows:,}"]
     cells.append("dropped" if line.dropped else _percent(line.share))
     if not t.weighted:
@@ -181,7 +184,7 @@ def _cells(line: ClassLine, t: ClassTable) -> list[str]:
     ]
 
 
-def _weight(line: ClassLine) -> str:
+def _weight(line: "ClassLine") -> str:
     low, high = line.weight_low, line.weight_high
     return f"{low:g}" if low == high else f"{low:g} … {high:g}"
 
@@ -192,7 +195,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _table_lines(t: ClassTable, columns: int) -> list[str]:
+def _table_lines(t: "ClassTable", columns: int) -> list[str]:
     heads, sides, cells = table_cells(t)
     names = [heads[0], *(line[0] for line in cells)]
     spare = columns - max(map(width, table(heads[1:], sides[1:], [c[1:] for c in cells]))) - 2
@@ -212,7 +215,7 @@ def _table_lines(t: ClassTable, columns: int) -> list[str]:
     return lines + [f"      {remark}" for remark in remarks(t)]
 
 
-def _shares(t: ClassTable) -> list[float]:
+def _shares(t: "ClassTable") -> list[float]:
     """What the bars show; several classes in one line have none, which would dwarf the others."""
     shares = [
         line.share if line.expected_share is None else line.expected_share for line in t.lines
@@ -220,7 +223,7 @@ def _shares(t: ClassTable) -> list[float]:
     return [0.0 if line.classes > 1 else s for line, s in zip(t.lines, shares, strict=True)]
 
 
-def remarks(t: ClassTable) -> list[str]:
+def remarks(t: "ClassTable") -> list[str]:
     """What must be said below the table."""
     found = []
     if t.approximate:
@@ -243,7 +246,7 @@ def bar(part: float, cells: int) -> str:
 # -- graphs ------------------------------------------------------------------------------------
 
 
-def _numbered(root: Node) -> Iterator[tuple[int, Node, int | None]]:
+def _numbered(root: "Node") -> Iterator[tuple[int, "Node", int | None]]:
     """(number, node, number of its parent), parents first."""
     waiting: list[tuple[Node, int | None]] = [(root, None)]
     number = 0
@@ -254,13 +257,13 @@ def _numbered(root: Node) -> Iterator[tuple[int, Node, int | None]]:
         number += 1
 
 
-def _label_lines(n: Node) -> list[str]:
+def _label_lines(n: "Node") -> list[str]:
     lines = [n.kind, *(_wrap(printable(n.title), 60, _WRAPPED) if n.title else [])]
     lines += [cut(printable(d), 80) for d in n.details]
     return [*lines, f"{_count(n.rows)} rows{'' if n.bytes is None else ', ' + shown(n.bytes)}"]
 
 
-def as_mermaid(e: Explanation) -> str:
+def as_mermaid(e: "Explanation") -> str:
     """A flowchart for Mermaid, data at the bottom."""
     lines = ["flowchart BT"]
     for number, node, parent in _numbered(e.root):
@@ -276,7 +279,7 @@ def _mermaid_text(text: str) -> str:
     return "".join(c if c.isalnum() or c in " .,_-" else f"#{ord(c)};" for c in text)
 
 
-def as_dot(e: Explanation) -> str:
+def as_dot(e: "Explanation") -> str:
     """A graph for Graphviz, data at the bottom."""
     lines = ["digraph plan {", "  rankdir=BT;", '  node [shape=box, fontname="monospace"];']
     for number, node, parent in _numbered(e.root):
@@ -306,7 +309,7 @@ _STYLE: Final = """
 """
 
 
-def as_fragment(e: Explanation) -> str:
+def as_fragment(e: "Explanation") -> str:
     """The explanation for a notebook cell; follows its light or dark colours."""
     parts = ['<div class="tql"><style>', _STYLE, "</style>"]
     parts.append(f"<p>{escape(e.subject)} · seed {e.seed}</p>")
@@ -321,7 +324,7 @@ def as_fragment(e: Explanation) -> str:
     return "\n".join([*parts, "</div>"])
 
 
-def as_page(e: Explanation) -> str:
+def as_page(e: "Explanation") -> str:
     """A page that needs nothing else."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -333,7 +336,7 @@ def as_page(e: Explanation) -> str:
     )
 
 
-def _html_node(n: Node, analyzed: bool) -> str:
+def _html_node(n: "Node", analyzed: bool) -> str:
     numbers = f"{_count(n.rows)} rows{'' if n.bytes is None else ' · ' + shown(n.bytes)}"
     if analyzed and n.actual is not None:
         numbers += f" · {n.actual:,} actual"
@@ -347,7 +350,7 @@ def _html_node(n: Node, analyzed: bool) -> str:
     return "".join([*parts, "</li>"])
 
 
-def _html_table(t: ClassTable) -> str:
+def _html_table(t: "ClassTable") -> str:
     heads, _, rows = table_cells(t)
     shares = _shares(t)
     most = max([*shares, 1e-300])
@@ -361,7 +364,7 @@ def _html_table(t: ClassTable) -> str:
     return f"<table><thead><tr>{head}<th></th></tr></thead><tbody>{body}</tbody></table>{said}"
 
 
-FORMATS: Final[Mapping[str, Callable[[Explanation], str]]] = {
+FORMATS: Final[Mapping[str, Callable[["Explanation"], str]]] = {
     "tree": as_tree,
     "json": lambda e: json.dumps(as_dict(e), ensure_ascii=False, indent=2),
     "mermaid": as_mermaid,

@@ -7,7 +7,8 @@ from typing import Final, TypeAlias, assert_never
 
 import numpy as np
 
-from tql.class_table import ClassTable, Drawing, can_class, class_table, weight_table
+from tql.class_counts import Drawing, can_class
+from tql.class_table import ClassTable, class_table, weight_table
 from tql.engine.derived import DerivedSource, frame_at
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tql.class_table import MOST_CLASSES, can_class, class_table
+from tql.class_counts import can_class
+from tql.class_table import MOST_CLASSES, class_table
 from tql.diagnostics import error
 from tql.engine.columns import Numbers, from_arrow, one_array
 from tql.engine.reference import plain_text
@@ -186,12 +187,12 @@ def _part(column: Any, c: Column) -> _Part:
 def _text_part(array: Any) -> _Part:
     nulls = int(array.null_count)
     if pa.types.is_dictionary(array.type):
-        used = pc.unique(array.indices.drop_null())
+        used = array.indices.drop_null().unique()
         words = frozenset(array.dictionary.take(used).to_pylist())
         return _Part(nulls, min(words, default=None), max(words, default=None), words)
     if len(array) == nulls:
         return _Part(nulls, None, None, None)
-    ends = pc.min_max(plain_text(array)).as_py()
+    ends = pc.call_function("min_max", [plain_text(array)]).as_py()
     return _Part(nulls, ends["min"], ends["max"], None)
 
 

@@ -61,7 +61,7 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and is_query(args[0]):
-            ctx.fail("a verb comes first, for example: tql run SOURCE QUERY")
+            ctx.fail("a verb comes before the query: tql explain QUERY, or tql run QUERY")
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             near = did_you_mean(args[0], VERBS)
             ctx.fail(f"there is no verb '{args[0]}'; {near or 'the verbs are ' + ', '.join(VERBS)}")

@@ -29,6 +29,8 @@ from tql.text_table import printable
 
 _BLOCK: Final = 8192
 _MEMORY: Final = 512 << 20
+_GROUP_ROWS: Final = 1 << 20
+_GROUP_BYTES: Final = 64 << 20
 _WIDEST: Final = 40
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
@@ -243,8 +245,9 @@ def write_file(view: View, format: str, output: Output) -> None:
 
 def _id_tables(view: View) -> Iterator[pa.Table]:
     schema = pa.schema([pa.field("row_id", pa.int64(), nullable=False)])
-    yield schema.empty_table()
-    for ids in view.source.selected.blocks(_BLOCK):
+    if not len(view):
+        yield schema.empty_table()
+    for ids in view.source.selected.blocks(_GROUP_ROWS):
         rows = pa.array(view.source.identify(np.ascontiguousarray(ids)))
         yield pa.Table.from_arrays([rows], schema=schema)
 
@@ -268,7 +271,19 @@ def _tables(view: View) -> Iterator[pa.Table]:
     """At least one table, so that an empty result has a schema, too."""
     if not len(view):
         yield empty(view)
-    yield from blocks(view)
+    yield from _gathered(blocks(view))
+
+
+def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of one chunk each, as large as a row group should be."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(t.nbytes for t in held) >= _GROUP_BYTES or len(held) * _BLOCK >= _GROUP_ROWS:
+            yield pa.concat_tables(held).combine_chunks()
+            held = []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def _write_arrow(tables: Iterator[pa.Table], handle: IO[bytes]) -> None:

@@ -42,8 +42,8 @@ def command(source: str, class_names: tuple[str, ...], as_json: bool, no_color: 
     rows = []
     for c in dataset.schema:
         names = ", ".join(map(printable, c.dtype.names)) if isinstance(c.dtype, Label) else ""
-        null = "null" if c.nullable else ""
+        null = "yes" if c.nullable else "no"
         rows.append([cut(printable(c.name), 28), cut(str(c.dtype), 24), null, cut(names, 44)])
-    heads = ["column", "type", "may be", "class names"]
+    heads = ["column", "type", "nullable", "class names"]
     for line in table(heads, ["left", "left", "left", "left"], rows):
         show(line)
