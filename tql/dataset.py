@@ -19,6 +19,7 @@ from tql.planner import sample
 from tql.queries import Question, ask, rows_below, weigh_by
 from tql.rowset import RowSet, everything, from_ids
 from tql.schema import Schema
+from tql.sources.export import export_table
 from tql.sources.protocol import Source
 from tql.view_rows import ViewRows
 from tql.weights import RowWeights, Weights, check
@@ -195,14 +196,14 @@ class Dataset:
             raise error(
                 "range", f"there is no row {rows[outside][0]}: row ids go from 0 to {universe - 1}"
             )
-        return self._table(rows, names)
+        return export_table(self._table(rows, names), self.schema.select(names))
 
     def _table(self, row_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
         return take(self.source, row_ids, names)
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table; class names travel in the field metadata."""
-        return take(self.source, np.arange(len(self)), self.columns)
+        return export_table(take(self.source, np.arange(len(self)), self.columns), self.schema)
 
     def to_pandas(self) -> Any:
         """All rows as a pandas DataFrame."""
