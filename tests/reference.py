@@ -277,7 +277,7 @@ def _call(function: str, arguments: tuple[Any, ...], e: s.Expr, row: Row, types:
         case "contains", [str() as text, str() as part]:
             return part in text
         case "contains" | "equals", _:
-            return compare("==", *arguments, row, types)
+            return compare("==", arguments[0], arguments[1], row, types)
         case _:
             raise AssertionError(f"no reference for {function}()")
 

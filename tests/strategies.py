@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -94,7 +93,7 @@ class Pieces:
     def rows(self) -> int:
         return int(self.table.num_rows)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         return f"pieces {self.rows}"
 

@@ -210,6 +210,23 @@ def test_evaluation_names_the_row_of_the_data_set_the_query_was_asked_of(ds: tql
     assert "in row 1" in str(refusal(ds, "select * order by id % width"))
 
 
+def test_a_draw_that_fits_in_no_memory_is_refused(ds: tql.Dataset) -> None:
+    for size in ("18446744073709551615", "1e300 percent"):
+        e = refusal(ds, f"select * sample by 1 limit {size}")
+        assert (e.diagnostic.code, e.diagnostic.span) == ("range", Span(9, 27 + len(size)))
+    with pytest.raises(tql.TqlPlanError):
+        ds.sample_by("id", size=2**60)
+    # Without replacement there are never more draws than rows.
+    assert len(ds.query("select * sample by 1 replace false limit 18446744073709551615")) == 5
+    assert len(ds.sample_by("id", replace=False, size=2**60)) == 4
+
+
+def test_a_like_pattern_that_is_too_long_is_refused(ds: tql.Dataset) -> None:
+    e = refusal(ds, f"select * where caption like '{'?' * 300_000}'")
+    assert e.diagnostic.code == "value"
+    assert "300000 characters" in e.diagnostic.message
+
+
 def test_a_query_of_ten_thousand_terms_binds(ds: tql.Dataset) -> None:
     terms = " or ".join(f"id == {n}" for n in range(3, 10_003))
     assert ds.query(f"select * where {terms}").row_ids.tolist() == [3, 4]

@@ -47,7 +47,7 @@ def code(e: pytest.ExceptionInfo[TqlError]) -> str:
 
 def test_an_index_gives_one_sample_and_counts_from_the_end_when_negative(ds: tql.Dataset) -> None:
     assert ds[3] == {"id": 3, "score": 1.5, "labels": 0, "caption": "row 3"}
-    assert ds[-1]["id"] == ds[np.int32(19)]["id"] == 19
+    assert ds[-1]["id"] == ds[np.int32(19)]["id"] == 19  # pyright: ignore
     for outside in (20, -21):
         with pytest.raises(IndexError, match="20 rows"):
             ds[outside]

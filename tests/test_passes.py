@@ -127,16 +127,20 @@ def test_a_rewrite_gives_the_plan_and_keeps_the_answer(text: str, before: str, a
     assert answer(optimize(b)) == answer(b)
 
 
+def predicate(condition: str) -> Expr:
+    plan = bound(f"select * where {condition}").plan
+    assert isinstance(plan, Filter)
+    return plan.predicate
+
+
 def test_merge_filters_joins_conditions_in_order_and_keeps_their_text() -> None:
     scan = Scan(None, SOURCE.schema)
-    inner = Filter(
-        scan, bound("select * where i8 > 1 or i8 < 0").plan.predicate, text="i8 > 1 or i8 < 0"
-    )  # type: ignore[union-attr]
-    outer = Filter(inner, bound("select * where i16 > 2").plan.predicate, text="i16 > 2")  # type: ignore[union-attr]
+    inner = Filter(scan, predicate("i8 > 1 or i8 < 0"), text="i8 > 1 or i8 < 0")
+    outer = Filter(inner, predicate("i16 > 2"), text="i16 > 2")
     merged = merge_filters(Bound(outer, ())).plan
     assert isinstance(merged, Filter) and merged.input == scan
     assert merged.text == "(i8 > 1 or i8 < 0) and i16 > 2"
-    assert merged.predicate == bound("select * where (i8 > 1 or i8 < 0) and i16 > 2").plan.predicate  # type: ignore[union-attr]
+    assert merged.predicate == predicate("(i8 > 1 or i8 < 0) and i16 > 2")
 
 
 def test_merge_subqueries_writes_outer_expressions_over_the_inner_source() -> None:

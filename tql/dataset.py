@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tql.diagnostics import did_you_mean, error
 from tql.engine.derived import DerivedSource, derive, root_of, take
+from tql.engine.select import check_drawable
 from tql.grammar.parser import parse
 from tql.language.bind_expr import Params
 from tql.language.expr import Column
@@ -26,8 +27,8 @@ from tql.weights import RowWeights, Weights, check
 
 if TYPE_CHECKING:
     from tql.chain import DataLoader
-    from tql.explain import Explanation
-    from tql.statistics import Statistics
+    from tql.reports.explain import Explanation
+    from tql.reports.statistics import Statistics
 
 WeightsLike = str | Sequence[float] | NDArray[Any]
 
@@ -118,6 +119,7 @@ class Dataset:
         check_mix(mix)
         population, found = self.weighed(weights, seed)
         check_size(size)
+        check_drawable(size, replace)
         ids, notes = sample(population, found, size, replace, seed, "sample_by")
         source, outputs = self.parts()
         rows = from_ids(ids, population.universe)
@@ -164,14 +166,14 @@ class Dataset:
         analyze: bool = False,
     ) -> "Explanation":
         """What a query will read, drop, weigh and draw; nothing is drawn."""
-        from tql.explain import explain_query
+        from tql.reports.explain import explain_query
 
         question = ask(self.source, "select *" if text is None else text, params, seed=seed)
         return explain_query(question, self.name, analyze=analyze)
 
     def stats(self, by: str | None = None) -> "Statistics":
         """Rows, nulls and ranges per column, or rows per class of the column `by`."""
-        from tql.statistics import class_statistics, column_statistics
+        from tql.reports.statistics import class_statistics, column_statistics
 
         if by is None:
             return column_statistics(self.source, self.name)

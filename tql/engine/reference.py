@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tql.diagnostics import data_error
+from tql.diagnostics import data_error, error
 from tql.engine.columns import Arrow, Mask, Numbers, Vec, from_arrow, numpy_dtype, one_array, pc
 from tql.engine.integers import checked
 from tql.language.expr import (
@@ -306,7 +306,12 @@ def matches(rule: TextRule, array: Any) -> Any:
         case TextContains(needle):
             return pc.match_substring(array, needle)
         case TextLike(pattern, fold_case):
-            return pc.match_substring_regex(array, like_to_regex(pattern), ignore_case=fold_case)
+            try:
+                regex = like_to_regex(pattern)
+                return pc.match_substring_regex(array, regex, ignore_case=fold_case)
+            except pa.ArrowInvalid as e:  # the only thing wrong with our expressions: their size
+                raise error("value", f"a LIKE pattern of {len(pattern)} characters is too long",
+                            help="use contains(…), or * in place of many ?") from e  # fmt: skip
         case _:
             assert_never(rule)
 

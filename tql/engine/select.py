@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.diagnostics import NOWHERE, Span, TqlError
+from tql.diagnostics import NOWHERE, Span, TqlError, error
 from tql.engine.columns import Numbers, Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.ordering import stable_order
@@ -173,9 +173,20 @@ class Run:
             return rows[:0]
         weights = self.weights(sample.weight, rows)
         with pointing_at(sample.span):
+            check_drawable(size, sample.replace)
             ids, notes = self.environment.draw(rows, weights, size, sample.replace, sample.site)
         self.notes += notes
         return from_ids(ids, rows.universe)
+
+
+_MOST_DRAWS: Final = 1 << 36
+
+
+def check_drawable(size: int | None, replace: bool) -> None:
+    """Raise a range error where the row ids of so many draws (8 bytes each) cannot lie in memory."""
+    if replace and size is not None and size > _MOST_DRAWS:
+        raise error("range", f"more than {_MOST_DRAWS:,} draws at once do not fit in memory",
+                    help="draw fewer here; a data loader repeats them epoch by epoch")  # fmt: skip
 
 
 @contextmanager
