@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 
 import tql
 from tests.explain_data import ROWS, SPECIES, Watched, digits, small
-from tql.class_counts import Drawing
-from tql.class_table import ClassLine, class_table
 from tql.dataset import Dataset
 from tql.engine.scan import Settings
-from tql.explain import Explanation, explain_query
-from tql.explain_render import FORMATS, as_tree, bar
-from tql.explain_tree import Node
 from tql.queries import ask
-from tql.text_table import width
+from tql.reports.class_counts import Drawing
+from tql.reports.class_table import ClassLine, class_table
+from tql.reports.explain import Explanation, explain_query
+from tql.reports.render import FORMATS, as_tree, bar
+from tql.reports.text_table import width
+from tql.reports.tree import Node
 
 CASES = sorted(Path(__file__).with_name("golden").joinpath("explain").glob("*.txt"))
 MUST_SHOW = (

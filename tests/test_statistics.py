@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import tql
 from tests.explain_data import SPECIES, Watched, digits, small
-from tql.statistics import ColumnLine, class_statistics, column_statistics
-from tql.text_table import cut, pad, printable, width
+from tql.reports.statistics import ColumnLine, class_statistics, column_statistics
+from tql.reports.text_table import cut, pad, printable, width
 
 
 def line(dataset: tql.Dataset, name: str) -> ColumnLine:

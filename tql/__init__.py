@@ -23,15 +23,15 @@ if TYPE_CHECKING:
         TqlTypeError,
         TqlUnsupportedError,
     )
-    from tql.explain import Explanation
     from tql.planner import IndexStream, Plan
+    from tql.reports.explain import Explanation
 
 __version__: Final = "0.1.0"
 
 _HOME: Final = {
     "DataLoader": "tql.chain",
     "Dataset": "tql.dataset",
-    "Explanation": "tql.explain",
+    "Explanation": "tql.reports.explain",
     "IndexStream": "tql.planner",
     "Plan": "tql.planner",
     "PreparedQuery": "tql.dataset",

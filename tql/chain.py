@@ -27,7 +27,7 @@ from tql.queries import ask, weights_below
 from tql.weights import Weights
 
 if TYPE_CHECKING:
-    from tql.explain import Explanation
+    from tql.reports.explain import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class DataLoader:
 
     def explain(self) -> "Explanation":
         """What the loader will do: rows, weights, order, batches; nothing is drawn."""
-        from tql.explain import explain_loader
+        from tql.reports.explain import explain_loader
 
         return explain_loader(self)
 

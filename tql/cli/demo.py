@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tql.dataset import Dataset
-    from tql.explain import Explanation
+    from tql.reports.explain import Explanation
 
 _SOURCE: Final = "demo:digits"
 _FILTER: Final = "select * where labels != 5"
@@ -79,7 +79,7 @@ def _epoch(dataset: "Dataset") -> tuple["NDArray[np.int64]", int, dict[str, Any]
 
 
 def _show_shares(told: "Explanation", counts: "NDArray[np.int64]") -> None:
-    from tql.text_table import table
+    from tql.reports.text_table import table
 
     assert told.table is not None
     total = int(counts.sum())

@@ -26,8 +26,8 @@ def command(
 
     SOURCE may be left out when the query has FROM.
     """
-    from tql.explain import explain_query
-    from tql.explain_render import FORMATS, as_tree
+    from tql.reports.explain import explain_query
+    from tql.reports.render import FORMATS, as_tree
 
     request = read_request(arguments, file, params, seed, class_names)
     told = explain_query(request.question, request.name, analyze=analyze)

@@ -21,11 +21,11 @@ from tql.cli.output import Output
 from tql.cli.screen import is_unicode
 from tql.dataset import View
 from tql.engine.columns import Numbers, from_arrow, to_arrow
+from tql.reports.text_table import printable
 from tql.rowset import RowSet
 from tql.schema import Binary, Column, Json, Label, List, Opaque, Text, Time
 from tql.sources.arrow_types import arrow_type
 from tql.sources.export import field_metadata
-from tql.text_table import printable
 
 _BLOCK: Final = 8192
 _MEMORY: Final = 512 << 20

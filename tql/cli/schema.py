@@ -14,8 +14,8 @@ def command(source: str, class_names: tuple[str, ...], as_json: bool, no_color: 
 
     SOURCE is a Parquet or Arrow file, a folder, a glob, a URI, or demo:digits.
     """
+    from tql.reports.text_table import cut, printable, table
     from tql.schema import Label
-    from tql.text_table import cut, printable, table
 
     dataset = opened(source, class_names)
     found = dataset.source

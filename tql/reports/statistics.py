@@ -8,17 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tql.class_counts import can_class
-from tql.class_table import MOST_CLASSES, class_table
 from tql.diagnostics import error
 from tql.engine.columns import Numbers, from_arrow, one_array
 from tql.engine.reference import plain_text
 from tql.engine.scan import Settings, over
 from tql.memory_size import shown
+from tql.reports.class_counts import can_class
+from tql.reports.class_table import MOST_CLASSES, class_table
+from tql.reports.text_table import Side, cut, printable, table
 from tql.rowset import everything
 from tql.schema import Binary, Bool, Column, Float, Int, Json, Label, List, Opaque, Text, Time
 from tql.sources.protocol import Fragment, Source
-from tql.text_table import Side, cut, printable, table
 
 _WIDEST: Final = 24
 _VERSION: Final = 1

@@ -6,12 +6,12 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from tql.memory_size import shown
-from tql.text_table import Side, cut, pad, printable, table, width
+from tql.reports.text_table import Side, cut, pad, printable, table, width
 
 if TYPE_CHECKING:
-    from tql.class_table import ClassLine, ClassTable
-    from tql.explain import Explanation
-    from tql.explain_tree import Node
+    from tql.reports.class_table import ClassLine, ClassTable
+    from tql.reports.explain import Explanation
+    from tql.reports.tree import Node
 
 VERSION: Final = 1  # of the JSON data; another one when a key changes
 WIDTH: Final = 100

@@ -7,8 +7,8 @@ from typing import Final, assert_never
 
 import numpy as np
 
-from tql.class_counts import Cells, Drawing, Float64s, Int64s, tally
 from tql.engine.scan import Settings
+from tql.reports.class_counts import Cells, Drawing, Float64s, Int64s, tally
 from tql.rowset import RowSet
 from tql.schema import Label
 from tql.sources.protocol import Source

@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tql.chain import DataLoader, QueryStep, SampleStep
-from tql.class_counts import Drawing
-from tql.class_table import ClassTable
 from tql.dataset import Dataset, View
 from tql.engine.derived import DerivedSource, derive
 from tql.engine.scan import Settings
-from tql.explain_tree import (
+from tql.grammar.parser import parse_weight
+from tql.grammar.printer import format_expr
+from tql.language.bind import bind_weight
+from tql.language.expr import Expr, columns_of, substitute
+from tql.language.plan import Output
+from tql.planner import make_plan
+from tql.planner.rng import ORDER_VERSION
+from tql.queries import ask, pointing_into
+from tql.reports.class_counts import Drawing
+from tql.reports.class_table import ClassTable
+from tql.reports.tree import (
     Fetch,
     Node,
     Told,
@@ -21,14 +29,6 @@ from tql.explain_tree import (
     teller_of,
     with_scan,
 )
-from tql.grammar.parser import parse_weight
-from tql.grammar.printer import format_expr
-from tql.language.bind import bind_weight
-from tql.language.expr import Expr, columns_of, substitute
-from tql.language.plan import Output
-from tql.planner import make_plan
-from tql.planner.rng import ORDER_VERSION
-from tql.queries import ask, pointing_into
 from tql.rowset import everything
 from tql.sources.protocol import Source
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from tql.class_table import ClassTable
-from tql.explain_render import as_dict, as_fragment, as_tree
-from tql.explain_tree import Node, Told, tell_query
 from tql.queries import Question
+from tql.reports.class_table import ClassTable
+from tql.reports.render import as_dict, as_fragment, as_tree
+from tql.reports.tree import Node, Told, tell_query
 
 if TYPE_CHECKING:
     from tql.chain import DataLoader
@@ -63,7 +63,7 @@ def explain_query(question: Question, name: str, *, analyze: bool = False) -> Ex
 
 def explain_loader(loader: "DataLoader") -> Explanation:
     """What the loader will do: its steps, order and batches; the last step is not drawn."""
-    from tql.explain_loader import tell_loader
+    from tql.reports.explain_loader import tell_loader
 
     began = perf_counter()
     told = tell_loader(loader)

@@ -7,8 +7,6 @@ from typing import Final, TypeAlias, assert_never
 
 import numpy as np
 
-from tql.class_counts import Drawing, can_class
-from tql.class_table import ClassTable, class_table, weight_table
 from tql.engine.derived import DerivedSource, frame_at
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings
@@ -33,6 +31,8 @@ from tql.language.plan import (
 )
 from tql.planner import make_plan
 from tql.queries import Question, pointing_into
+from tql.reports.class_counts import Drawing, can_class
+from tql.reports.class_table import ClassTable, class_table, weight_table
 from tql.rowset import Range, RowSet, from_ids, from_words
 from tql.schema import Label
 from tql.sources.protocol import Source

@@ -1,0 +1,1 @@
+"""What people read about data and queries: explain, the class table, statistics."""
