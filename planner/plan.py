@@ -6,7 +6,6 @@ without-replacement result) is held beside the plan and can be made again from i
 """
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, assert_never, cast, get_args
 import numpy as np
 
 from tql.diagnostics import error
+from tql.forks import ForkLock
 from tql.planner import digest, plan_file
 from tql.planner.bulk import BLOCK, over_blocks
 from tql.planner.draw import MOST_ROWS, DrawTable, class_table, row_table
@@ -42,7 +42,7 @@ class _Made:
     __slots__ = ("layout", "lock", "table", "taken")
 
     def __init__(self) -> None:
-        self.lock: Final = threading.Lock()
+        self.lock: Final = ForkLock()
         self.layout: Layout | None = None
         self.table: DrawTable | None = None
         self.taken: dict[int | None, Taken] = {}

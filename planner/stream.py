@@ -5,7 +5,6 @@ what all ranks together were given, so a state taken by any rank resumes all of 
 another number of ranks.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.diagnostics import TqlError, error
+from tql.forks import ForkLock
 from tql.planner.rng import Int64s, Uint64s
 
 Remainder: TypeAlias = Literal["short", "drop", "pad", "mask"]
@@ -92,7 +92,7 @@ class IndexStream:
         self.world_size: Final = index(world_size)
         self.batch_size: Final = index(batch_size)
         self.remainder: Final = remainder
-        self._lock: Final = threading.Lock()
+        self._lock: Final = ForkLock()
         self._groups: OrderedDict[tuple[int, int, int], StreamBatch] = OrderedDict()
         self._epoch: int = index(epoch)
         self._origin: int = self._checked(offset)

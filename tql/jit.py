@@ -16,6 +16,7 @@ Python's or Numba's. Arrays are C-contiguous, one-dimensional and never resized 
 import ctypes
 import hashlib
 import inspect
+import logging  # noqa: F401  (see _COMPILING)
 import os
 import stat
 import sys
@@ -24,7 +25,7 @@ import threading
 import types
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
@@ -56,6 +57,19 @@ _NUMPY: Final = {
 COMPILE_NS: Final = 900e6
 LOAD_NS: Final = 30e6
 CALL_NS: Final = 20e3
+
+
+# Numba and llvmlite have locks of their own, one for all kernels, which a child would find closed
+# for ever if it were forked while another thread compiles: a fork waits until that is over. Logging
+# (which Numba calls) holds its lock over a fork, too; it is imported above so that its turn comes
+# after ours, here as in the compiling thread.
+_COMPILING: Final = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_COMPILING.acquire,
+        after_in_parent=_COMPILING.release,
+        after_in_child=_COMPILING.release,
+    )
 
 
 class Device(Generic[P, R]):
@@ -95,7 +109,7 @@ class Kernel:
         self._types: Final = tuple(part.strip() for part in signature.split(","))
         unknown = [t for t in self._types if t.removesuffix("[]") not in _CTYPES]
         assert not unknown, f"kernel {fn.__name__}: unknown types {unknown}"
-        self._lock = threading.Lock()
+        self._fingerprint = ""
         self._entry: Callable[..., None] | None = None
         self._engine: Any = None
         self._owed_ns = 0.0
@@ -140,14 +154,16 @@ class Kernel:
         file = _cache_file(self)
         return file is not None and file.is_file()
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Hex digest of all the machine code depends on: loop, callees, compiler, CPU."""
-        parts = [*_compiler_and_cpu(), self.signature, *_sources(self.python, self.source)]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        if not self._fingerprint:  # no cached_property: in Python 3.11 it holds a lock at a fork
+            parts = [*_compiler_and_cpu(), self.signature, *_sources(self.python, self.source)]
+            self._fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return self._fingerprint
 
     def _prepare(self) -> Callable[..., None]:
-        with self._lock:
+        with _COMPILING:
             if self._entry is None:
                 file = _cache_file(self)
                 code = _read(file)
@@ -286,11 +302,11 @@ def cache_folder() -> Path | None:
     """
     named = os.environ.get("TQL_CACHE_DIR")
     xdg = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "tql"
     try:
+        folder = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "tql"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return None
     if hasattr(os, "getuid") and status.st_uid != os.getuid():
         return None
@@ -306,14 +322,15 @@ def _cache_file(k: Kernel) -> Path | None:
 
 @cache
 def _compiler_and_cpu() -> tuple[str, ...]:
-    from importlib.metadata import version
+    with _COMPILING:  # a module that is half imported at a fork is never imported in the child
+        from importlib.metadata import version
 
-    from llvmlite import binding as ll
+        from llvmlite import binding as ll
 
-    numba, llvmlite = version("numba"), version("llvmlite")
-    python = sys.implementation.cache_tag or ""
-    cpu = ll.get_host_cpu_name()
-    return _FORMAT, numba, llvmlite, python, cpu, ll.get_host_cpu_features().flatten()
+        numba, llvmlite = version("numba"), version("llvmlite")
+        python = sys.implementation.cache_tag or ""
+        cpu = ll.get_host_cpu_name()
+        return _FORMAT, numba, llvmlite, python, cpu, ll.get_host_cpu_features().flatten()
 
 
 def _sources(fn: Callable[..., Any], source: str | None = None) -> list[str]:
