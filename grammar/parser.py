@@ -29,6 +29,19 @@ def parse_weight(text: str) -> syntax.Expr:
     return cast(syntax.Expr, _parse(text, "weight"))
 
 
+def _check_unicode(text: str) -> None:
+    """A syntax error for half of a surrogate pair, which no text outside Python can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise error(
+            "syntax",
+            f"character {e.start + 1} is half a surrogate pair, not text",
+            Span(e.start, e.start + 1),
+            help="the query was not decoded as UTF-8",
+        ) from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     left: str
@@ -50,6 +63,7 @@ class _Automaton:
 
 def _parse(text: str, start: str) -> Any:
     size = len(text.encode("utf-8", "surrogatepass"))
+    _check_unicode(text)
     if size > LARGEST_TEXT:
         raise error(
             "syntax",

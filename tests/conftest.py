@@ -1,5 +1,8 @@
 """Settings every test shares: Hypothesis profiles, and `--accept` for golden files."""
 
+import os
+import tempfile
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -20,6 +23,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci")
+
+
+# Kernels that tests compile, here and in processes they start, stay out of the user's cache.
+_KERNELS = tempfile.TemporaryDirectory(prefix="tql-kernels-")
+os.environ["TQL_CACHE_DIR"] = _KERNELS.name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,7 @@
 """The loader chain over real data: from query text to batches that can be resumed and shared out."""
 
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -80,9 +81,9 @@ def test_a_state_taken_after_any_batch_gives_the_same_remainder(digits: tql.Data
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_share_out_one_sequence(digits: tql.Dataset, world_size: int) -> None:
     whole = rows(chain(digits))
+    shared = {"world_size": world_size, "remainder": "short"}
     parts = [
-        [np.asarray(b["index"]) for b in chain(digits, rank=r, world_size=world_size)]
-        for r in range(world_size)
+        [np.asarray(b["index"]) for b in chain(digits, rank=r, **shared)] for r in range(world_size)
     ]
     joined = [p[step] for step in range(len(parts[0])) for p in parts if step < len(p)]
     np.testing.assert_array_equal(np.concatenate(joined), whole)
@@ -90,7 +91,8 @@ def test_ranks_share_out_one_sequence(digits: tql.Dataset, world_size: int) -> N
 
 def test_a_state_of_one_world_size_goes_on_in_another(digits: tql.Dataset) -> None:
     def at(rank: int, world_size: int) -> tql.DataLoader:
-        return digits.dataloader(seed=7).shuffle().batch(10).numpy(rank=rank, world_size=world_size)
+        chain = digits.dataloader(seed=7).shuffle().batch(10)
+        return chain.numpy(rank=rank, world_size=world_size, remainder="short")
 
     first = [iter(loader := at(r, 4)) for r in range(4)]
     head = np.concatenate([next(it)["index"] for _ in range(5) for it in first])
@@ -102,6 +104,13 @@ def test_a_state_of_one_world_size_goes_on_in_another(digits: tql.Dataset) -> No
         tails.append([b["index"] for b in resumed])
     tail = [t[k] for k in range(len(tails[0])) for t in tails if k < len(t)]
     np.testing.assert_array_equal(np.concatenate([head, *tail]), rows(at(0, 1)))
+
+
+def test_ranks_make_equal_steps_unless_told_otherwise(digits: tql.Dataset) -> None:
+    for world_size in (2, 3, 5):
+        loaders = [chain(digits, rank=r, world_size=world_size) for r in range(world_size)]
+        assert len({len(x) for x in loaders}) == 1
+        assert sum(map(len, map(rows, loaders))) > 1515 - 32 * world_size
 
 
 def test_a_new_epoch_is_a_new_draw_and_a_seed_fixes_both(digits: tql.Dataset) -> None:
@@ -117,7 +126,9 @@ def test_a_new_epoch_is_a_new_draw_and_a_seed_fixes_both(digits: tql.Dataset) ->
 
 
 def test_sampling_once_keeps_the_draw_and_shuffles_it_anew(digits: tql.Dataset) -> None:
-    loader = digits.dataloader(seed=3).sample_by("labels", resample="once").shuffle().batch(9).numpy()
+    loader = (
+        digits.dataloader(seed=3).sample_by("labels", resample="once").shuffle().batch(9).numpy()
+    )
     first, second = rows(loader), rows(loader)
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(np.sort(first), np.sort(second))
@@ -131,8 +142,8 @@ def test_the_offset_counts_in_the_first_epoch_only(numbers: tql.Dataset) -> None
 
 
 def test_steps_apply_in_the_order_written(numbers: tql.Dataset) -> None:
-    drawn = numbers.dataloader(seed=1).sample_by("id").query("select * where kind == 1").numpy()
-    ids = rows(drawn)
+    sampled = numbers.dataloader(seed=1).sample_by("id", resample="once")
+    ids = rows(sampled.query("select * where kind == 1").numpy())
     frozen = numbers.sample_by("id", seed=1).row_ids
     np.testing.assert_array_equal(ids, frozen[frozen % 4 == 1])
     filtered = numbers.dataloader(seed=1).query("select * where kind == 1").sample_by("id").numpy()
@@ -210,6 +221,13 @@ def test_a_step_that_makes_sense_once_is_refused_twice(
         (lambda c: c.numpy(rank=2, world_size=2), "value"),
         (lambda c: c.sample_by("id", mix="batch"), "unsupported"),
         (lambda c: c.shuffle(buffer_size=64), "unsupported"),
+        (lambda c: c.numpy(tensors="id"), "type"),
+        (lambda c: c.numpy(decode_method={"id": "jpg"}), "parameter"),
+        (
+            lambda c: len(c.sample_by("id").query("select *").numpy()),
+            "unsupported",
+        ),
+        (lambda c: len(c.query("select * where id < 0 sample by id").numpy()), "value"),
     ],
 )
 def test_impossible_loaders_are_refused(
@@ -245,6 +263,18 @@ def test_a_corrupt_image_is_named(tmp_path: Any) -> None:
         list(loader)
     assert e.value.diagnostic.code == "corrupt"
     assert "images" in str(e.value)
+
+
+def test_errors_cross_process_borders(numbers: tql.Dataset) -> None:
+    with pytest.raises(tql.TqlError) as e:
+        numbers.query("select * where kidn == 1")
+    again = pickle.loads(pickle.dumps(e.value))
+    assert (type(again), str(again)) == (type(e.value), str(e.value))
+    assert again.diagnostic == e.value.diagnostic
+
+
+def test_the_offset_is_part_of_the_plan(numbers: tql.Dataset) -> None:
+    assert numbers.dataloader().offset(3).numpy().plan.offset == 3
 
 
 def test_the_plan_draws_root_rows_and_can_be_asked_anywhere(digits: tql.Dataset) -> None:

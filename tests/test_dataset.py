@@ -241,9 +241,11 @@ def test_an_empty_result_is_a_data_set_like_any_other(ds: tql.Dataset) -> None:
     assert list(empty.batches(4)) == []
     nested = empty.query("select * where double > 1 order by double desc limit 3")
     assert len(nested) == 0 == len(empty[::-1])
-    assert len(ds.query("select * limit 0 sample by 1")) == 0
+    assert len(ds.query("select * sample by 1 limit 0")) == 0
     with pytest.raises(tql.TqlPlanError):
         empty.sample_by("id")
+    with pytest.raises(tql.TqlPlanError):
+        ds.query("select * where id > 1000 sample by 1")
 
 
 # -- draws -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ offset and batch wherever they were written. What came before the last step is a
 sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,6 +23,7 @@ from tql.language.bind_expr import Params
 from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_collate
 from tql.memory_size import bytes_of
 from tql.planner import Plan, make_plan
+from tql.planner.stream import Remainder
 from tql.queries import ask, weights_below
 from tql.weights import Weights
 
@@ -53,7 +54,7 @@ class Output:
     """A chosen framework, what its method was given, and how its batches are made."""
 
     name: str
-    options: Mapping[str, Any]
+    options: Options
     collate: Callable[[], Any]
 
 
@@ -97,14 +98,22 @@ class DataLoader:
     # -- steps ---------------------------------------------------------------------------------
 
     def query(self, query_string: str, params: Params = None) -> "DataLoader":
-        """The rows and columns that a TQL query selects from what the chain gives so far."""
+        """The rows and columns that a TQL query selects from what the chain gives so far.
+
+        A SAMPLE BY that ends the query is drawn anew in each epoch where this is the last step; one
+        inside the query, or in an earlier step, is drawn once.
+        """
         return self._with(steps=(*self.steps, QueryStep(query_string, params)))
 
     def sample_by(
         self, weights: WeightsLike, replace: bool = True, size: int | None = None,
         *, mix: str = "iid", resample: str = "epoch",
     ) -> "DataLoader":  # fmt: skip
-        """Draw rows in proportion to weights: an expression, or one number per row."""
+        """Draw rows in proportion to weights: an expression, or one number per row.
+
+        resample  "epoch" draws anew in each epoch, which only the last step of a chain can; "once"
+                  keeps one draw
+        """
         check_mix(mix)
         check_size(size)
         if resample not in ("epoch", "once"):
@@ -149,54 +158,89 @@ class DataLoader:
     # -- outputs -------------------------------------------------------------------------------
 
     def numpy(
-        self, num_workers: int = 0, tensors: list[str] | None = None, num_threads: int | None = None,
-        prefetch_factor: int = 2, decode_method: Mapping[str, str] | None = None,
-        persistent_workers: bool = False, *, return_index: bool = True, rank: int = 0,
-        world_size: int = 1, remainder: str | None = None,
-    ) -> "DataLoader":  # fmt: skip
-        """Batches as dicts of NumPy arrays (lists where rows differ in shape, and for text)."""
-        options = _options(
-            num_workers, tensors, num_threads, prefetch_factor, decode_method, persistent_workers,
-            return_index, rank, world_size, remainder,
-        )  # fmt: skip
-        return self._output("numpy", options, lambda: numpy_collate)
+        self,
+        num_workers: int = 0,
+        tensors: Sequence[str] | None = None,
+        num_threads: int | None = None,
+        prefetch_factor: int = 2,
+        decode_method: Mapping[str, Any] | None = None,
+        persistent_workers: bool = False,
+        *,
+        return_index: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+        remainder: Remainder | None = None,
+    ) -> "DataLoader":
+        """Batches as dicts of NumPy arrays (lists where rows differ in shape, and for text).
+
+        With several ranks the remainder rule is "drop" unless another is given, so that every rank
+        makes the same number of steps.
+        """
+        options = Options(
+            columns=_names(tensors),
+            decode=decode_method or {},
+            num_workers=num_workers,
+            persistent_workers=persistent_workers,
+            num_threads=num_threads,
+            prefetch_factor=prefetch_factor,
+            return_index=return_index,
+            rank=rank,
+            world_size=world_size,
+            remainder=remainder or ("short" if world_size == 1 else "drop"),
+        )
+        return self._with_output(Output("numpy", options, lambda: numpy_collate))
 
     def pytorch(
-        self, num_workers: int = 0, collate_fn: Callable[[list[dict[str, Any]]], Any] | None = None,
-        tensors: list[str] | None = None, num_threads: int | None = None, prefetch_factor: int = 2,
-        distributed: bool = False, return_index: bool = True,
-        decode_method: Mapping[str, str] | None = None, persistent_workers: bool = False,
-        *, rank: int | None = None, world_size: int | None = None, remainder: str | None = None,
+        self,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[dict[str, Any]]], Any] | None = None,
+        tensors: Sequence[str] | None = None,
+        num_threads: int | None = None,
+        prefetch_factor: int = 2,
+        distributed: bool = False,
+        return_index: bool = True,
+        decode_method: Mapping[str, Any] | None = None,
+        persistent_workers: bool = False,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        remainder: Remainder | None = None,
         pin_memory: bool = False,
-    ) -> "DataLoader":  # fmt: skip
+    ) -> "DataLoader":
         """Batches as dicts of torch tensors; `collate_fn` instead gets the list of samples.
 
-        `distributed=True` takes rank and world size from torch.distributed; its remainder rule is
-        "drop" unless another is given, so that every rank makes the same number of steps.
+        `distributed=True` takes rank and world size from torch.distributed. With several ranks the
+        remainder rule is "drop" unless another is given, so that every rank makes the same number
+        of steps.
         """
         if distributed:
-            if rank is not None or world_size is not None:
+            if (rank, world_size) != (0, 1):
                 raise error("parameter", "give either distributed=True or rank and world_size")
             rank, world_size = distributed_rank()
-            remainder = remainder or "drop"
-        if (rank is None) != (world_size is None):
-            raise error("parameter", "rank and world_size go together")
-        options = _options(
-            num_workers, tensors, num_threads, prefetch_factor, decode_method, persistent_workers,
-            return_index, rank or 0, world_size or 1, remainder,
-        )  # fmt: skip
-        return self._output(
-            "pytorch", options, lambda: torch_collate(collate_fn, pin_memory=pin_memory)
+        chosen = self.numpy(
+            num_workers,
+            tensors,
+            num_threads,
+            prefetch_factor,
+            decode_method,
+            persistent_workers,
+            return_index=return_index,
+            rank=rank,
+            world_size=world_size,
+            remainder=remainder,
         )
+        assert chosen.output is not None
 
-    def _output(
-        self, name: str, options: Mapping[str, Any], collate: Callable[[], Any]
-    ) -> "DataLoader":
+        def collate() -> Any:
+            return torch_collate(collate_fn, pin_memory=pin_memory)
+
+        return self._with_output(Output("pytorch", chosen.output.options, collate))
+
+    def _with_output(self, output: Output) -> "DataLoader":
         if self.output is not None:
             raise error("value", f".{self.output.name}() has been chosen already",
-                        help=f"make a second chain for .{name}()")  # fmt: skip
-        Options(**{k: v for k, v in options.items() if k != "decode"})
-        return self._with(output=Output(name, options, collate))
+                        help=f"make a second chain for .{output.name}()")  # fmt: skip
+        return self._with(output=output)
 
     # -- the plan ------------------------------------------------------------------------------
 
@@ -262,13 +306,20 @@ class DataLoader:
             resample=resample,
             source_fingerprint=source.fingerprint,
             origin={"steps": [_described(s) for s in self.steps]},
+            offset=self.start or 0,
         )
 
     def _apply(self, view: Dataset, step: Step) -> View:
         match step:
             case QueryStep(text, params):
                 return view.query(text, params, seed=self.seed)
-            case SampleStep(weights, with_replacement, size, mix):
+            case SampleStep(weights, with_replacement, size, mix, resample):
+                if resample != "once":
+                    raise error(
+                        "unsupported",
+                        "only the last step of a chain can be drawn anew in each epoch",
+                        help='put .sample_by() last, or keep one draw with resample="once"',
+                    )
                 return view.sample_by(weights, with_replacement, size, seed=self.seed, mix=mix)
 
     def explain(self) -> "Explanation":
@@ -282,15 +333,20 @@ class DataLoader:
     @cached_property
     def _loader(self) -> Loader:
         dataset, plan = self._planned
-        chosen = self.output or Output("numpy", {}, lambda: numpy_collate)
+        chosen = self.output or Output("numpy", Options(), lambda: numpy_collate)
         batch_size, drop_last = self.batching or (1, False)
         transform, kwargs = self.transforming or (None, {})
         budget = bytes_of(self.memory) // 2
-        options = Options(
-            batch_size=batch_size, drop_last=drop_last, transform=transform,
-            transform_kwargs=kwargs, offset=self.start or 0, memory_bytes=budget,
-            timeout=self.timeout, **chosen.options,
-        )  # fmt: skip
+        options = replace(
+            chosen.options,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            transform=transform,
+            transform_kwargs=kwargs,
+            offset=plan.offset,
+            memory_bytes=budget,
+            timeout=self.timeout,
+        )
         return Loader(dataset.rows(budget), plan, options, chosen.collate())
 
     def __iter__(self) -> Iterator[Any]:
@@ -349,23 +405,11 @@ class DataLoader:
             raise error("value", f".{name}() has been called already", help=f"call .{name}() once")
 
 
-def _options(
-    num_workers: int, tensors: list[str] | None, num_threads: int | None, prefetch_factor: int,
-    decode_method: Mapping[str, str] | None, persistent_workers: bool, return_index: bool,
-    rank: int, world_size: int, remainder: str | None,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "num_workers": num_workers,
-        "columns": None if tensors is None else tuple(tensors),
-        "num_threads": num_threads,
-        "prefetch_factor": prefetch_factor,
-        "decode": dict(decode_method or {}),
-        "persistent_workers": persistent_workers,
-        "return_index": return_index,
-        "rank": rank,
-        "world_size": world_size,
-        "remainder": remainder or "short",
-    }
+def _names(tensors: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(tensors, str):
+        raise error("type", f"tensors must be a list of column names, not {tensors!r}",
+                    help=f"tensors=[{tensors!r}]")  # fmt: skip
+    return None if tensors is None else tuple(tensors)
 
 
 def _described(step: Step) -> dict[str, Any]:
@@ -382,5 +426,9 @@ def _described(step: Step) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as JSON can hold it: NumPy numbers and arrays as Python's."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    """A parameter as JSON can hold it: NumPy numbers and arrays as Python's, sets sorted."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=lambda v: (str(type(v)), v))
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

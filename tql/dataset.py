@@ -91,8 +91,18 @@ class Dataset:
                     raise error("duplicate_column", f"a column is named twice: {', '.join(key)}",
                                 help="name each column once")  # fmt: skip
                 return self._view(everything(len(self)), "", key)
+            case _ if hasattr(key, "__index__") and not isinstance(key, bool):
+                return self._samples[key]
             case _:
-                return self.pytorch()[key]
+                raise error(
+                    "type", f"a {type(key).__name__} is no index of a data set",
+                    help="give a position, a slice, a column name, or a list of column names",
+                )  # fmt: skip
+
+    @cached_property
+    def _samples(self) -> MapDataset:
+        """Samples by position, with one cache for all of them."""
+        return self.pytorch()
 
     def query(
         self, text: str, params: Params = None, *, seed: int = 0, engine: str = "threads"

@@ -65,6 +65,10 @@ class TqlError(Exception):
         self.diagnostic: Final = diagnostic
         self.query: Final = query
 
+    def __reduce__(self) -> tuple[type["TqlError"], tuple[Diagnostic, str]]:
+        """Errors cross process borders: a torch worker sends them to the training process."""
+        return type(self), (self.diagnostic, self.query)
+
     @property
     def exit_code(self) -> int:
         """What the command line exits with."""

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.diagnostics import Diagnostic, Span, TqlDataError, TqlError, error, with_query
-from tql.engine.derived import DerivedSource
+from tql.engine.derived import DerivedSource, generation
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
 from tql.grammar.parser import parse, parse_weight
 from tql.language.bind import bind, bind_weight
 from tql.language.bind_expr import Params
-from tql.language.expr import is_positional, substitute
+from tql.language.expr import is_positional, is_small, substitute
 from tql.language.passes import optimize
 from tql.language.plan import Bound, Sample
 from tql.planner import sample
@@ -22,6 +22,8 @@ from tql.schema import Schema
 from tql.sources.opening import open_source
 from tql.sources.protocol import Source
 from tql.weights import ClassWeights, Weights
+
+_SITES = 1 << 20  # more than the random calls that fit in the longest query text
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,15 @@ def ask(
     with pointing_into(text):
         query = parse(text)
         schema = None if here is None else here.schema
-        bound = optimize(bind(query, text, here=schema, tables=tables.schema, params=params))
+        bound = bind(
+            query,
+            text,
+            here=schema,
+            tables=tables.schema,
+            params=params,
+            first_site=_SITES * generation(here),
+        )
+        bound = optimize(bound)
     return Question(text, bound, _environment(here, tables.opened, seed, settings))
 
 
@@ -122,10 +132,10 @@ def weigh_by(
         weight = bind_weight(parse_weight(text), text, source.schema)
         if not isinstance(source, DerivedSource):
             return _run(source, seed, settings).weights(weight, everything(source.rows))
-        if is_positional(weight):
+        lowered = substitute(weight, {o.name: o.expr for o in source.outputs})
+        if is_positional(weight) or not is_small(lowered):
             run = _run(source, seed, settings)
             return weights_below(source, run.weights(weight, everything(source.rows)))
-        lowered = substitute(weight, {o.name: o.expr for o in source.outputs})
         return _run(source.parent, source.seed, settings).weights(lowered, source.selected)
 
 

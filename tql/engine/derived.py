@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tql.engine.columns import Vec, to_arrow
 from tql.engine.reference import Frame, evaluate
-from tql.language.expr import Column, Expr, columns_of, is_positional, substitute
+from tql.language.expr import Column, Expr, columns_of, is_positional, is_small, substitute
 from tql.language.plan import Output
 from tql.rowset import RowSet, from_ids
 from tql.schema import Schema
@@ -36,6 +36,7 @@ class DerivedSource:
         self.selected = rows
         self.outputs = tuple(outputs)
         self.seed = seed
+        self.generation = generation(parent) + 1
         self.schema = Schema(o.column for o in self.outputs)
         self._by_name: Mapping[str, Expr] = {o.name: o.expr for o in self.outputs}
 
@@ -113,9 +114,17 @@ def derive(parent: Source, rows: RowSet, outputs: Sequence[Output], seed: int) -
         known = {o.name: o.expr for o in parent.outputs}
         replaced = tuple(Output(o.name, substitute(o.expr, known)) for o in outputs)
         below = from_ids(parent.selected.select(rows.to_numpy()), parent.selected.universe)
-        if parent.seed == seed or not any(is_positional(e) for e in known.values()):
-            return DerivedSource(parent.parent, below, replaced, seed)
+        keeps_draws = parent.seed == seed or not any(map(is_positional, known.values()))
+        if keeps_draws and all(is_small(o.expr) for o in replaced):
+            merged = DerivedSource(parent.parent, below, replaced, seed)
+            merged.generation = parent.generation + 1
+            return merged
     return DerivedSource(parent, rows, outputs, seed)
+
+
+def generation(source: Source | None) -> int:
+    """How many queries lie between this source and stored data."""
+    return source.generation if isinstance(source, DerivedSource) else 0
 
 
 def root_of(source: Source) -> Source:

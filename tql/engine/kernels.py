@@ -50,6 +50,7 @@ Words: TypeAlias = NDArray[np.uint64]
 
 # Compiling takes about 25 ms a comparison; a condition of thousands is data, not a shape.
 _MOST_LEAVES: Final = 64
+_MOST_LINES: Final = 2048
 
 
 class Unsuitable(Exception):
@@ -139,6 +140,21 @@ class _Writer:
 
     def true(self, e: Expr) -> str:
         """The name of a word with the rows where `e` is TRUE."""
+        return self._decided(e, True)
+
+    def false(self, e: Expr) -> str:
+        """The name of a word with the rows where `e` is FALSE."""
+        return self._decided(e, False)
+
+    def _decided(self, e: Expr, polarity: bool) -> str:
+        # A comparison of conditions asks for both polarities of both sides: without a memory
+        # the work would double with every level. Nodes live as long as the predicates do.
+        key = (id(e), polarity)
+        if key not in self._known:
+            self._known[key] = self._true(e) if polarity else self._false(e)
+        return self._known[key]
+
+    def _true(self, e: Expr) -> str:
         match e:
             case Const(value):
                 return _ALL if value else _NONE
@@ -156,8 +172,7 @@ class _Writer:
             case _:
                 return self._known_to_be(e, self._outcome(e))
 
-    def false(self, e: Expr) -> str:
-        """The name of a word with the rows where `e` is FALSE."""
+    def _false(self, e: Expr) -> str:
         match e:
             case Const(value):
                 return _NONE if value else _ALL
@@ -254,6 +269,8 @@ class _Writer:
 
     def _word(self, expression: str) -> str:
         if expression not in self._known:
+            if len(self.lines) >= _MOST_LINES:
+                raise Unsuitable
             word = f"w{len(self._known)}"
             self.lines.append(f"{word} = {expression}")
             self._known[expression] = word

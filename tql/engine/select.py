@@ -169,7 +169,7 @@ class Run:
     def _sample(self, sample: Sample) -> RowSet:
         rows = self.rows(sample.input)
         size = None if sample.size is None else rows_of(sample.size, len(rows))
-        if size == 0 or (size is None and not len(rows)):
+        if size == 0:
             return rows[:0]
         weights = self.weights(sample.weight, rows)
         with pointing_at(sample.span):

@@ -5,7 +5,7 @@ expressions, ORDER BY, OFFSET and LIMIT, SAMPLE BY, final ORDER BY.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
 from typing import Any
@@ -47,7 +47,7 @@ class Binder:
     here: Schema | None
     tables: Callable[[str, Span], Schema]
     parameters: Parameters
-    sites: Callable[[], int] = field(default_factory=lambda: count().__next__)
+    sites: Callable[[], int]
 
 
 def bind(
@@ -57,11 +57,16 @@ def bind(
     here: Schema | None,
     tables: Callable[[str, Span], Schema],
     params: Params = None,
+    first_site: int = 0,
 ) -> Bound:
-    """Type the whole query; every name, type and parameter error is raised here."""
+    """Type the whole query; every name, type and parameter error is raised here.
+
+    `first_site` is where the numbers of random clauses and calls start; queries of queries start
+    where no query below them can have come to.
+    """
     try:
         parameters = Parameters(params)
-        binder = Binder(here, tables, parameters)
+        binder = Binder(here, tables, parameters, count(first_site).__next__)
         bound = _query(binder, query)
         parameters.check_all_used()
     except TqlError as e:
@@ -86,6 +91,12 @@ def _query(b: Binder, q: s.Query) -> Bound:
     match q.body:
         case s.Select() as select:
             bound, scope = _select(b, select)
+            if select.top is not None:  # TOP n is another spelling of LIMIT n
+                if q.limit is not None:
+                    raise error("syntax", "TOP and LIMIT say the same thing twice", q.limit.span,
+                                help="keep one of them")  # fmt: skip
+                top = s.Limit(s.Number(select.top, span=select.span), span=select.span)
+                q = replace(q, limit=top)
         case s.Combined() as combined:
             bound = _combined(b, combined)
             scope = _scope_of(b, bound)
@@ -121,8 +132,6 @@ def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
         predicate = operators.truth(scope.bind(q.where))
         result = Filter(result, predicate, span=q.where.span, text=format_expr(q.where))
     scope.prefer_alias = True
-    if q.top is not None:
-        result = Cut(result, 0, Count(q.top), span=q.span)
     return Bound(result, outputs), scope
 
 

@@ -8,6 +8,7 @@ logic: `nullable` says whether a node can be NULL.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from typing import Any, TypeAlias, assert_never
 
 from tql.diagnostics import NOWHERE, Span
@@ -376,12 +377,19 @@ def substitute(e: Expr, known: Mapping[str, Expr]) -> Expr:
     return rewrite(e, lambda n: known[n.name] if isinstance(n, Column) else n)
 
 
+LARGEST_MERGED = 500  # nodes; merging x + x over x + x … would double with every level
+
+
+def is_small(e: Expr) -> bool:
+    """Whether `e` has at most LARGEST_MERGED nodes, counted as the tree it is walked as."""
+    return next(islice(walk(e), LARGEST_MERGED, None), None) is None
+
+
 def is_positional(e: Expr) -> bool:
     """Whether the value depends on where in FROM a row stands."""
     return any(isinstance(n, Call) and n.function in ("random", "row_number") for n in walk(e))
 
 
-# Integers of at most 32 bits, combined once, cannot leave 64 bits.
 def can_raise(e: Expr) -> bool:
     """Whether evaluating `e` on some row may be an error (overflow, integer modulo by zero)."""
     return any(_raises(n) for n in walk(e))
@@ -403,25 +411,30 @@ def _arith_raises(e: Arith) -> bool:
         return False
     if e.op is ArithOp.MOD:
         return not (isinstance(e.right, Const) and e.right.value != 0)
-    low, high = integer_range(e.left), integer_range(e.right)
-    reach = _reach(e.op, low, high)
-    return not (_lowest(e.dtype) <= reach[0] and reach[1] <= _highest(e.dtype))
+    return not _fits(e.dtype, _reach(e.op, integer_range(e.left), integer_range(e.right)))
 
 
 def integer_range(e: Expr) -> tuple[int, int]:
-    """The least and greatest integer `e` can be, from types and constants alone."""
+    """The least and greatest integer `e` can be, from types and constants alone.
+
+    Looks at every node once: sums nest 200 deep.
+    """
     match e:
         case Const(value) if isinstance(value, int):
             return int(value), int(value)
-        case Arith(op, left, right, Int()) if not _arith_raises(e):
-            if op is ArithOp.MOD:
-                assert isinstance(right, Const)
-                least, greatest = integer_range(left)
-                most = abs(int(right.value)) - 1
-                return (-most if least < 0 else 0), (most if greatest > 0 else 0)
-            return _reach(op, integer_range(left), integer_range(right))
+        case Arith(ArithOp.MOD, left, Const(divisor), Int()) if divisor != 0:
+            least, greatest = integer_range(left)
+            most = abs(int(divisor)) - 1
+            return (-most if least < 0 else 0), (most if greatest > 0 else 0)
+        case Arith(ArithOp.ADD | ArithOp.SUB | ArithOp.MUL as op, left, right, Int() as dtype):
+            reach = _reach(op, integer_range(left), integer_range(right))
+            return reach if _fits(dtype, reach) else (_lowest(dtype), _highest(dtype))
         case _:
             return _lowest(e.dtype), _highest(e.dtype)
+
+
+def _fits(dtype: DType, reach: tuple[int, int]) -> bool:
+    return _lowest(dtype) <= reach[0] and reach[1] <= _highest(dtype)
 
 
 def _reach(op: ArithOp, a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from tql.grammar.printer import format_expr
 from tql.language.bind import bind_weight
 from tql.language.expr import Expr, columns_of, substitute
 from tql.language.plan import Output
+from tql.loader import Options
 from tql.planner import make_plan
 from tql.planner.rng import ORDER_VERSION
 from tql.queries import ask, pointing_into
@@ -138,9 +139,9 @@ def _weight_text(text: str) -> str:
 
 
 def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
-    given = loader.output.options if loader.output is not None else {}
-    rank, world = int(given.get("rank", 0)), int(given.get("world_size", 1))
-    remainder, size = str(given.get("remainder", "short")), loader.batch_size
+    given = loader.output.options if loader.output is not None else Options()
+    rank, world, remainder = given.rank, given.world_size, given.remainder
+    size = loader.batch_size
     start = loader.start or 0
     # Counted by the streams themselves, over as many positions.
     stream = make_plan(everything(rows)).stream(
@@ -148,7 +149,7 @@ def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
         world_size=world,
         offset=start,
         batch_size=size,
-        remainder=remainder,  # type: ignore[arg-type]
+        remainder=remainder,
     )
     batches = len(stream) // size if loader.drop_last else stream.batches
     kept = batches * size if loader.drop_last else len(stream)
@@ -181,7 +182,7 @@ def _remainder(rule: str, rows: int, step: int) -> str:
 def _fetch(loader: DataLoader, story: _Story, rows: int) -> Fetch | None:
     """What batches carry and nothing before has read."""
     transform = loader.transforming[0] if loader.transforming is not None else None
-    chosen = None if loader.output is None else loader.output.options.get("columns")
+    chosen = None if loader.output is None else loader.output.options.columns
     names = tuple(transform) if isinstance(transform, Mapping) else chosen
     outputs = [o for o in story.outputs if names is None or o.name in names]
     read = story.read if story.over is story.base.source else set()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from tql.language.expr import Expr, is_positional, substitute
+from tql.language.expr import Expr, is_positional, is_small, substitute
 from tql.language.plan import (
     Bound,
     Combine,
@@ -37,7 +37,10 @@ def merge_subqueries(bound: Bound) -> Bound:
         return replace(bound, plan=_over(bound.plan, replace(source, query=inner), None))
     known = {o.name: o.expr for o in inner.outputs}
     outputs = tuple(Output(o.name, substitute(o.expr, known)) for o in bound.outputs)
-    return Bound(_over(bound.plan, inner.plan, known), outputs)
+    merged = Bound(_over(bound.plan, inner.plan, known), outputs)
+    if not all(map(is_small, (*(o.expr for o in outputs), *_expressions(merged.plan)))):
+        return replace(bound, plan=_over(bound.plan, replace(source, query=inner), None))
+    return merged
 
 
 def _over(plan: Plan, source: Plan, known: Mapping[str, Expr] | None) -> Plan:
