@@ -109,6 +109,7 @@ class Loader:
         """Stop every pass that is under way and let go of memory; it can be iterated again."""
         for pipeline in list(self._running):
             pipeline.close()
+        self._rows.release()
         self._memory = self._new_memory()
 
     def set_epoch(self, epoch: int) -> None:

@@ -39,12 +39,17 @@ class Rows(Protocol):
         """The numbers that users know these rows by: what `index` and messages show."""
         ...
 
+    def release(self) -> None:
+        """Let go of what is kept to answer faster; reading goes on to work."""
+        ...
+
 
 class FragmentRows:
     """The rows of a source; fragments already read are kept, up to `memory_bytes` of them.
 
-    A fragment that several threads want is read once, and the others wait for it. What is kept
-    is forgotten in a forked child and when this object is pickled.
+    The one read last is kept however large it is. A fragment that several threads want is read
+    once, and the others wait for it. What is kept is forgotten in a forked child and when this
+    object is pickled. Fragments that lie in memory anyway are not kept.
     """
 
     def __init__(self, source: Source, memory_bytes: int = 1 << 30) -> None:
@@ -71,7 +76,13 @@ class FragmentRows:
         """The same numbers: the rows of a source are known by their place in it."""
         return rows
 
+    def release(self) -> None:
+        """Forget the fragments that are kept."""
+        self._cache = _Cache(self.memory_bytes)
+
     def _fragment(self, fragment: int, columns: Sequence[str]) -> pa.Table:
+        if self.source.fragments[fragment].in_place:
+            return self.source.read(fragment, columns)
         if self._cache.pid != os.getpid():  # a lock or a read in flight may not survive a fork
             self._cache = _Cache(self.memory_bytes)
         return self._cache.get(fragment, tuple(columns), self.source)
@@ -115,11 +126,9 @@ class _Cache:
         return table
 
     def _keep(self, key: Any, table: pa.Table) -> None:
-        if table.nbytes > self._budget:
-            return
         self._kept[key] = table
         self._bytes += table.nbytes
-        while self._bytes > self._budget:
+        while self._bytes > self._budget and len(self._kept) > 1:
             _, gone = self._kept.popitem(last=False)
             self._bytes -= gone.nbytes
 

@@ -56,6 +56,9 @@ class SlowRows:
     def identify(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return rows + 1000
 
+    def release(self) -> None:
+        self.inner.release()
+
 
 def loader_on(rows: SlowRows, **options: Any) -> Loader:
     n = rows.inner.source.rows
@@ -240,6 +243,17 @@ def test_next_after_close_is_an_error_and_a_new_pass_works() -> None:
     with pytest.raises(TqlPlanError, match="the loader was closed before epoch 0, step 1"):
         next(iterator)
     assert [b["index"][0] for b in loader] == list(range(0, 50, 5))
+
+
+def test_close_lets_go_of_the_fragments_that_were_read() -> None:
+    source = mixed()
+    loader = loader_of(source, batch_size=5)
+    list(loader)
+    list(loader)
+    assert sorted(source.reads) == [0, 1, 2, 3, 4]
+    loader.close()
+    list(loader)
+    assert sorted(source.reads) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def test_leaving_a_with_block_stops_the_threads() -> None:

@@ -14,6 +14,7 @@ from tests.loader_fakes import FakeSource, source_of
 from tql.loader import FragmentRows
 from tql.loader.memory import Memory
 from tql.schema import Int
+from tql.sources import open_source
 
 
 def numbers(n: int = 40, size: int = 10) -> FakeSource:
@@ -46,6 +47,32 @@ def test_what_does_not_fit_the_budget_is_read_again_the_least_recently_used_firs
     for _ in range(2):
         take(FragmentRows(tiny, memory_bytes=1), [0, 5, 9])
     assert tiny.reads == [0, 0]
+
+
+def test_a_fragment_larger_than_the_budget_is_read_once_for_the_batches_in_a_row() -> None:
+    source = numbers()
+    rows = FragmentRows(source, memory_bytes=1)
+    for start in range(0, 40, 5):
+        assert take(rows, range(start, start + 5)) == list(range(start, start + 5))
+    assert source.reads == [0, 1, 2, 3]
+
+
+def test_what_was_released_is_read_again() -> None:
+    source = numbers()
+    rows = FragmentRows(source)
+    for _ in range(2):
+        assert take(rows, [3]) == [3]
+        rows.release()
+    assert source.reads == [0, 0]
+
+
+def test_a_table_in_chunks_is_neither_joined_nor_kept() -> None:
+    chunks = [pa.array([bytes([c]) * 1_000_000]) for c in range(30)]
+    rows = FragmentRows(open_source(pa.table({"b": pa.chunked_array(chunks)})))
+    held = pa.total_allocated_bytes()
+    for row in range(30):
+        assert rows.take(np.array([row]), ["b"])["b"].to_pylist() == [bytes([row]) * 1_000_000]
+        assert pa.total_allocated_bytes() - held < 2_000_000
 
 
 def test_other_columns_of_a_fragment_are_another_read() -> None:

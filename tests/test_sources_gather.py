@@ -122,3 +122,48 @@ def test_columns_of_more_bytes_than_32_bits_number_get_wider_offsets() -> None:
     column = pa.chunked_array([big] * rows)
     table = widened(pa.table({"s": column, "b": column.cast(pa.binary()), "n": np.arange(rows)}))
     assert table.schema.types == [pa.large_string(), pa.large_binary(), pa.int64()]
+
+
+@pytest.mark.parametrize("rows", [[5], [5, 6, 7], [90, 250, 251]])
+def test_a_few_rows_do_not_hold_the_fragment_they_are_from(tmp_path: Path, rows: list[int]) -> None:
+    blobs = pa.array([bytes([i % 256]) * 10_000 for i in range(300)])
+    pq.write_table(pa.table({"b": blobs}), tmp_path / "a.parquet", row_group_size=100)
+    source = open_source(tmp_path)
+    before = pa.total_allocated_bytes()
+    table = gather(source, np.array(rows), ["b"])
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert table["b"].to_pylist() == [bytes([r % 256]) * 10_000 for r in rows]
+
+
+def test_most_of_a_fragment_is_not_copied(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": np.arange(1000)}), tmp_path / "a.parquet")
+    source = open_source(tmp_path)
+    kept = source.read(0, ["a"])
+    column = gather(source, np.arange(400, 900), ["a"], lambda f, c: kept)["a"]
+    assert column.chunk(0).buffers()[1].address == kept["a"].chunk(0).buffers()[1].address
+
+
+CHUNKS = pa.chunked_array([[bytes([c, i]) * 50_000 for i in range(10)] for c in range(20)])
+
+
+@given(rows=st.lists(st.integers(0, 199), min_size=1, max_size=30))
+def test_rows_of_a_table_in_many_chunks_are_taken_without_joining_them(rows: list[int]) -> None:
+    source = open_source(pa.table({"b": CHUNKS, "x": np.arange(200)}))
+    allocated = pa.total_allocated_bytes()
+    table = gather(source, np.array(rows), ["b", "x"])
+    # Two copies at most: of rows that lie apart in one chunk, and in the order asked for.
+    assert pa.total_allocated_bytes() - allocated < (2 * len(rows) + 1) * 101_000
+    assert table["x"].to_pylist() == rows
+    assert table["b"].to_pylist() == [bytes([r // 10, r % 10]) * 50_000 for r in rows]
+
+
+def test_uncompressed_arrow_files_and_tables_lie_in_place_and_other_files_do_not(
+    sources: list[Source], tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.arrow"
+    with pa.ipc.new_file(plain, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    parquet, compressed, table = sources
+    opened = (parquet, compressed, table, open_source(plain))
+    in_place = [{f.in_place for f in source.fragments} for source in opened]
+    assert in_place == [{False}, {False}, {True}, {True}]

@@ -33,3 +33,7 @@ class ViewRows:
     def identify(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Their row numbers in the root data set."""
         return self.view.identify(rows)
+
+    def release(self) -> None:
+        """Forget the fragments that are kept."""
+        self._below.release()

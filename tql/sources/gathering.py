@@ -1,8 +1,8 @@
 """Rows by number, in the order asked for, reading each fragment once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from tql.sources.arrow_types import arrow_type
 from tql.sources.protocol import Source
 
 Read = Callable[[int, Sequence[str]], pa.Table]
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 LARGEST_OFFSET: Final = (1 << 31) - 1
 
@@ -24,7 +25,8 @@ def gather(
     """These columns of these rows; rows may repeat and stand in any order.
 
     `rows` is int64, shape (n,), each in 0 … source.rows - 1. `read` replaces `source.read`, for
-    callers that keep fragments. Text comes plain, never as a dictionary.
+    callers that keep fragments. Text comes plain, never as a dictionary. What is returned holds
+    little more than its rows in memory, but for views of what is there anyway.
     """
     names = list(columns)
     texts = [n for n in names if source.schema[n].dtype == Text()]
@@ -36,23 +38,15 @@ def gather(
     assert rows.min() >= 0 and rows.max() < source.rows, "row outside the source"
     starts = np.fromiter((f.start for f in source.fragments), np.int64, len(source.fragments))
     owner = _owners(starts, rows)
-    order = None
-    if np.any(owner[1:] < owner[:-1]):
-        order = np.argsort(owner, kind="stable")
+    order = _grouping(owner)
+    if order is not None:
         rows, owner = rows[order], owner[order]
-    cuts = np.flatnonzero(owner[1:] != owner[:-1]) + 1
-    bounds = [0, *cuts.tolist(), len(rows)]
     pieces = []
-    for first, last in pairwise(bounds):
-        fragment = int(owner[first])
-        local = rows[first:last] - starts[fragment]
-        pieces.append(_plain(_take(fetch(fragment, names), local), texts))
-    joined = pa.concat_tables(_aligned(pieces, texts))
-    if order is None:
-        return joined
-    inverse = np.empty(len(order), np.int64)
-    inverse[order] = np.arange(len(order))
-    return widened(joined).take(pa.array(inverse))
+    for fragment, part in _stretches(owner):
+        local = rows[part] - starts[fragment]
+        in_place = source.fragments[fragment].in_place
+        pieces.append(_plain(_take(fetch(fragment, names), local, in_place), texts))
+    return _restored(pa.concat_tables(_aligned(pieces, texts)), order)
 
 
 def _owners(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
@@ -61,11 +55,54 @@ def _owners(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.un
     return (np.searchsorted(starts, rows, side="right") - 1).astype(smallest)
 
 
-def _take(table: pa.Table, local: NDArray[np.int64]) -> pa.Table:
+def _grouping(owner: NDArray[np.unsignedinteger]) -> NDArray[np.int64] | None:
+    """What brings equal owners together, ascending; None where they are."""
+    if np.any(owner[1:] < owner[:-1]):
+        return np.argsort(owner, kind="stable")
+    return None
+
+
+def _restored(grouped: pa.Table, order: NDArray[np.int64] | None) -> pa.Table:
+    """The rows as they stood before `_grouping` moved them."""
+    if order is None:
+        return grouped
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = np.arange(len(order))
+    return widened(grouped).take(pa.array(inverse))
+
+
+def _stretches(owner: NDArray[np.unsignedinteger]) -> Iterator[tuple[int, slice]]:
+    """The runs of equal values, each with its place; (n,) with n > 0."""
+    cuts = np.flatnonzero(owner[1:] != owner[:-1]) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(owner)]):
+        yield int(owner[first]), slice(first, last)
+
+
+def _take(table: pa.Table, local: NDArray[np.int64], in_place: bool) -> pa.Table:
+    """Rows `local` of one fragment."""
+    if all(column.num_chunks <= 1 for column in table.columns):
+        return _pick(table, local, in_place)
+    # Arrow would join the chunks, all of them, to take rows from their whole.
+    chunks = table.to_batches()
+    starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])[:-1]
+    owner = _owners(starts, local)
+    order = _grouping(owner)
+    if order is not None:
+        local, owner = local[order], owner[order]
+    parts = [
+        _pick(chunks[chunk], local[part] - starts[chunk], in_place)
+        for chunk, part in _stretches(owner)
+    ]
+    return _restored(pa.Table.from_batches(parts), order)
+
+
+def _pick(data: Rows, local: NDArray[np.int64], in_place: bool) -> Rows:
+    """A view of one stretch of rows, but only where it holds little else in memory."""
     first, last = int(local[0]), int(local[-1])
-    if last - first == len(local) - 1 and bool(np.all(local[1:] - local[:-1] == 1)):
-        return table.slice(first, len(local))
-    return table.take(pa.array(local))
+    stretch = last - first == len(local) - 1 and bool(np.all(local[1:] - local[:-1] == 1))
+    if stretch and (in_place or 2 * len(local) >= data.num_rows):
+        return data.slice(first, len(local))
+    return data.take(pa.array(local))
 
 
 def _plain(table: pa.Table, texts: Sequence[str]) -> pa.Table:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -203,15 +201,22 @@ class IpcSource:
                 shown = first.file.shown, other.file.shown
                 theirs = stored_columns(other.schema, other.file.shown)
                 check_agreement(stored, theirs, shown, frozenset(class_names or ()))
-        self._fragments, self._runs = _fragments(self._files, names)
+        places = [_in_place(f, pick(stored, names)) for f in self._files]
+        self._fragments, self._runs = _fragments(self._files, names, places)
         labels = []
         for s in pick(stored, names):
             values = self._classes(s)
             labels.append(s if values is None else as_label(s, values))
         resolved = never_null(labels, _without_nulls(self._files, labels))
-        self._stored = MappingProxyType({s.name: s for s in resolved})
+        self._stored = {s.name: s for s in resolved}
         self._schema = Schema(s.column for s in resolved)
-        self._names_part = names_part(class_names)
+        self._class_names = {k: tuple(v) for k, v in (class_names or {}).items()}
+        self._digest = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Files, not what lies in them: a memory map is cheaper to open than to send."""
+        seen = tuple((f.file, f.schema, f.rows) for f in self._files)
+        return _reopened, (seen, tuple(self._stored), self._class_names)
 
     @property
     def kind(self) -> str:
@@ -235,14 +240,12 @@ class IpcSource:
 
         A file of up to 4 MiB enters whole.
         """
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        parts = [b"ipc", self._names_part]
-        for f in self._files:
-            parts += [f.schema.serialize().to_pybytes(), repr(f.rows).encode(), _sampled(f)]
-        return digest_of(parts)
+        if not self._digest:
+            parts = [b"ipc", names_part(self._class_names)]
+            for f in self._files:
+                parts += [f.schema.serialize().to_pybytes(), repr(f.rows).encode(), _sampled(f)]
+            self._digest = digest_of(parts)
+        return self._digest
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         origin = self._fragments[fragment].origin
@@ -264,6 +267,25 @@ class IpcSource:
         ):
             return None
         return merged_dictionary(run.table([stored.name]).column(0) for run in self._runs)
+
+
+def _reopened(
+    seen: Sequence[tuple[File, pa.Schema, tuple[int, ...]]],
+    columns: Sequence[str],
+    class_names: Mapping[str, Sequence[str]],
+) -> IpcSource:
+    """The source in another process, which must find the files as they were."""
+    source = IpcSource([file for file, _, _ in seen], columns=columns, class_names=class_names)
+    for now, (file, schema, rows) in zip(source._files, seen, strict=True):
+        if now.rows != rows or not now.schema.equals(schema, check_metadata=True):
+            raise data_error(
+                "source",
+                f"'{file.shown}' has changed since it was opened: expected "
+                f"{sum(rows):,} rows in {len(rows)} batches and the same columns, "
+                f"found {sum(now.rows):,} rows in {len(now.rows)}",
+                help="open the data set again",
+            )
+    return source
 
 
 def _without_nulls(files: Sequence[IpcFile], stored: Sequence[StoredColumn]) -> set[str]:
@@ -297,14 +319,21 @@ def _sampled(f: IpcFile) -> bytes:
     return digest(b"".join(parts))
 
 
+def _in_place(f: IpcFile, stored: Sequence[StoredColumn]) -> bool:
+    """Whether reading takes no work: the batches lie in memory and no column is converted."""
+    types = {s.name: f.schema.field(s.name).type for s in stored if s.part is None}
+    converted = any(types.get(s.name, s.type) != s.type for s in stored)
+    return f.batches is not None and not converted
+
+
 def _fragments(
-    files: Sequence[IpcFile], names: tuple[str, ...]
+    files: Sequence[IpcFile], names: tuple[str, ...], in_place: Sequence[bool]
 ) -> tuple[tuple[Fragment, ...], tuple[Run, ...]]:
     """Non-empty runs of batches, as fragments and as the places to read them from."""
     fragments: list[Fragment] = []
     runs: list[Run] = []
     start = 0
-    for f in files:
+    for f, there in zip(files, in_place, strict=True):
         in_file = list(_runs(f))
         for run in in_file:
             rows = sum(f.rows[run.first : run.last])
@@ -313,7 +342,7 @@ def _fragments(
                 one = run.last - run.first == 1
                 which = f"batch {run.first}" if one else f"batches {run.first}-{run.last - 1}"
                 origin = f"{origin}, {which}"
-            fragments.append(Fragment(len(runs), start, rows, origin, RunStats(run, names)))
+            fragments.append(Fragment(len(runs), start, rows, origin, RunStats(run, names), there))
             runs.append(run)
             start += rows
     return tuple(fragments), tuple(runs)

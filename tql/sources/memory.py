@@ -1,7 +1,6 @@
 """Data in memory: Arrow tables and everything that becomes one."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Final
 
 import pyarrow as pa
@@ -73,6 +72,7 @@ class MemorySource:
         self._schema = Schema(s.column for s in never_null(stored, full))
         self._fragments = _slices(self._table, where)
         self._names_part = names_part(class_names)
+        self._digest = ""
 
     @property
     def kind(self) -> str:
@@ -92,9 +92,12 @@ class MemorySource:
 
     @property
     def fingerprint(self) -> str:
-        return self._fingerprint
+        # No cached_property here and in the other sources: in Python 3.11 it holds a lock, which
+        # would stay closed in a child that is forked meanwhile.
+        if not self._digest:
+            self._digest = self._fingerprint()
+        return self._digest
 
-    @cached_property
     def _fingerprint(self) -> str:
         described = "\n".join(f"{c.name!r} {c.dtype!r}" for c in self._schema)
         parts = table_parts(self._table, FRAGMENT_ROWS)
@@ -114,6 +117,7 @@ def _slices(table: pa.Table, where: str) -> tuple[Fragment, ...]:
             rows=(rows := min(FRAGMENT_ROWS, table.num_rows - start)),
             origin=where if len(starts) == 1 else f"{where}, slice {i}",
             columns=SliceStats(table, start, rows),
+            in_place=True,
         )
         for i, start in enumerate(starts)
     )

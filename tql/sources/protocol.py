@@ -29,13 +29,18 @@ class ColumnStats:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Rows `start` to `start + rows` of the source. `origin` names it for people (file, group)."""
+    """Rows `start` to `start + rows` of the source. `origin` names it for people (file, group).
+
+    `in_place` says that `read` gives views of a table or a memory map that is there anyway: to keep
+    or to copy what was read would only cost memory.
+    """
 
     index: int
     start: int
     rows: int
     origin: str
     columns: Mapping[str, ColumnStats] = field(default_factory=dict)
+    in_place: bool = False
 
     @property
     def stop(self) -> int:
