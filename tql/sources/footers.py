@@ -34,19 +34,26 @@ class Footer:
     leaves: Mapping[str, range]
     digest: bytes
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return footer_of, (self.file, self.metadata, self.digest)
+
 
 def read_footer(file: File) -> Footer:
     """The footer of one file, in one read where it is short."""
     try:
         with file.open() as handle:
             tail = _tail(handle, file)
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-        schema = metadata.schema.to_arrow_schema()
+        return footer_of(file, pq.read_metadata(pa.BufferReader(tail)), digest(tail))
     except (OSError, pa.ArrowException) as e:
         if isinstance(e, FileNotFoundError | PermissionError):
             raise unreadable(file.shown, e) from e
         raise _damaged(file, f"its footer cannot be decoded: {e}") from e
-    return Footer(file, metadata, schema, _leaves(schema), digest(tail))
+
+
+def footer_of(file: File, metadata: pq.FileMetaData, digest: bytes) -> Footer:
+    """The footer that pyarrow has decoded; `digest` is of its bytes."""
+    schema = metadata.schema.to_arrow_schema()
+    return Footer(file, metadata, schema, _leaves(schema), digest)
 
 
 def _tail(handle: Any, file: File) -> bytes:

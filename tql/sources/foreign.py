@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ class ChosenRows:
 
     def __init__(self, base: Source, row_ids: NDArray[np.int64]) -> None:
         self._base, self._row_ids = base, row_ids
+        self._digest = ""
         self._fragments = tuple(
             Fragment(i, start, min(FRAGMENT_ROWS, len(row_ids) - start), f"rows from {start:,}")
             for i, start in enumerate(range(0, len(row_ids), FRAGMENT_ROWS))
@@ -49,12 +49,10 @@ class ChosenRows:
 
     @property
     def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        ids = digest(np.ascontiguousarray(self._row_ids))
-        return digest_of([b"chosen", self._base.fingerprint.encode(), ids])
+        if not self._digest:
+            ids = digest(np.ascontiguousarray(self._row_ids))
+            self._digest = digest_of([b"chosen", self._base.fingerprint.encode(), ids])
+        return self._digest
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         part = self._fragments[fragment]

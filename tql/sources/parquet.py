@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,10 +45,19 @@ class ParquetSource:
         footers = tuple(_parallel(read_footer, files))
         names = chosen(columns, footers[0].schema.names)
         self._footers = footers
-        self._stored = MappingProxyType({s.name: s for s in _resolved(footers, names, class_names)})
+        self._stored = {s.name: s for s in _resolved(footers, names, class_names)}
         self._schema = Schema(s.column for s in self._stored.values())
         self._fragments, self._groups = _fragments(footers, self._stored)
         self._names_part = names_part(class_names)
+        self._digest = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The footers travel, so that a worker reads what was opened, or says that it has changed."""
+        return {k: v for k, v in vars(self).items() if k not in ("_fragments", "_groups")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._fragments, self._groups = _fragments(self._footers, self._stored)
 
     @property
     def kind(self) -> str:
@@ -71,11 +78,10 @@ class ParquetSource:
     @property
     def fingerprint(self) -> str:
         """Of the footers (row counts, schema, sizes, statistics), in the order of the files."""
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return digest_of([b"parquet", self._names_part, *(f.digest for f in self._footers)])
+        if not self._digest:
+            footers = (f.digest for f in self._footers)
+            self._digest = digest_of([b"parquet", self._names_part, *footers])
+        return self._digest
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         footer, group = self._groups[fragment]
