@@ -250,7 +250,7 @@ OTHER: Expr = TextTest(
         (whole(Cut(SCAN, -1, None)), "offset -1"),
         (whole(Sample(SCAN, LOST, True, None, 0)), "which the source does not have"),
         (whole(Combine(SetOp.UNION, False, SCAN, Scan("other", SOURCE.schema))), "two sources"),
-        (whole(Derived(whole(Filter(SCAN, LOST)))), "a filter on int8"),
+        (whole(Derived(whole(Filter(SCAN, A)))), "a filter on int8"),
         (whole(Cut(Filter(SCAN, Const(1, Int(8))), 0, None)), "a filter on int8"),
     ],
 )  # fmt: skip

@@ -36,6 +36,7 @@ from tql.language.plan import (
     Scan,
     Size,
     source_of,
+    walk_plan,
 )
 from tql.rowset import RowSet, concat, everything, from_ids, from_words, intersect, subtract, union
 from tql.schema import Float, Int, Label
@@ -152,7 +153,10 @@ class Run:
 
     def prepare(self, plan: Plan) -> None:
         """Evaluate every filter that ranges over the whole source, in one pass over the data."""
-        filters = [f for f in _filters(plan) if isinstance(f.input, Scan | Derived)]
+        nodes = walk_plan(plan)
+        filters = [
+            f for f in nodes if isinstance(f, Filter) and isinstance(f.input, Scan | Derived)
+        ]
         if filters:
             for f, words in zip(filters, self._scan([f.predicate for f in filters]), strict=True):
                 self._filtered[id(f)] = from_words(words, self.source.rows)
@@ -258,15 +262,3 @@ def _multiset(op: SetOp, left: RowSet, right: RowSet) -> RowSet:
     theirs[common] = other_counts[np.searchsorted(other, rows[common])]
     kept = np.minimum(counts, theirs) if op is SetOp.INTERSECT else np.maximum(counts - theirs, 0)
     return from_ids(np.repeat(rows, kept), left.universe)
-
-
-def _filters(plan: Plan) -> list[Filter]:
-    match plan:
-        case Scan() | Derived():
-            return []
-        case Filter(input):
-            return [*_filters(input), plan]
-        case Combine(_, _, left, right):
-            return [*_filters(left), *_filters(right)]
-        case _:
-            return _filters(plan.input)

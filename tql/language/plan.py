@@ -4,9 +4,10 @@ Every node but `Scan` and `Derived` keeps the row numbers of the FROM source bel
 set says everything about the rows; `Bound.outputs` says what the columns are.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from tql.diagnostics import NOWHERE, Span
 from tql.grammar.syntax import SetOp
@@ -142,12 +143,71 @@ class Bound:
         return Schema(o.column for o in self.outputs)
 
 
-def source_of(plan: Plan) -> Scan | Derived:
-    """What the row numbers of `plan` count."""
+def inputs(plan: Plan) -> tuple[Plan, ...]:
+    """The plans that this one takes rows from; a subquery is a source, not an input."""
+    match plan:
+        case Scan() | Derived():
+            return ()
+        case Filter(input) | Order(input) | Cut(input) | Sample(input):
+            return (input,)
+        case Combine(_, _, left, right):
+            return (left, right)
+        case _:
+            assert_never(plan)
+
+
+def with_inputs(plan: Plan, new: tuple[Plan, ...]) -> Plan:
+    """The plan over other inputs, as many as `inputs(plan)` has."""
     match plan:
         case Scan() | Derived():
             return plan
+        case Filter() | Order() | Cut() | Sample():
+            return replace(plan, input=new[0])
         case Combine():
-            return source_of(plan.left)
+            return replace(plan, left=new[0], right=new[1])
         case _:
-            return source_of(plan.input)
+            assert_never(plan)
+
+
+def expressions(plan: Plan) -> tuple[Expr, ...]:
+    """The expressions of this node alone."""
+    match plan:
+        case Filter(_, predicate):
+            return (predicate,)
+        case Order(_, keys):
+            return tuple(k.expr for k in keys)
+        case Sample(_, weight):
+            return (weight,)
+        case Scan() | Derived() | Cut() | Combine():
+            return ()
+        case _:
+            assert_never(plan)
+
+
+def with_expressions(plan: Plan, rule: Callable[[Expr], Expr]) -> Plan:
+    """The node with `rule` applied to each of its expressions."""
+    match plan:
+        case Filter(_, predicate):
+            return replace(plan, predicate=rule(predicate))
+        case Order(_, keys):
+            return replace(plan, keys=tuple(replace(k, expr=rule(k.expr)) for k in keys))
+        case Sample(_, weight):
+            return replace(plan, weight=rule(weight))
+        case Scan() | Derived() | Cut() | Combine():
+            return plan
+        case _:
+            assert_never(plan)
+
+
+def walk_plan(plan: Plan) -> Iterator[Plan]:
+    """The plan and everything below it down to its source."""
+    yield plan
+    for below in inputs(plan):
+        yield from walk_plan(below)
+
+
+def source_of(plan: Plan) -> Scan | Derived:
+    """What the row numbers of `plan` count."""
+    while not isinstance(plan, Scan | Derived):
+        plan = inputs(plan)[0]
+    return plan

@@ -16,6 +16,8 @@ from tql.language.plan import (
     Plan,
     Sample,
     Scan,
+    expressions,
+    inputs,
     source_of,
 )
 from tql.schema import Bool, Schema
@@ -37,31 +39,24 @@ def schema_of(source: Scan | Derived) -> Schema:
 
 
 def _verify(plan: Plan, schema: Schema, after: str) -> None:
+    for below in inputs(plan):
+        _verify(below, schema, after)
+    for e in expressions(plan):
+        _reads_only(e, schema, after)
     match plan:
-        case Scan():
-            return
         case Derived(query):
             verify(query, after=after)
-        case Filter(input, predicate):
-            _verify(input, schema, after)
+        case Filter(_, predicate):
             assert predicate.dtype == Bool(), f"after {after}: a filter on {predicate.dtype}"
-            _reads_only(predicate, schema, after)
-        case Order(input, keys):
-            _verify(input, schema, after)
+        case Order(_, keys):
             assert keys, f"after {after}: an order without keys"
-            for key in keys:
-                _reads_only(key.expr, schema, after)
-        case Cut(input, offset):
-            _verify(input, schema, after)
+        case Cut(_, offset):
             assert offset >= 0, f"after {after}: offset {offset}"
-        case Sample(input, weight):
-            _verify(input, schema, after)
-            _reads_only(weight, schema, after)
         case Combine(_, _, left, right):
             same = source_of(left) == source_of(right)
             assert same, f"after {after}: a set operation over two sources"
-            _verify(left, schema, after)
-            _verify(right, schema, after)
+        case Scan() | Sample():
+            return
         case _:
             assert_never(plan)
 

@@ -4,21 +4,10 @@ AND keeps the order, so a row that p rejects still never raises in q.
 """
 
 from dataclasses import replace
-from typing import assert_never
 
 from tql.language.expr import Const
 from tql.language.operators import conjunction
-from tql.language.plan import (
-    Bound,
-    Combine,
-    Cut,
-    Derived,
-    Filter,
-    Order,
-    Plan,
-    Sample,
-    Scan,
-)
+from tql.language.plan import Bound, Derived, Filter, Plan, inputs, with_inputs
 
 
 def merge_filters(bound: Bound) -> Bound:
@@ -27,26 +16,18 @@ def merge_filters(bound: Bound) -> Bound:
 
 
 def _merge(plan: Plan) -> Plan:
+    plan = with_inputs(plan, tuple(map(_merge, inputs(plan))))
     match plan:
-        case Scan():
-            return plan
         case Derived(query):
             return replace(plan, query=merge_filters(query))
-        case Filter(input, predicate):
-            below = _merge(input)
-            if isinstance(predicate, Const) and predicate.value:
-                return below
-            if isinstance(below, Filter):
-                both = conjunction([below.predicate, predicate], plan.span)
-                text = " and ".join(_bracketed(t) for t in (below.text, plan.text))
-                return Filter(below.input, both, span=plan.span, text=text)
-            return replace(plan, input=below)
-        case Order() | Cut() | Sample():
-            return replace(plan, input=_merge(plan.input))
-        case Combine(_, _, left, right):
-            return replace(plan, left=_merge(left), right=_merge(right))
+        case Filter(below, Const(True)):
+            return below
+        case Filter(Filter(source, first) as below, second):
+            both = conjunction([first, second], plan.span)
+            text = " and ".join(_bracketed(t) for t in (below.text, plan.text))
+            return Filter(source, both, span=plan.span, text=text)
         case _:
-            assert_never(plan)
+            return plan
 
 
 def _bracketed(text: str) -> str:

@@ -6,23 +6,24 @@ count the rows of the inner result; nor under a set operation, which would run a
 query once per branch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import assert_never
+from itertools import chain
 
 from tql.language.expr import Expr, is_positional, is_small, substitute
 from tql.language.plan import (
     Bound,
     Combine,
-    Cut,
     Derived,
-    Filter,
-    Order,
     Output,
     Plan,
-    Sample,
     Scan,
+    expressions,
+    inputs,
     source_of,
+    walk_plan,
+    with_expressions,
+    with_inputs,
 )
 
 
@@ -32,73 +33,26 @@ def merge_subqueries(bound: Bound) -> Bound:
     if isinstance(source, Scan):
         return bound
     inner = merge_subqueries(source.query)
-    expressions = [o.expr for o in bound.outputs] + list(_expressions(bound.plan))
-    if _has_combination(bound.plan) or any(map(is_positional, expressions)):
-        return replace(bound, plan=_over(bound.plan, replace(source, query=inner), None))
+    kept = replace(bound, plan=_over(bound.plan, replace(source, query=inner), lambda e: e))
+    combines = any(isinstance(p, Combine) for p in walk_plan(bound.plan))
+    if combines or any(map(is_positional, _all_expressions(bound))):
+        return kept
     known = {o.name: o.expr for o in inner.outputs}
-    outputs = tuple(Output(o.name, substitute(o.expr, known)) for o in bound.outputs)
-    merged = Bound(_over(bound.plan, inner.plan, known), outputs)
-    if not all(map(is_small, (*(o.expr for o in outputs), *_expressions(merged.plan)))):
-        return replace(bound, plan=_over(bound.plan, replace(source, query=inner), None))
-    return merged
+    merged = Bound(
+        _over(bound.plan, inner.plan, lambda e: substitute(e, known)),
+        tuple(Output(o.name, substitute(o.expr, known)) for o in bound.outputs),
+    )
+    return merged if all(map(is_small, _all_expressions(merged))) else kept
 
 
-def _over(plan: Plan, source: Plan, known: Mapping[str, Expr] | None) -> Plan:
-    """The plan with its source replaced, and column names by the expressions `known` for them.
-
-    None leaves the expressions as they are: the source has the same columns.
-    """
-    match plan:
-        case Scan() | Derived():
-            return source
-        case Filter(input, predicate):
-            return replace(
-                plan, input=_over(input, source, known), predicate=_known(predicate, known)
-            )
-        case Order(input, keys):
-            rewritten = tuple(replace(k, expr=_known(k.expr, known)) for k in keys)
-            return replace(plan, input=_over(input, source, known), keys=rewritten)
-        case Cut(input):
-            return replace(plan, input=_over(input, source, known))
-        case Sample(input, weight):
-            return replace(plan, input=_over(input, source, known), weight=_known(weight, known))
-        case Combine(_, _, left, right):
-            return replace(plan, left=_over(left, source, known), right=_over(right, source, known))
-        case _:
-            assert_never(plan)
+def _over(plan: Plan, source: Plan, rule: Callable[[Expr], Expr]) -> Plan:
+    """The plan with its source replaced and its expressions rewritten."""
+    if isinstance(plan, Scan | Derived):
+        return source
+    below = tuple(_over(p, source, rule) for p in inputs(plan))
+    return with_expressions(with_inputs(plan, below), rule)
 
 
-def _known(e: Expr, known: Mapping[str, Expr] | None) -> Expr:
-    return e if known is None else substitute(e, known)
-
-
-def _has_combination(plan: Plan) -> bool:
-    match plan:
-        case Scan() | Derived():
-            return False
-        case Combine():
-            return True
-        case _:
-            return _has_combination(plan.input)
-
-
-def _expressions(plan: Plan) -> Iterator[Expr]:
-    match plan:
-        case Scan() | Derived():
-            return
-        case Filter(input, predicate):
-            yield predicate
-            yield from _expressions(input)
-        case Order(input, keys):
-            yield from (k.expr for k in keys)
-            yield from _expressions(input)
-        case Sample(input, weight):
-            yield weight
-            yield from _expressions(input)
-        case Cut(input):
-            yield from _expressions(input)
-        case Combine(_, _, left, right):
-            yield from _expressions(left)
-            yield from _expressions(right)
-        case _:
-            assert_never(plan)
+def _all_expressions(bound: Bound) -> chain[Expr]:
+    in_plan = chain.from_iterable(expressions(p) for p in walk_plan(bound.plan))
+    return chain((o.expr for o in bound.outputs), in_plan)
