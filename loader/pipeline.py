@@ -11,7 +11,10 @@ The contract. Where the code disagrees with it, the code is wrong.
              with a note naming epoch, step, position and rows. Batches before it are delivered
              first. Of several errors in one batch, the same one surfaces every time.
  5. Close    `close()` may be called twice; when it returns, no worker is running our code. An
-             iterator that is exhausted, that failed or that nobody holds any more closes itself.
+             iterator that is exhausted or that failed closes itself. One that nobody holds any
+             more, that timed out or was interrupted lets go instead: it starts nothing, waits for
+             nothing and takes no lock, and its threads end with what they are at. (The collector
+             may drop an iterator in any thread, whatever locks that thread holds.)
  6. Same     What a batch holds does not depend on the number of threads, nor on their timing.
  7. Once     A row that is drawn several times in a batch is read and decoded once.
  8. Fork     A forked child cannot use an iterator of its parent, and is told so; new ones work.
@@ -66,7 +69,7 @@ class Pipeline:
         self._meter: Final = meter
         self._pid: Final = os.getpid()
         self._lock: Final = threading.Lock()
-        self._stop: Final = threading.Event()
+        self._stopped = False  # no Event: setting one takes a lock
         self._workers: Final[set[int]] = set()
         self._readers: ThreadPoolExecutor | None = None
         self._decoders: ThreadPoolExecutor | None = None
@@ -78,6 +81,9 @@ class Pipeline:
     def __iter__(self) -> Iterator[Any]:
         """The batches of this pass, from step 0."""
         began = time.perf_counter()
+        readers = min(_READERS, self._limits.threads)
+        self._readers = self._pool(readers, "tql-read")
+        self._decoders = self._pool(self._limits.threads, "tql-decode")
         try:
             for step in range(self._recipe.batches):
                 asked = time.perf_counter()
@@ -91,12 +97,16 @@ class Pipeline:
                 self._meter.delivered(now - asked, now - began)
                 yield batch
                 del batch  # or its memory could not be used again until the next one is there
-        finally:
             self.close()
+        except Exception:
+            self.close()
+            raise
+        finally:
+            self.let_go()
 
     def close(self) -> None:
         """Stop; workers finish the image, the read or the transform of a sample they are at."""
-        self._stop.set()
+        self._stopped = True
         if self._pid != os.getpid():
             return  # the threads, and whoever held the lock, are in the parent
         with self._lock:
@@ -104,11 +114,16 @@ class Pipeline:
             self._jobs.clear()
         for pool in pools:
             if pool is not None:
-                # The garbage collector may close an iterator from one of its own workers.
-                wait = threading.get_ident() not in self._workers
+                wait = threading.get_ident() not in self._workers  # a transform may call close()
                 pool.shutdown(wait=wait, cancel_futures=True)
         for job in jobs:
             job.done.cancel()
+
+    def let_go(self) -> None:
+        """Stop without waiting: what is running ends by itself, what is queued is not begun."""
+        self._stopped = True
+        # Threads of a pool that nobody refers to end once its queue is empty.
+        self._readers = self._decoders = None
 
     def _wait(self, step: int) -> Any:
         with self._lock:
@@ -121,6 +136,7 @@ class Pipeline:
             if isinstance(e, CancelledError) and job.done.cancelled():
                 raise self._closed(step) from None
             if isinstance(e, TimeoutError) and not job.done.done():
+                self.let_go()  # close() would wait for the worker that is stuck
                 raise self._too_slow(job) from None
             if isinstance(e, Exception):
                 e.add_note(f"tql: while loading {self._recipe.place(step)}")
@@ -154,16 +170,12 @@ class Pipeline:
             )
         with self._lock:
             while (
-                not self._stop.is_set()
+                not self._stopped
                 and self._submitted < self._recipe.batches
                 and self._submitted - self._delivered < self._bound()
             ):
                 job = self._jobs[self._submitted] = _Job(self._submitted)
                 self._submitted += 1
-                if self._readers is None:
-                    readers = min(_READERS, self._limits.threads)
-                    self._readers = self._pool(readers, "tql-read")
-                    self._decoders = self._pool(self._limits.threads, "tql-decode")
                 self._submit(self._readers, job, partial(self._read, job))
 
     def _bound(self) -> int:
@@ -176,16 +188,18 @@ class Pipeline:
         return ThreadPoolExecutor(threads, name, lambda: workers.add(threading.get_ident()))
 
     def _submit(self, pool: ThreadPoolExecutor | None, job: _Job, task: Task) -> None:
-        assert pool is not None
+        if pool is None:  # let go
+            job.done.cancel()
+            return
         try:
             pool.submit(self._run, job, task)
         except RuntimeError:  # the pool, or the interpreter, is shutting down
-            self._stop.set()
+            self._stopped = True
             job.done.cancel()
 
     def _run(self, job: _Job, task: Task) -> None:
         """Run `task` for `job`; what it raises becomes the outcome of the job."""
-        if self._stop.is_set():
+        if self._stopped:
             job.done.cancel()
             return
         try:
@@ -201,7 +215,7 @@ class Pipeline:
 
     def _go_on(self, job: _Job, then: Callable[[], Next]) -> None:
         """Run phases until one is shared out, or the batch is done."""
-        while not self._stop.is_set():
+        while not self._stopped:
             match then():
                 case Done(value):
                     with suppress(InvalidStateError):  # closed meanwhile
@@ -245,13 +259,13 @@ class Pipeline:
             last = job.left == 0
         if last and job.failures:
             raise job.failures[min(job.failures)]
-        if last and not self._stop.is_set():
+        if last and not self._stopped:
             self._go_on(job, phase.then)
 
     def _do(self, phase: Phase, tasks: Sequence[Task]) -> None:
         began = time.perf_counter()
         for task in tasks:
-            if self._stop.is_set():
+            if self._stopped:
                 return
             task()
         self._meter.add(phase.stage, time.perf_counter() - began)

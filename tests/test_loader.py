@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ def eventually(holds: Callable[[], bool]) -> bool:
     while not holds() and time.monotonic() < end:
         time.sleep(0.005)
     return holds()
+
+
+@pytest.fixture(autouse=True)
+def no_threads_stay() -> Iterator[None]:
+    yield
+    assert eventually(lambda: workers() == [])
 
 
 class SlowRows:
@@ -187,13 +193,46 @@ def test_a_reader_that_fails_fails_the_batch_and_not_the_process() -> None:
     assert len(caught.value.__notes__) == 1
 
 
-def test_a_batch_that_takes_too_long_is_an_error_that_names_the_stage() -> None:
+def test_a_batch_that_takes_too_long_is_an_error_that_names_stage_and_rows() -> None:
     rows = SlowRows(mixed())
     rows.gate.clear()
-    iterator = iter(loader_on(rows, batch_size=2, timeout=0.05))
-    threading.Timer(1.0, rows.gate.set).start()
-    with pytest.raises(TqlDataError, match=r"no batch within 0\.05 seconds, in stage 'read'"):
-        next(iterator)
+    try:
+        with pytest.raises(TqlDataError, match=r"no batch within 0\.05 seconds") as caught:
+            next(iter(loader_on(rows, batch_size=2, timeout=0.05)))
+        assert "in stage 'read' of epoch 0, step 0, position 0, rows [1000, 1001]" in str(caught.value)
+    finally:
+        rows.gate.set()
+
+
+@pytest.mark.parametrize("then", ["nothing", "close", "with"])
+def test_the_error_of_a_timeout_and_close_do_not_wait_for_the_stuck_worker(then: str) -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def stuck(x: int) -> int:
+        if x == 5:
+            release.wait(10)
+            ended.set()
+        return x
+
+    loader = loader_of(mixed(), batch_size=4, timeout=0.5, transform={"x": stuck}, num_threads=2)
+    iterator = iter(loader)
+    try:
+        assert next(iterator)["x"].tolist() == [0, 1, 2, 3]
+        with pytest.raises(TqlDataError, match=r"in stage 'transform' of .* rows \[4, 5, 6, 7\]"):
+            if then == "with":
+                with loader:
+                    next(iterator)
+            else:
+                next(iterator)
+        if then == "close":
+            loader.close()
+        assert not ended.is_set()
+        with pytest.raises(StopIteration):
+            next(iterator)
+    finally:
+        release.set()
+    assert eventually(lambda: workers() == [])
+    assert len(list(loader_of(mixed(), batch_size=4))) == 13
 
 
 # 5. Close
@@ -269,7 +308,47 @@ def test_an_iterator_that_is_dropped_closes_itself() -> None:
     for _ in loader:
         break
     gc.collect()
-    assert workers() == []
+    assert eventually(lambda: workers() == [])
+
+
+def test_leaving_a_loop_does_not_wait_for_a_transform() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def stuck(x: int) -> int:
+        if x > 0:
+            release.wait(10)
+            ended.set()
+        return x
+
+    for _ in loader_of(mixed(), batch_size=1, num_threads=3, transform={"x": stuck}):
+        break
+    assert not ended.is_set()
+    release.set()
+    assert eventually(lambda: workers() == [])
+
+
+def test_an_iterator_collected_where_a_lock_is_held_that_its_workers_need_does_not_deadlock() -> None:
+    """The collector runs wherever something is allocated, inside our locks and the user's."""
+    lock, waiting = threading.Lock(), threading.Event()
+
+    def locked(x: int) -> int:
+        if x > 0:
+            waiting.set()
+        with lock:
+            return x
+
+    holder: dict[str, Any] = {}
+    loader = loader_of(mixed(), batch_size=1, num_threads=2, transform={"x": locked})
+    holder["iterator"] = iter(loader)
+    next(holder["iterator"])
+    pipeline = next(iter(loader._running))
+    assert waiting.wait(10)
+    with lock, pipeline._lock:
+        holder.clear()
+        gc.collect()
+        assert pipeline._stopped
+    del pipeline
+    assert eventually(lambda: workers() == [])
 
 
 def test_an_iterator_dropped_by_a_worker_closes_without_joining_itself() -> None:
