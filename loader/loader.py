@@ -4,6 +4,7 @@ import itertools
 import os
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -41,11 +42,37 @@ class Plan(Protocol):
     ) -> Stream: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What an `iter()` gives: an epoch from a position on; `begun` if one has given it before.
+
+    An offset is the start of the first pass, so it moves to another epoch only until it is begun.
+    """
+
+    epoch: int
+    start: int
+    begun: bool = False
+
+    def at_epoch(self, epoch: int) -> "_Pass":
+        return _Pass(epoch, 0 if self.begun else self.start, self.begun)
+
+    def after(self, pinned: bool) -> "_Pass":
+        return _Pass(self.epoch if pinned else self.epoch + 1, 0, begun=True)
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """The position after the batch that an open pass delivered last."""
+
+    position: int
+
+
 class Loader:
     """Batches of `rows` in the order of `plan`; each `iter()` is one pass over one epoch.
 
     A finished pass advances the epoch by one, unless `set_epoch` has pinned it. A pass that was
-    left early is begun again by the next `iter()`. Nothing is read before the first `next()`.
+    left early is begun again by the next `iter()`. Nothing is read before the first `next()`. Of
+    several open iterators, epoch and state follow the one made last.
     """
 
     def __init__(self, rows: Rows, plan: Plan, options: Options, collate: Collate) -> None:
@@ -59,13 +86,10 @@ class Loader:
         self._decoder: Decoder | None = None
         self._meter = Meter()
         self._memory = self._new_memory()
-        self._epoch = 0
+        self._next = _Pass(epoch=0, start=options.offset)
         self._pinned = False
-        self._loaded: int | None = None  # where the next pass starts, from a state
-        self._position: int | None = None  # delivered in this epoch; None before the first batch
-        self._first: int | None = None  # the epoch that `offset` is about; -1 when it is spent
-        self._pass: object = None  # which of several open iterators the state speaks of
-        self._stream(self._start())  # an impossible offset is an error here, not in the first pass
+        self._cursor: _Cursor | None = None  # of the pass begun last, until it ends
+        self._stream(self._next)  # an impossible offset is an error here, not in the first pass
 
     @property
     def dataset(self) -> Rows:
@@ -85,19 +109,18 @@ class Loader:
     @property
     def epoch(self) -> int:
         """The epoch that the next `iter()` will give, or that is being given."""
-        return self._epoch
+        return self._next.epoch
 
     def __len__(self) -> int:
         """Batches that the next `iter()` will yield on this rank."""
-        return self._batches(self._stream(self._start()))
+        return self._batches(self._stream(self._next))
 
     def __iter__(self) -> Iterator[Any]:
-        epoch, start = self._epoch, self._start()
-        if self._first is None:
-            self._first = epoch
-        self._loaded, self._position = None, start
-        self._pass = mine = object()
-        return self._batches_from(epoch, start, mine)
+        # Now, and not at the first next(): another pass may end before that.
+        begun, stream = self._next, self._stream(self._next)
+        self._next = replace(begun, begun=True)
+        self._cursor = cursor = _Cursor(begun.start)
+        return self._batches_of(begun, stream, cursor)
 
     def __enter__(self) -> "Loader":
         return self
@@ -118,26 +141,23 @@ class Loader:
             raise error("type", f"epoch is {epoch!r}; expected an integer")
         if epoch < 0:
             raise error("value", f"epoch is {epoch}; expected 0 or more")
-        if epoch != self._epoch:
-            self._loaded = self._position = None
-        self._epoch, self._pinned = int(epoch), True
+        self._pinned = True
+        if epoch != self._next.epoch:
+            self._next, self._cursor = self._next.at_epoch(int(epoch)), None
 
     def state_dict(self) -> dict[str, Any]:
         """Where the caller is: after the batch delivered last, however far ahead was read."""
-        position = self._start() if self._position is None else self._position
         return {
             "order": ORDER,
             "plan": self.plan.short,
-            "epoch": self._epoch,
-            "position": position,
+            "epoch": self._next.epoch,
+            "position": self._next.start if self._cursor is None else self._cursor.position,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next `iter()` go on behind the batch that `state` was taken after."""
         epoch, position = self._checked(state)
-        self._epoch, self._loaded, self._position = epoch, position, None
-        self._first = -1
-        self._pass = None
+        self._next, self._cursor = _Pass(epoch, position, begun=True), None
 
     def stats(self) -> LoaderStats:
         """What the pass begun last has done so far, and one line of advice."""
@@ -147,18 +167,13 @@ class Loader:
         """Errors that were passed over: none, for every error is raised."""
         return []
 
-    def _start(self) -> int:
-        if self._loaded is not None:
-            return self._loaded
-        return self.options.offset if self._first in (None, self._epoch) else 0
-
-    def _stream(self, start: int) -> Stream:
+    def _stream(self, at: "_Pass") -> Stream:
         o = self.options
         return self.plan.stream(
-            epoch=self._epoch,
+            epoch=at.epoch,
             rank=o.rank,
             world_size=o.world_size,
-            offset=start,
+            offset=at.start,
             batch_size=o.batch_size,
             remainder=o.remainder,
         )
@@ -166,21 +181,17 @@ class Loader:
     def _batches(self, stream: Stream) -> int:
         return len(stream) // self.batch_size if self.drop_last else stream.batches
 
-    def _batches_from(self, epoch: int, start: int, mine: object) -> Iterator[Any]:
+    def _batches_of(self, begun: "_Pass", stream: Stream, cursor: "_Cursor") -> Iterator[Any]:
         meter = self._meter = Meter()
-        recipe = self._recipe(epoch, start, meter)
-        pipeline = Pipeline(recipe, self._limits(), meter)
+        pipeline = Pipeline(self._recipe(begun, stream, meter), self._limits(), meter)
         self._running.add(pipeline)
         steps = itertools.count()  # enumerate() would hold on to a batch that the caller dropped
         for batch in pipeline:
-            step = next(steps)
-            if self._pass is mine:
-                self._position = recipe.stream.position_after(step)
+            cursor.position = stream.position_after(next(steps))
             yield batch
             del batch  # or its memory could not be used again until the next one is there
-        if self._pass is mine:
-            self._position = None
-            self._epoch += 0 if self._pinned else 1
+        if self._cursor is cursor:
+            self._next, self._cursor = begun.after(self._pinned), None
 
     def _limits(self) -> Limits:
         o = self.options
@@ -191,16 +202,15 @@ class Loader:
         """Blocks for the batches in the making, the one in use, and some to spare."""
         return Memory((self._limits().in_flight + 3) * max(1, len(self._columns)))
 
-    def _recipe(self, epoch: int, start: int, meter: Meter) -> Recipe:
+    def _recipe(self, begun: "_Pass", stream: Stream, meter: Meter) -> Recipe:
         o = self.options
         if self._decoder is None:
             self._decoder = resolve(self._rows, self._columns, o.decode, self._first_rows)
-        stream = self._stream(start)
         return Recipe(
             stream=stream,
             batches=self._batches(stream),
-            epoch=epoch,
-            start=start,
+            epoch=begun.epoch,
+            start=begun.start,
             rows=self._rows,
             decoder=self._decoder,
             transform=o.transform,

@@ -245,3 +245,55 @@ def test_two_open_iterators_do_not_mix_and_the_state_is_of_the_one_begun_last(
     assert loader.epoch == 0
     list(b)
     assert loader.epoch == 1
+
+
+def test_an_iterator_gives_the_pass_that_was_next_when_it_was_made(
+    source: FakeSource, plan: AnyPlan
+) -> None:
+    loader = load(source, plan, offset=10)
+    waiting = iter(loader)
+    assert joined(rows_of(loader)) == order_of(plan, 0)[10:]
+    assert loader.state_dict() == {"order": 1, "plan": plan.short, "epoch": 1, "position": 0}
+    assert joined([b["index"].tolist() for b in waiting]) == order_of(plan, 0)[10:]
+    assert loader.epoch == 1
+    other = iter(loader)
+    loader.set_epoch(5)
+    assert joined([b["index"].tolist() for b in other]) == order_of(plan, 1)
+    assert loader.state_dict()["epoch"] == 5
+
+
+def test_a_pass_that_began_at_a_state_and_was_left_is_begun_again_there(
+    source: FakeSource, plan: AnyPlan
+) -> None:
+    loader = load(source, plan, offset=4)
+    loader.load_state_dict({"order": 1, "plan": plan.short, "epoch": 2, "position": 16})
+    next(iter(loader))
+    assert loader.state_dict()["position"] == 20
+    assert joined(rows_of(loader)) == order_of(plan, 2)[16:]
+    assert joined(rows_of(loader)) == order_of(plan, 3)
+
+
+def test_offset_is_about_the_epoch_that_is_first_and_is_spent_with_it(
+    source: FakeSource, plan: AnyPlan
+) -> None:
+    loader = load(source, plan, offset=10)
+    loader.set_epoch(3)
+    assert joined(rows_of(loader)) == order_of(plan, 3)[10:]
+    assert joined(rows_of(loader)) == order_of(plan, 3)
+    left = load(source, plan, offset=10)
+    next(iter(left))
+    left.set_epoch(1)
+    assert joined(rows_of(left)) == order_of(plan, 1)
+
+
+def test_a_pass_that_is_under_way_does_not_move_the_epoch_that_was_set_meanwhile(
+    source: FakeSource, plan: AnyPlan
+) -> None:
+    loader = load(source, plan)
+    iterator = iter(loader)
+    next(iterator)
+    loader.set_epoch(4)
+    assert loader.state_dict()["position"] == 0
+    list(iterator)
+    assert loader.state_dict() == {"order": 1, "plan": plan.short, "epoch": 4, "position": 0}
+    assert joined(rows_of(loader)) == order_of(plan, 4)
