@@ -432,7 +432,9 @@ def test_missing_files_offer_the_nearest_name(tmp_path: Path) -> None:
 
 def test_missing_data_sets_and_paths_are_refused() -> None:
     for source, message in (
-        ("demo:digit", "did you mean 'digits'"),
+        ("demo:digit", "did you mean 'demo:digits'?"),
+        ("demo:Digits", "did you mean 'demo:digits'?"),
+        ("demo:", "there is 'demo:digits'"),
         ("demo:zzz", "there is 'demo:digits'"),
         ("", "the path is empty"),
         ([], "the list of paths is empty"),

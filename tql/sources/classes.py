@@ -105,8 +105,12 @@ def feature_names(feature: Any) -> tuple[str, ...] | None:
     if not isinstance(feature, Mapping):
         return None
     if feature.get("_type") == "ClassLabel":
-        names = feature.get("names")
-        return tuple(map(str, names)) if isinstance(names, list | tuple) else None
+        names, count = feature.get("names"), feature.get("num_classes")
+        if isinstance(names, list | tuple):
+            return tuple(map(str, names))
+        if type(count) is int and 0 < count <= MOST_CLASSES:
+            return tuple(map(str, range(count)))  # as Hugging Face names them
+        return None
     if feature.get("_type") in ("Sequence", "List", "LargeList"):
         return feature_names(feature.get("feature"))
     return None
@@ -134,6 +138,20 @@ def metadata_names(field: pa.Field, where: str) -> tuple[str, ...] | None:
             help=f"pass class_names={{'{field.name}': [...]}} or write the metadata again",
         )
     return tuple(names)
+
+
+def refuse_repeats(names: tuple[str, ...], column: str, where: str) -> None:
+    """Raise where two classes have one name: the second could never be asked for."""
+    places: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if name in places:
+            raise data_error(
+                "source",
+                f"{where}: classes {places[name]} and {i} of column '{column}' are both named "
+                f"'{name}'; a name must mean one class",
+                help=f"pass class_names={{'{column}': [...]}} or write the metadata again",
+            )
+        places[name] = i
 
 
 def labelled(dtype: DType, names: tuple[str, ...]) -> DType | None:

@@ -10,7 +10,15 @@ from tql.sources.arrow_types import is_text_dictionary
 from tql.sources.classes import Features, merged_dictionary
 from tql.sources.fingerprint import digest_of, names_part, table_parts
 from tql.sources.protocol import ColumnStats, Fragment
-from tql.sources.stored import chosen, deliver, never_null, pick, stored_columns
+from tql.sources.stored import (
+    chosen,
+    laid_out,
+    never_null,
+    only_paths,
+    pick,
+    refuse_paths,
+    stored_columns,
+)
 
 FRAGMENT_ROWS: Final = 1 << 20
 """Rows in a slice; a multiple of 64, so that the bitmaps of slices lie side by side."""
@@ -66,7 +74,11 @@ class MemorySource:
             features=features,
         )
         stored = pick(stored, chosen(columns, table.column_names))
-        arrays = [deliver(table.column(s.name), s, where) for s in stored]
+        arrays = [laid_out(table.column(s.name), s, where) for s in stored]
+        paths = {s.name: only_paths(table.column(s.name), s) for s in stored}
+        # A query of other columns must not fail because of these: refused when they are read.
+        self._only_paths = {name: p for name, p in paths.items() if p is not None}
+        self._where = where
         full = {s.name for s, a in zip(stored, arrays, strict=True) if not a.null_count}
         self._table = pa.Table.from_arrays(arrays, names=[s.name for s in stored])
         self._schema = Schema(s.column for s in never_null(stored, full))
@@ -105,6 +117,9 @@ class MemorySource:
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         part = self._fragments[fragment]
+        for name in self._only_paths.keys() & set(columns):
+            paths = self._only_paths[name].slice(part.start, part.rows)
+            refuse_paths(paths, name, self._where, part.start)
         return self._table.select(list(columns)).slice(part.start, part.rows)
 
 

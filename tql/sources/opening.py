@@ -128,14 +128,20 @@ def _demo(text: str) -> File:
     names = [f.name.removesuffix(suffix) for f in folder.iterdir() if f.name.endswith(suffix)]
     name = text.removeprefix(_DEMO)
     if name not in names:
-        known = " or ".join(f"'{_DEMO}{n}'" for n in sorted(names))
         raise data_error(
             "source",
             f"no embedded data set '{text}'",
-            help=did_you_mean(name, names) or f"there is {known}",
+            help=_nearest_demo(name, sorted(names)),
         )
     path = str(folder.joinpath(name + suffix)).replace(os.sep, "/")
     return File(Place(pafs.LocalFileSystem()), path, text)
+
+
+def _nearest_demo(name: str, names: Sequence[str]) -> str:
+    # Compared without the prefix, which all share, and shown with it, as people must write it.
+    near = [n for n in names if did_you_mean(name, [n])]
+    shown = " or ".join(f"'{_DEMO}{n}'" for n in near or names)
+    return f"did you mean {shown}?" if near else f"there is {shown}"
 
 
 def _open_files(

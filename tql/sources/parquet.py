@@ -103,7 +103,10 @@ def read_group(footer: Footer, group: int, stored: Sequence[StoredColumn], origi
         for s in stored
         if s.column.dtype == Text() and repeats_texts(metadata.column(footer.leaves[s.name][0]))
     ]
-    paths = [s.name if s.part is None else f"{s.name}.{s.part}" for s in stored]
+    paths = []
+    for s in stored:
+        parts = [p for p in (s.part, s.path) if p is not None]
+        paths += [f"{s.name}.{p}" for p in parts] or [s.name]
     try:
         with footer.file.open() as handle:
             reader = pq.ParquetFile(

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as kind
@@ -27,6 +28,7 @@ from tql.sources.classes import (
     labelled,
     metadata_names,
     recode,
+    refuse_repeats,
     unlabelled,
 )
 
@@ -36,13 +38,15 @@ class StoredColumn:
     """A column and its layout.
 
     `type` is what `read` delivers, except that text may also come as a dictionary; `part` is the
-    child of a struct that alone is read (the bytes of a Hugging Face image); `names` is the
+    child of a struct that is delivered (the bytes of a Hugging Face image), and `path` the child
+    that says where those bytes are when they are not here; `names` is the
     dictionary that the codes of a label stored as text refer to.
     """
 
     column: Column
     type: pa.DataType
     part: str | None = None
+    path: str | None = None
     names: pa.Array | None = None
 
     @property
@@ -93,6 +97,8 @@ def _stored_column(
         names = metadata_names(field, where)
     if names is None:
         names = feature_names(feature)
+    if names is not None and given is None:
+        refuse_repeats(names, field.name, where)
     dtype = dtype_of(field.type)
     if given is not None and labelled(dtype, given) is None:
         raise error(
@@ -111,7 +117,7 @@ def _stored_column(
         part, stored = _image_storage(field.type)
         if part or dtype_of(stored) == Binary():
             column = Column(field.name, Binary(image=True), field.nullable)
-            return StoredColumn(column, delivered_type(stored), part)
+            return StoredColumn(column, delivered_type(stored), part, _path_child(field.type))
     if dtype == Binary() and IMAGE_KEY in (field.metadata or {}):
         dtype = Binary(image=True)
     with_names = None if names is None else labelled(dtype, names)
@@ -124,6 +130,13 @@ def _image_storage(stored: pa.DataType) -> tuple[str | None, pa.DataType]:
     if kind.is_struct(stored) and stored.get_field_index("bytes") >= 0:
         return "bytes", stored.field("bytes").type
     return None, stored
+
+
+def _path_child(stored: pa.DataType) -> str | None:
+    if not kind.is_struct(stored) or stored.get_field_index("path") < 0:
+        return None
+    child = dtype_of(stored.field("path").type)
+    return "path" if child == Text() else None
 
 
 def schema_of(
@@ -183,9 +196,49 @@ def never_null(
 
 
 def deliver(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.ChunkedArray:
+    """`laid_out`, where every image that has a path has its bytes, too; else TqlDataError."""
+    paths = only_paths(column, stored)
+    if paths is not None:
+        refuse_paths(paths, stored.name, where)
+    return laid_out(column, stored, where)
+
+
+def only_paths(column: pa.ChunkedArray, stored: StoredColumn) -> pa.ChunkedArray | None:
+    """The path of each image that has no bytes, null for the others; None where there is no such."""
+    if stored.path is None or stored.part is None or not kind.is_struct(column.type):
+        return None
+    if column.type.get_field_index(stored.path) < 0:  # another file of the same data set
+        return None
+    content = _child(column, stored.part)
+    if not content.null_count:
+        return None
+    paths = _child(column, stored.path)
+    paths = pc.if_else(content.is_null(), paths, pa.scalar(None, paths.type))
+    return paths if paths.null_count < len(paths) else None
+
+
+def refuse_paths(paths: pa.ChunkedArray, column: str, where: str, start: int = 0) -> None:
+    """Raise for the first of `paths` that is not null; they belong to rows `start` … of `where`."""
+    rows = np.flatnonzero(paths.is_valid().to_numpy())
+    if rows.size:
+        row = int(rows[0])
+        raise data_error(
+            "source",
+            f"{where}: row {start + row:,} of column '{column}' has no bytes, only the path "
+            f"'{paths[row].as_py()}'; expected the encoded image",
+            help='embed the files first: dataset.with_format("arrow").map('
+            "datasets.table.embed_table_storage, batched=True)",
+        )
+
+
+def _child(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    return pc.call_function("struct_field", [column], pc.StructFieldOptions([name]))
+
+
+def laid_out(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.ChunkedArray:
     """A column as read from storage in the layout that `stored` promises; no copy if it has it."""
     if stored.part is not None and kind.is_struct(column.type):
-        column = pc.call_function("struct_field", [column], pc.StructFieldOptions([stored.part]))
+        column = _child(column, stored.part)
     if kind.is_run_end_encoded(column.type):
         column = pa.chunked_array(
             [pc.call_function("run_end_decode", [c]) for c in column.chunks], column.type.value_type
