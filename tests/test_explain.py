@@ -20,6 +20,7 @@ import tql
 from tests.explain_data import ROWS, SPECIES, Watched, digits, small
 from tql.dataset import Dataset
 from tql.engine.scan import Settings
+from tql.planner.stream import Remainder
 from tql.queries import ask
 from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassLine, class_table
@@ -394,7 +395,7 @@ def test_repeated_and_reordered_rows_count_as_often_as_they_arrive() -> None:
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2), (2, 3)])
 @pytest.mark.parametrize("offset", [0, 5, 40])
 def test_the_loader_has_as_many_batches_as_its_explanation_says(
-    drop_last: bool, remainder: str, rank: int, world: int, offset: int
+    drop_last: bool, remainder: Remainder, rank: int, world: int, offset: int
 ) -> None:
     chain = small().dataloader(seed=3).query("select id, species").shuffle().offset(offset)
     loader = chain.batch(7, drop_last=drop_last).numpy(

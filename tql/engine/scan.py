@@ -4,7 +4,6 @@ All conditions of a query that range over the same source are evaluated in one p
 column is read once. The result does not depend on the tier or the number of threads.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.bits import join_bits, pack
+from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
 from tql.engine.kernels import Program, Unsuitable, compile_program
 from tql.engine.reference import Frame, evaluate, is_true
@@ -38,7 +38,7 @@ class Settings:
 
     @property
     def workers(self) -> int:
-        return self.threads or os.cpu_count() or 1
+        return self.threads or usable_cpus()
 
 
 def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settings) -> list[Words]:
