@@ -1,6 +1,7 @@
 """What people read when a query does not fit its data, and where each error points."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,21 @@ import pytest
 
 import tql
 from tql.diagnostics import NOWHERE, Span
+from tql.language import operators
+from tql.language.expr import (
+    And,
+    Arith,
+    ArithOp,
+    Column,
+    Compare,
+    CompareOp,
+    Const,
+    Expr,
+    InSet,
+    Or,
+    can_raise,
+)
+from tql.schema import Bool, Int, Label, Text
 
 GOLDEN = Path(__file__).with_name("golden") / "errors"
 CASES = sorted(GOLDEN.glob("*.txt"))
@@ -234,3 +250,83 @@ def test_a_query_of_ten_thousand_terms_binds(ds: tql.Dataset) -> None:
     assert ds.query(f"select * where id in ({listed})").row_ids.tolist() == [3, 4]
     deep = "(" * 150 + "id" + ")" * 150
     assert len(ds.query(f"select * where {deep} > 3")) == 1
+
+
+# -- what binding costs ------------------------------------------------------------------------
+
+
+class Searched(tuple[str, ...]):
+    """Class names that may be gone through, but not once for every name."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        Searched.passes += 1
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        raise AssertionError("a linear search")
+
+    def index(self, *_: Any) -> int:
+        raise AssertionError("a linear search")
+
+    def __hash__(self) -> int:
+        raise AssertionError("as long as a linear search")
+
+
+def test_a_list_of_class_names_goes_through_the_classes_once() -> None:
+    names = Searched(f"class {n}" for n in range(3000))
+    label = Label(names, Int(32))
+    asked = [Const(f"class {n}", Text()) for n in range(0, 3000, 2)]
+    Searched.passes = 0
+    found = operators.one_of(Column("x", label, True), list(asked), NOWHERE)
+    assert isinstance(found, InSet) and found.values == tuple(range(0, 3000, 2))
+    for constant in asked:
+        found = operators.compare(CompareOp.EQ, Column("x", label, True), constant, NOWHERE)
+    assert isinstance(found, Compare)
+    assert Searched.passes == 1
+
+
+def test_a_class_name_is_the_index_where_it_stands_first() -> None:
+    label = Label(("cat", "dog", "cat"), Int(8))
+    assert operators.label_index(Const("cat", Text()), label) == Const(0, Int(64))
+
+
+def test_a_class_beyond_the_storage_type_equals_nothing() -> None:
+    here = tql.open(
+        pa.table({"x": pa.array([1, 2], pa.int8()), "l": pa.array([[1], [2, 3]], pa.list_(pa.int8()))}),
+        class_names={"x": [f"c{n}" for n in range(300)], "l": [f"c{n}" for n in range(300)]},
+    )  # fmt: skip
+    assert len(here.query("select * where contains(l, 'c200')")) == 0
+    assert here.query("select * where contains(l, 'c3')").row_ids.tolist() == [1]
+    assert len(here.query("select * where x == 'c200' or x in ('c200', 'c299')")) == 0
+    assert here.query("select * where x != 'c200' and x < 'c200'").row_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("join", [operators.conjunction, operators.disjunction])
+def test_constant_terms_do_not_look_back_at_all_terms_before_them(
+    join: Callable[[list[Expr], Span], Expr], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def counted(e: Expr) -> bool:
+        nonlocal calls
+        calls += 1
+        return can_raise(e)
+
+    monkeypatch.setattr(operators, "can_raise", counted)
+    tame: list[Expr] = [Compare(CompareOp.GT, Column("x", Int(8), False), Const(n, Int(8)))
+                        for n in range(100)]  # fmt: skip
+    wide = Column("y", Int(64), False)
+    wild = Compare(CompareOp.GT, Arith(ArithOp.ADD, wide, wide, Int(64)), Const(0, Int(64)))
+    decides = Const(join is operators.disjunction, Bool())
+    assert join([*tame, *[decides] * 100, wild], NOWHERE) == decides
+    kept = join([*tame, wild, *[decides] * 100], NOWHERE)
+    assert isinstance(kept, And | Or)
+    assert kept.terms == (*tame, wild, decides), "what raises first is still looked at"
+    assert calls <= 201
+
+
+def test_binding_of_very_long_conditions_makes_one_set(ds: tql.Dataset) -> None:
+    terms = " or ".join(f"labels == '{('cat', 'dog')[n % 2]}'" for n in range(1000))
+    assert ds.query(f"select * where {terms}").row_ids.tolist() == [0, 1, 3, 4]

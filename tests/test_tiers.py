@@ -14,17 +14,43 @@ from hypothesis import strategies as st
 
 from tests import reference
 from tests.plain_kernels import run_as_python
-from tests.strategies import LITERALS, TYPES, Pieces, conditions, numbers, random_table
+from tests.strategies import (
+    LITERALS,
+    TEXTS,
+    TYPES,
+    Pieces,
+    conditions,
+    number_columns,
+    numbers,
+    quoted,
+    random_table,
+    text_columns,
+)
 from tql.diagnostics import TqlDataError
+from tql.engine.columns import to_arrow
 from tql.engine.derived import DerivedSource
 from tql.engine.kernels import compile_program
+from tql.engine.reference import Frame, evaluate, is_true
 from tql.engine.scan import Settings, Tier, scan
 from tql.grammar import syntax as s
 from tql.grammar.parser import parse
 from tql.language.bind import bind
-from tql.language.expr import Expr, can_raise
+from tql.language.expr import (
+    Column,
+    Const,
+    Expr,
+    InSet,
+    Or,
+    TextIn,
+    TextTest,
+    can_raise,
+    columns_of,
+    substitute,
+)
+from tql.language.fold import refold
 from tql.language.plan import Filter
 from tql.rowset import everything, from_words
+from tql.schema import Text
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -180,6 +206,152 @@ def test_every_literal_compares_with_every_number_type(column: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         run_as_python(patch)
         assert rows_true(texts, source, "kernel") == wanted
+
+
+# -- one test in place of many -----------------------------------------------------------------
+
+
+@st.composite
+def long_disjunctions(draw: st.DrawFn) -> str:
+    """Many equalities of one operand, other terms between them, as a term of something larger."""
+    if draw(st.booleans()):
+        x = draw(st.one_of(number_columns, st.just("(f32 * 2)"), st.just("abs(i8_n)")))
+        values = st.sampled_from(LITERALS)
+    else:
+        x, values = draw(text_columns), st.sampled_from(TEXTS).map(quoted)
+    equal = values.map(lambda v: f"{x} == {v}") | values.map(lambda v: f"{v} == {x}")
+    few = st.lists(values, min_size=1, max_size=3).map(lambda vs: f"{x} in ({', '.join(vs)})")
+    terms = draw(st.lists(equal | few, min_size=7, max_size=14))
+    for other in draw(st.lists(conditions(0), max_size=2)):
+        terms.insert(draw(st.integers(0, len(terms))), other)
+    text = f"({' or '.join(terms)})"
+    return draw(
+        st.sampled_from([text, f"(not {text})", f"(flag_n and {text})", f"({text} is null)"])
+    )
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_long_or_of_equalities_keeps_the_rows_that_its_terms_keep(data: st.DataObject) -> None:
+    text = data.draw(long_disjunctions())
+    source = data.draw(pieces([text], tame=data.draw(st.booleans())))
+    try:
+        wanted = [expected(text, source)]
+    except reference.RowError:
+        with pytest.raises(TqlDataError):
+            rows_true([text], source, "reference")
+        return
+    assert rows_true([text], source, "reference") == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        run_as_python(patch)
+        assert rows_true([text], source, "kernel") == wanted
+
+
+def test_a_long_or_of_equalities_is_one_look_into_a_set() -> None:
+    source = Pieces(random_table(["i32", "f32", "text_n", "label", "i64", "flag_n"], 10, 1))
+
+    def many(x: str, values: Sequence[object]) -> str:
+        return " or ".join(f"{x} == {v}" for v in values)
+
+    assert bound(many("i32", range(12)), source) == bound(f"i32 in {tuple(range(12))}", source)
+    assert bound(many("f32", [0.1 * n for n in range(9)]), source) == bound(
+        f"f32 in {tuple(0.1 * n for n in range(9))}", source
+    )
+    letters = [f"'{c}'" for c in "abcdefghi"]
+    assert bound(many("text_n", letters), source) == bound(
+        f"text_n in ({', '.join(letters)})", source
+    )
+    # Two operands, and another term: each stands where its first equality stood.
+    mixed = bound(f"{many('i32', range(9))} or flag_n or {many('text_n', letters)}", source)
+    assert isinstance(mixed, Or) and len(mixed.terms) == 3
+    assert isinstance(mixed.terms[0], InSet) and isinstance(mixed.terms[1], Column)
+    assert isinstance(mixed.terms[2], TextTest) and isinstance(mixed.terms[2].rule, TextIn)
+    few = bound(many("i32", range(8)), source)
+    assert isinstance(few, Or) and len(few.terms) == 8
+    # A row that an earlier term accepts never raises, so the later ones must not come first.
+    raising = bound(f"i32 == 1 or i64 + 1 > 0 or {many('i32', range(9))}", source)
+    assert isinstance(raising, Or) and len(raising.terms) == 11
+    signs = [f"(f32 / {zero}) == {n}" for n, zero in enumerate(["0.0", "-0.0"] * 5)]
+    assert isinstance(bound(" or ".join(signs), source), Or), "x / 0.0 is not x / -0.0"
+
+
+# -- constants that a rewrite puts beside each other -------------------------------------------
+
+
+def constant_of(name: str, pick: random.Random) -> Const:
+    """A value that the column may have, as a constant of the column's type."""
+    values = random_table([name.removesuffix("_n")], 40, pick.randrange(2**32)).column(0)
+    return Const(pick.choice(values.to_pylist()), TYPES[name])
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_folding_constants_changes_no_value_and_no_error(data: st.DataObject) -> None:
+    text = data.draw(st.one_of(conditions(), conditions(3), numbers()))
+    source = data.draw(pieces([text], tame=data.draw(st.booleans())))
+    query = f"select {text} as x"
+    (output,) = bind(parse(query), query, here=source.schema, tables=no_tables).outputs
+    pick = random.Random(data.draw(st.integers(0, 2**32)))
+    known: dict[str, Expr] = {
+        name: constant_of(name, pick) if pick.random() < 0.7 else Column(name, TYPES[name], True)
+        for name in columns_of(output.expr)
+    }
+    plain = substitute(output.expr, known)
+    folded = refold(plain)
+    assert folded.dtype == plain.dtype
+    assert refold(folded) is folded or refold(folded) == folded
+    frame = Frame(source.table, np.arange(source.rows), 0)
+    try:
+        wanted = everything_of(plain, frame)
+    except TqlDataError as e:
+        with pytest.raises(TqlDataError) as found:
+            everything_of(folded, frame)
+        assert found.value.diagnostic == e.diagnostic
+        return
+    assert everything_of(folded, frame) == wanted
+
+
+def everything_of(e: Expr, frame: Frame) -> list[Any]:
+    array = to_arrow(evaluate(e, frame), e.dtype, frame.rows)
+    return [bits_of(v) for v in array.to_pylist()]
+
+
+def test_constants_beside_constants_leave_nothing_for_the_reference_tier() -> None:
+    source = Pieces(random_table(["i32", "i64", "f32", "flag", "text", "cat"], 100, 4))
+    known: dict[str, Expr] = {
+        **{c.name: Column(c.name, c.dtype, c.nullable) for c in source.schema},
+        "i64": Const(5, TYPES["i64"]),
+        "text": Const("dog", Text()),
+        "flag": Const(True, TYPES["flag"]),
+    }
+    for condition, alone in [
+        ("i64 < 6 and i32 > i64", "i32 > 5"),
+        ("i64 + 1 > i32", "i32 < 6"),
+        ("i32 > 3 and (text == 'dog' and text < 'e' and contains(text, 'o'))", "i32 > 3"),
+        ("text in ('cat', 'cow') or i32 in (1, 2)", "i32 in (1, 2)"),
+        ("flag and not (i64 in (4, 5)) or i32 == 1", "i32 == 1"),
+        ("(i64 is null or i32 == 1) and flag == (i64 > 3)", "i32 == 1"),
+        ("cat == text", "cat == 'dog'"),
+        ("contains(cat, text) and abs(-i64) * 2 % 7 == 3", "contains(cat, 'dog')"),
+        ("sqrt(i64 - 1) == 2.0 and i32 != i64", "i32 != 5"),
+    ]:
+        plain = substitute(bound(condition, source), known)
+        assert refold(plain) == bound(alone, source), condition
+    assert refold(bound("i32 > 5", source)) == bound("i32 > 5", source)
+
+
+def test_a_folded_constant_keeps_its_type_where_it_meets_a_narrower_column() -> None:
+    """0.1 as a literal is float32's 0.1; as the value of a float64 column it is not."""
+    table = pa.table({"f32": pa.array([0.1, 0.5], pa.float32()), "f64": [0.1, 0.5]})
+    source = Pieces(table)
+    frame = Frame(table, np.arange(2), 0)
+    assert is_true(bound("f32 == 0.1", source), frame).tolist() == [True, False]
+    for value, wanted in ((0.1, [False, False]), (0.5, [False, True])):
+        known: dict[str, Expr] = {
+            "f32": Column("f32", TYPES["f32"], False), "f64": Const(value, TYPES["f64"])
+        }  # fmt: skip
+        folded = refold(substitute(bound("f32 == f64", source), known))
+        assert is_true(folded, frame).tolist() == wanted
 
 
 # -- compiled kernels: few shapes, many data sets ----------------------------------------------

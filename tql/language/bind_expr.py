@@ -8,7 +8,6 @@ from tql.diagnostics import NOWHERE, Span, did_you_mean, error
 from tql.grammar import syntax as s
 from tql.language import functions, operators
 from tql.language.expr import (
-    Arith,
     ArithOp,
     Arm,
     Column,
@@ -277,11 +276,3 @@ class ExprBinder:
                             help="write  condition: number")  # fmt: skip
             bound.append(Arm(condition, weight))
         return WeightCase(kind, tuple(bound), span=span)
-
-
-def is_whole(e: Expr) -> bool:
-    """Whether `e` is a constant integer (bool excluded)."""
-    return isinstance(e, Const) and isinstance(e.value, int) and not isinstance(e.value, bool)
-
-
-__all__ = ["Arith", "ExprBinder", "Parameters", "Params", "is_whole"]

@@ -6,7 +6,9 @@ Rules: tql-reference §5 (values), §7 (operators), §8 (arithmetic), §11 (clas
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -34,6 +36,7 @@ from tql.language.expr import (
     integer_type,
 )
 from tql.language.expr import Call as BoundCall
+from tql.language.membership import gathered, representable, round_to
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Text, Time
 
 INT64 = Int(64)
@@ -88,12 +91,10 @@ def conjunction(terms: list[Expr], span: Span) -> Expr:
     flat: list[Expr] = []
     for t in terms:
         flat += t.terms if isinstance(t, And) else (t,)
-    kept = [t for t in flat if not (isinstance(t, Const) and t.value)]
-    for at, t in enumerate(kept):
-        # Terms before a FALSE may raise, so only what follows it can be dropped with it.
-        if isinstance(t, Const) and not any(can_raise(k) for k in kept[:at]):
-            return Const(False, Bool(), span=span)
-    return And(tuple(kept), span=span) if len(kept) > 1 else kept[0] if kept else _true(span)
+    kept = _decided([t for t in flat if not (isinstance(t, Const) and t.value)])
+    if not kept:
+        return _true(span)
+    return And(tuple(kept), span=span) if len(kept) > 1 else kept[0]
 
 
 def disjunction(terms: list[Expr], span: Span) -> Expr:
@@ -101,13 +102,19 @@ def disjunction(terms: list[Expr], span: Span) -> Expr:
     flat: list[Expr] = []
     for t in terms:
         flat += t.terms if isinstance(t, Or) else (t,)
-    kept = [t for t in flat if not (isinstance(t, Const) and not t.value)]
-    for at, t in enumerate(kept):
-        if isinstance(t, Const) and not any(can_raise(k) for k in kept[:at]):
-            return _true(span)
+    kept = _decided([t for t in flat if not (isinstance(t, Const) and not t.value)])
     if not kept:
         return Const(False, Bool(), span=span)
+    kept = gathered(kept, span)
     return Or(tuple(kept), span=span) if len(kept) > 1 else kept[0]
+
+
+def _decided(terms: list[Expr]) -> list[Expr]:
+    """The terms up to the first constant, which decides; it alone where no term before may raise."""
+    for at, t in enumerate(terms):
+        if isinstance(t, Const):
+            return terms[: at + 1] if any(map(can_raise, terms[:at])) else [t]
+    return terms
 
 
 def _true(span: Span) -> Expr:
@@ -166,11 +173,31 @@ def _names_to_labels(left: Expr, right: Expr) -> tuple[Expr, Expr]:
     return left, right
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Names:
+    """Class names as a key: a tuple of 60,000 is recognised as the same object, never hashed."""
+
+    names: tuple[str, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Names) and self.names is other.names
+
+    def __hash__(self) -> int:
+        return id(self.names)
+
+
+@lru_cache(maxsize=64)
+def _indices(key: _Names) -> dict[str, int]:
+    """Where each name stands first."""
+    return {name: at for at, name in reversed(list(enumerate(key.names)))}
+
+
 def label_index(e: Expr, label: Label) -> Expr:
-    """`e` itself, or the index of the class it names."""
+    """`e` itself, or the index of the class it names, which the storage may be too narrow for."""
     match e:
         case Const(str(name)):
-            if name not in label.names:
+            at = _indices(_Names(label.names)).get(name)
+            if at is None:
                 shown = ", ".join(repr(n) for n in label.names[:10])
                 more = f" and {len(label.names) - 10} more" if len(label.names) > 10 else ""
                 near = did_you_mean(name, label.names)
@@ -179,7 +206,7 @@ def label_index(e: Expr, label: Label) -> Expr:
                     "value", f"no class named {name!r}", e.span,
                     notes=(Note(known),) if near else (), help=near or known,
                 )  # fmt: skip
-            return Const(label.names.index(name), label.storage, span=e.span)
+            return Const(at, INT64, span=e.span)
         case _:
             return e
 
@@ -187,7 +214,7 @@ def label_index(e: Expr, label: Label) -> Expr:
 def _compare_texts(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
     match left, right:
         case Const(a), Const(b):
-            return Const(_HOLDS[op](a, b), Bool(), span=span)
+            return Const(holds(op, a, b), Bool(), span=span)
         case _, Const(value):
             return TextTest(left, TextIs(op, value), span=span)
         case Const(value), _:
@@ -196,20 +223,29 @@ def _compare_texts(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
             return CompareText(op, left, right, span=span)
 
 
-_HOLDS: dict[CompareOp, Any] = {
-    CompareOp.EQ: lambda a, b: a == b,
-    CompareOp.NE: lambda a, b: a != b,
-    CompareOp.LT: lambda a, b: a < b,
-    CompareOp.LE: lambda a, b: a <= b,
-    CompareOp.GT: lambda a, b: a > b,
-    CompareOp.GE: lambda a, b: a >= b,
-}
+def holds(op: CompareOp, a: Any, b: Any) -> bool:
+    """`a OP b` for two numbers or two texts; Python compares an int with a float exactly."""
+    match op:
+        case CompareOp.EQ:
+            return bool(a == b)
+        case CompareOp.NE:
+            return bool(a != b)
+        case CompareOp.LT:
+            return bool(a < b)
+        case CompareOp.LE:
+            return bool(a <= b)
+        case CompareOp.GT:
+            return bool(a > b)
+        case CompareOp.GE:
+            return bool(a >= b)
+        case _:
+            assert_never(op)
 
 
 def _compare_numbers(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
     match left, right:
-        case Const(a), Const(b):  # Python compares int with float exactly
-            return Const(bool(_HOLDS[op](a, b)), Bool(), span=span)
+        case Const(a), Const(b):
+            return Const(holds(op, a, b), Bool(), span=span)
         case Const(), _:
             return _compare_numbers(op.mirrored, right, left, span)
         case _, Const(value):
@@ -222,7 +258,7 @@ def _compare_with(op: CompareOp, e: Expr, value: Any, span: Span) -> Expr:
     """`e OP value`, the value in the type of `e`, so that the loop compares like with like."""
     match e.dtype:
         case Bool():
-            at_false, at_true = _HOLDS[op](0, value), _HOLDS[op](1, value)
+            at_false, at_true = holds(op, 0, value), holds(op, 1, value)
             if at_false == at_true:
                 return _always(e, at_true, span)
             return e if at_true else negate_truth(e, span)
@@ -249,18 +285,12 @@ def _compare_float(op: CompareOp, e: Expr, bits: int, value: int | float, span: 
     return Compare(op, e, Const(rounded, e.dtype), span=span)
 
 
-def round_to(bits: int, value: float) -> float:
-    """The float of `bits` bits that is nearest to `value`, as a Python float; may be infinite."""
-    with np.errstate(over="ignore"):
-        return float(np.dtype(f"float{bits}").type(value))
-
-
 def _compare_integer(op: CompareOp, e: Expr, whole: Int, value: Any, span: Span) -> Expr:
     if isinstance(value, float):
         if math.isnan(value):
             return _always(e, op is CompareOp.NE, span)
         if math.isinf(value):
-            return _always(e, bool(_HOLDS[op](0.0, value)), span)
+            return _always(e, holds(op, 0.0, value), span)
         if value != math.floor(value):  # 2.5: nothing equals it; < 2.5 is <= 2, > 2.5 is > 2
             if op in (CompareOp.EQ, CompareOp.NE):
                 return _always(e, op is CompareOp.NE, span)
@@ -270,7 +300,7 @@ def _compare_integer(op: CompareOp, e: Expr, whole: Int, value: Any, span: Span)
     low, high = integer_range(e)
     if low <= value <= high:
         return Compare(op, e, Const(value, whole), span=span)
-    return _always(e, bool(_HOLDS[op](low, value)), span)
+    return _always(e, holds(op, low, value), span)
 
 
 def between(e: Expr, low: Expr, high: Expr, span: Span) -> Expr:
@@ -302,18 +332,7 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
         return disjunction([compare(CompareOp.EQ, e, c, span) for c in choices], span)
     if isinstance(e.dtype, Text):
         return TextTest(e, TextIn(frozenset(constants)), span=span)
-    return InSet(e, _representable(e, constants), span=span)
-
-
-def _representable(e: Expr, values: list[Any]) -> tuple[int | float, ...]:
-    """The values that `e` can equal at all, in its type, sorted and distinct."""
-    if isinstance(e.dtype, Float):
-        bits = e.dtype.bits
-        rounded = {(v, round_to(bits, v) + 0.0) for v in values if not math.isnan(v)}
-        return tuple(sorted({r for v, r in rounded if math.isfinite(r) or v == r}))
-    low, high = integer_range(e)
-    whole = {int(v) for v in values if math.isfinite(v) and v == math.floor(v)}
-    return tuple(sorted(v for v in whole if low <= v <= high))
+    return InSet(e, representable(e, constants), span=span)
 
 
 # -- text and lists ----------------------------------------------------------------------------
