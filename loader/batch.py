@@ -107,7 +107,11 @@ def transform_sample(
     """What a callable transform makes of one sample; `index` and `_pad` are kept if it drops them."""
     sample = sample_at(batch, i)
     kept = {name: sample[name] for name in (INDEX, PAD) if name in sample}
-    made = fn(sample, **kwargs)
+    try:
+        made = fn(sample, **kwargs)
+    except Exception as e:
+        e.add_note(f"tql: in the transform of row {batch.rows[i]}")
+        raise
     if not isinstance(made, Mapping):
         raise error(
             "type",
@@ -116,3 +120,12 @@ def transform_sample(
             help="return {'image': …, 'label': …}",
         )
     return {**made, **{k: v for k, v in kept.items() if k not in made}}
+
+
+def transform_value(fn: Callable[[Any], Any], batch: Columns, name: str, i: int) -> Any:
+    """What a column's function makes of one value."""
+    try:
+        return fn(batch.values[name][i])
+    except Exception as e:
+        e.add_note(f"tql: in the transform of row {batch.rows[i]}, column '{name}'")
+        raise

@@ -1,15 +1,12 @@
 """The loader that users iterate: passes over a plan, one after another, resumable at any batch."""
 
 import itertools
-import os
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from tql.cpus import usable_cpus
 from tql.diagnostics import Note, TqlError, error
 from tql.loader.batch import Collate
 from tql.loader.decode import Decoder, resolve
@@ -21,7 +18,6 @@ from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
 from tql.planner.stream import ORDER, Remainder
 
-_SNIFFED_ROWS: Final = 16
 _STATE_KEYS: Final = frozenset(("order", "plan", "epoch", "position"))
 
 
@@ -81,7 +77,7 @@ class Loader:
         self._rows: Final = rows
         self._collate: Final = collate
         self._columns: Final = loaded_columns(options, rows.schema)
-        self._threads: Final = options.num_threads or processors()
+        self._threads: Final = options.num_threads or usable_cpus()
         self._running: Final[weakref.WeakSet[Pipeline]] = weakref.WeakSet()
         self._decoder: Decoder | None = None
         self._meter = Meter()
@@ -200,12 +196,13 @@ class Loader:
 
     def _new_memory(self) -> Memory:
         """Blocks for the batches in the making, the one in use, and some to spare."""
-        return Memory((self._limits().in_flight + 3) * max(1, len(self._columns)))
+        blocks = (self._limits().in_flight + 3) * max(1, len(self._columns))
+        return Memory(blocks, self.options.memory_bytes)
 
     def _recipe(self, begun: "_Pass", stream: Stream, meter: Meter) -> Recipe:
         o = self.options
         if self._decoder is None:
-            self._decoder = resolve(self._rows, self._columns, o.decode, self._first_rows)
+            self._decoder = resolve(self._rows, self._columns, o)
         return Recipe(
             stream=stream,
             batches=self._batches(stream),
@@ -215,18 +212,11 @@ class Loader:
             decoder=self._decoder,
             transform=o.transform,
             transform_kwargs=o.transform_kwargs,
-            return_index=o.return_index,
             mark_padding=o.remainder in ("pad", "mask"),
             collate=self._collate,
             memory=self._memory,
             meter=meter,
         )
-
-    def _first_rows(self) -> npt.NDArray[np.int64]:
-        """Of epoch 0, so that every rank, and every job that resumes, decides alike."""
-        if not len(self.plan):
-            return np.empty(0, np.int64)
-        return self.plan.stream(batch_size=_SNIFFED_ROWS).batch(0).rows
 
     def _checked(self, state: Any) -> tuple[int, int]:
         """Epoch and position of a state that fits this loader; an error lists what does not."""
@@ -260,10 +250,3 @@ class Loader:
                 f"0 and a position from 0 to {len(self.plan)}",
             )
         return epoch, position
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

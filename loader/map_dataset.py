@@ -7,13 +7,12 @@ from typing import Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from tql.loader.batch import INDEX, Columns, Sample, sample_at, transform_sample
-from tql.loader.decode import Decoder, resolve, start
+from tql.loader.batch import Columns, Sample, sample_at, transform_sample, transform_value
+from tql.loader.decode import Decoder, fetch, resolve, start
 from tql.loader.memory import Memory
 from tql.loader.options import Method, Options, Transform, loaded_columns
 from tql.loader.rows import Rows
-
-_SNIFFED_ROWS: Final = 16
+from tql.rowset import RowSet, from_ids
 
 
 class MapDataset:
@@ -26,7 +25,7 @@ class MapDataset:
     def __init__(
         self,
         rows: Rows,
-        row_ids: npt.NDArray[np.int64],
+        row_ids: RowSet | npt.NDArray[np.int64],
         transform: Transform | None = None,
         *,
         columns: tuple[str, ...] | None = None,
@@ -34,7 +33,7 @@ class MapDataset:
         return_index: bool = False,
     ) -> None:
         self.rows: Final = rows
-        self.row_ids: Final = row_ids
+        self.row_ids: Final = _compact(row_ids)
         self._options: Final = Options(
             columns=columns, transform=transform, decode=decode or {}, return_index=return_index
         )
@@ -54,20 +53,13 @@ class MapDataset:
     def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[Sample]:
         """The samples at these indices, in their order, read together."""
         at = np.array([self._checked(i) for i in indices], np.int64)
-        rows = np.asarray(self.row_ids[at], np.int64)
         if self._decoder is None:
-            self._decoder = resolve(
-                self.rows, self._columns, self._options.decode, lambda: self.row_ids[:_SNIFFED_ROWS]
-            )
-        unique, inverse = np.unique(rows, return_inverse=True)
-        table = self.rows.take(unique, self._decoder.names)
-        known = self.rows.identify(unique)
-        decoding = start(self._decoder, table, known, inverse, Memory(0))
+            self._decoder = resolve(self.rows, self._columns, self._options)
+        fetched = fetch(self.rows, self._decoder, self.row_ids.select(at))
+        decoding = start(self._decoder, fetched, Memory(0, 0))
         for task in decoding.tasks:
             task()
-        if self._options.return_index:
-            decoding.values[INDEX] = known[inverse]
-        return self._transformed(Columns(known[inverse], decoding.values))
+        return self._transformed(decoding.batch)
 
     def _transformed(self, batch: Columns) -> list[Sample]:
         slots = range(len(batch.rows))
@@ -77,7 +69,9 @@ class MapDataset:
             case Mapping() as functions:
                 return [
                     {
-                        name: value if (fn := functions.get(name)) is None else fn(value)
+                        name: value
+                        if (fn := functions.get(name)) is None
+                        else transform_value(fn, batch, name, i)
                         for name, value in sample_at(batch, i).items()
                     }
                     for i in slots
@@ -92,3 +86,10 @@ class MapDataset:
             # IndexError is what Python's own iteration and torch expect of a sequence
             raise IndexError(f"index {at} is out of range: the data set has {n} rows")
         return at % n if n else at
+
+
+def _compact(row_ids: RowSet | npt.NDArray[np.int64]) -> RowSet:
+    if not isinstance(row_ids, np.ndarray):
+        return row_ids
+    ids = row_ids.astype(np.int64, copy=False)
+    return from_ids(ids, int(ids.max(initial=-1)) + 1)

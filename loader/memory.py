@@ -18,14 +18,22 @@ _WORTH_KEEPING: Final = 1 << 20
 class Memory:
     """Arrays to fill. A block is given out again only when no array refers to it any more.
 
-    So a batch stays valid for as long as anybody holds it or a view of it, as with any array.
+    So a batch stays valid for as long as anybody holds it or a view of it, as with any array. No
+    more than `blocks` are kept, of `nbytes` together; what is beyond that belongs to its users.
     """
 
-    def __init__(self, blocks: int) -> None:
+    def __init__(self, blocks: int, nbytes: int) -> None:
         self._most: Final = blocks
+        self._budget: Final = nbytes
+        self._bytes = 0
         self._lock: Final = threading.Lock()
         self._blocks: list[npt.NDArray[np.uint8]] = []
         self._idle: Final = _references([np.empty(1, np.uint8)], 0)
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept, in use or not."""
+        return self._bytes
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array of undefined content, C-contiguous and writable."""
@@ -43,9 +51,11 @@ class Memory:
                 self._blocks.append(self._blocks.pop(i))
                 return self._blocks[-1]
         fresh = np.empty(size, np.uint8)
-        if len(self._blocks) >= self._most:
-            self._blocks.pop(0)
-        self._blocks.append(fresh)
+        if self._most and size <= self._budget:
+            self._blocks.append(fresh)
+            self._bytes += size
+        while len(self._blocks) > self._most or self._bytes > self._budget:
+            self._bytes -= self._blocks.pop(0).size
         return fresh
 
     def _is_idle(self, i: int) -> bool:

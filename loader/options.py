@@ -1,8 +1,12 @@
 """What a user may choose about loading, checked once when the loader is built."""
 
-from collections.abc import Callable, Mapping
+import operator
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, assert_never, get_args
+
+import numpy as np
 
 from tql.diagnostics import Note, TqlError, did_you_mean, error
 from tql.loader.batch import INDEX, PAD
@@ -12,6 +16,8 @@ from tql.schema import Binary, Column, Schema, Text
 Method: TypeAlias = Literal["numpy", "tobytes", "pil"]
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Callable[[Any], Any] | None]
 
+LARGEST_BATCH: Final = (1 << 31) - 1
+
 _METHODS: Final[tuple[str, ...]] = get_args(Method)
 _REMAINDERS: Final[tuple[str, ...]] = get_args(Remainder)
 
@@ -20,7 +26,7 @@ _REMAINDERS: Final[tuple[str, ...]] = get_args(Remainder)
 class Options:
     """How to load.
 
-    columns          those to load, in this order; None is all
+    columns          those to load, in this order; None is all (users know them as tensors=)
     decode           how to give a column: "numpy" (the default), "tobytes" (the stored bytes) or
                      "pil" (images)
     transform        a function of a sample; or a dict that names the columns to load, each with a
@@ -32,7 +38,7 @@ class Options:
     timeout          seconds to wait for one batch before an error; None waits for ever
     """
 
-    columns: tuple[str, ...] | None = None
+    columns: Sequence[str] | None = None
     batch_size: int = 1
     drop_last: bool = False
     decode: Mapping[str, Method] = field(default_factory=dict)
@@ -52,31 +58,26 @@ class Options:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("prefetch_factor", self.prefetch_factor, 1)
-        _at_least("memory_bytes", self.memory_bytes, 1)
-        _at_least("num_workers", self.num_workers, 0)
-        _at_least("world_size", self.world_size, 1)
-        _at_least("offset", self.offset, 0)
+        _whole("batch_size", self.batch_size, 1, LARGEST_BATCH)
+        _whole("prefetch_factor", self.prefetch_factor, 1)
+        _whole("memory_bytes", self.memory_bytes, 1)
+        _whole("num_workers", self.num_workers, 0)
+        _whole("world_size", self.world_size, 1)
+        _whole("offset", self.offset, 0)
         if self.num_threads is not None:
-            _at_least("num_threads", self.num_threads, 1)
+            _whole("num_threads", self.num_threads, 1)
+        _whole("rank", self.rank)
         if not 0 <= self.rank < self.world_size:
             raise error(
                 "value",
                 f"rank is {self.rank}, but with world_size={self.world_size} "
                 f"it must be from 0 to {self.world_size - 1}",
             )
-        if self.timeout is not None and not self.timeout > 0:
-            raise error(
-                "value",
-                f"timeout is {self.timeout}; expected seconds above 0",
-                help="timeout=None waits for ever",
-            )
+        _check_timeout(self.timeout)
         if self.remainder not in _REMAINDERS:
             raise _not_one_of("remainder", self.remainder, _REMAINDERS)
-        for name, method in self.decode.items():
-            if method not in _METHODS:
-                raise _not_one_of(f"the decode method of '{name}'", method, _METHODS)
+        _check_columns(self.columns)
+        _check_decode(self.decode)
         _check_transform(self.transform, self.columns)
         _check_unsupported(self)
 
@@ -87,7 +88,7 @@ def loaded_columns(options: Options, schema: Schema) -> tuple[Column, ...]:
         case Mapping():
             names = tuple(options.transform)
         case _:
-            names = schema.names if options.columns is None else options.columns
+            names = schema.names if options.columns is None else tuple(options.columns)
     for name in (*names, *options.decode):
         if name not in schema:
             raise error(
@@ -138,7 +139,57 @@ def _check_method(method: Method, column: Column) -> None:
         )
 
 
-def _check_transform(transform: Any, columns: tuple[str, ...] | None) -> None:
+def _check_columns(columns: Any) -> None:
+    if columns is None:
+        return
+    if isinstance(columns, str):
+        raise error(
+            "type",
+            f"tensors is the text {columns!r}; expected a list of column names",
+            help=f"tensors=[{columns!r}]",
+        )
+    wrong = [c for c in columns if not isinstance(c, str)] if isinstance(columns, Sequence) else []
+    if wrong or not isinstance(columns, Sequence):
+        found = f"holds {wrong[0]!r}" if wrong else f"is {columns!r}"
+        raise error("type", f"tensors {found}; expected a list of column names")
+    if not columns:
+        raise error(
+            "parameter",
+            "tensors names no column, so that batches would be empty",
+            help="tensors=None loads all columns",
+        )
+
+
+def _check_decode(decode: Any) -> None:
+    if not isinstance(decode, Mapping):
+        raise error(
+            "type",
+            f"decode_method is {decode!r}; expected a dict of column names and methods",
+            help="decode_method={'image': 'tobytes'}",
+        )
+    for name, method in decode.items():
+        if method not in _METHODS:
+            raise _not_one_of(f"the decode method of '{name}'", method, _METHODS)
+
+
+def _check_timeout(timeout: Any) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float | np.number):
+        raise error(
+            "type",
+            f"timeout is {timeout!r}; expected a number of seconds",
+            help="timeout=None waits for ever",
+        )
+    if not 0 < timeout <= threading.TIMEOUT_MAX:
+        raise error(
+            "value",
+            f"timeout is {timeout}; expected seconds above 0, up to {threading.TIMEOUT_MAX:.0f}",
+            help="timeout=None waits for ever",
+        )
+
+
+def _check_transform(transform: Any, columns: Sequence[str] | None) -> None:
     if transform is None:
         return
     if isinstance(transform, Mapping):
@@ -188,11 +239,17 @@ def _check_unsupported(options: Options) -> None:
         )
 
 
-def _at_least(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+def _whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
         raise error("type", f"{name} is {value!r}; expected an integer")
-    if value < least:
+    if least is not None and number < least:
         raise error("value", f"{name} is {value}; expected {least} or more")
+    if most is not None and number > most:
+        raise error("value", f"{name} is {value}; expected {most:,} or less")
 
 
 def _not_one_of(what: str, found: object, choices: tuple[str, ...]) -> TqlError:

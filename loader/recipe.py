@@ -8,10 +8,18 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from tql.loader.batch import INDEX, PAD, Batch, Collate, Columns, Samples, stack, transform_sample
-from tql.loader.decode import Decoder, Task, start
+from tql.loader.batch import (
+    PAD,
+    Batch,
+    Collate,
+    Columns,
+    Samples,
+    stack,
+    transform_sample,
+    transform_value,
+)
+from tql.loader.decode import Decoder, Fetched, Task, fetch, start
 from tql.loader.memory import Memory
 from tql.loader.meter import Meter
 from tql.loader.options import Transform
@@ -74,7 +82,6 @@ class Recipe:
     decoder: Decoder
     transform: Transform | None
     transform_kwargs: Mapping[str, Any]
-    return_index: bool
     mark_padding: bool
     collate: Collate
     memory: Memory
@@ -84,12 +91,10 @@ class Recipe:
         """Read the rows of a batch; what is returned goes on, in a thread that decodes."""
         began = time.perf_counter()
         located = self.stream.batch(step)
-        unique, inverse = np.unique(located.rows, return_inverse=True)
-        table = self.rows.take(unique, self.decoder.names)
-        assert table.num_rows == len(unique), "rows were lost on the way"
-        seconds = time.perf_counter() - began
-        self.meter.add("read", seconds, batches=1, rows=len(unique), bytes=table.nbytes)
-        return partial(self._decode, located, table, unique, inverse)
+        fetched = fetch(self.rows, self.decoder, located.rows)
+        seconds, table = time.perf_counter() - began, fetched.table
+        self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
+        return partial(self._decode, located, fetched)
 
     def place(self, step: int) -> str:
         """Where a step is, for people."""
@@ -99,24 +104,14 @@ class Recipe:
         position = self.stream.position_after(step - 1) if step else self.start
         return f"epoch {self.epoch}, step {step}, position {position}, rows [{shown}{dots}]"
 
-    def _decode(
-        self,
-        located: Located,
-        table: pa.Table,
-        unique: npt.NDArray[np.int64],
-        inverse: npt.NDArray[np.int64],
-    ) -> Next:
+    def _decode(self, located: Located, fetched: Fetched) -> Next:
         began = time.perf_counter()
-        known = self.rows.identify(unique)
-        decoding = start(self.decoder, table, known, inverse, self.memory)
-        if self.return_index:
-            decoding.values[INDEX] = known[inverse]
+        decoding = start(self.decoder, fetched, self.memory)
         if self.mark_padding:
-            decoding.values[PAD] = np.array(located.pad, np.bool_)
-        batch = Columns(known[inverse], decoding.values)
+            decoding.batch.values[PAD] = np.array(located.pad, np.bool_)
         seconds, rows = time.perf_counter() - began, len(located.rows)
         self.meter.add("decode", seconds, batches=1, rows=rows, bytes=decoding.nbytes)
-        then = partial(self._transform, batch)
+        then = partial(self._transform, decoding.batch)
         return Phase("decode", decoding.tasks, then, decoding.nbytes)
 
     def _transform(self, batch: Columns) -> Next:
@@ -134,7 +129,7 @@ class Recipe:
         made = {name: [None] * len(batch.rows) for name, fn in functions.items() if fn is not None}
 
         def apply(name: str, fn: Callable[[Any], Any], i: int) -> None:
-            made[name][i] = fn(batch.values[name][i])
+            made[name][i] = transform_value(fn, batch, name, i)
 
         def finish() -> Next:
             stacked = {name: stack(values) for name, values in made.items()}

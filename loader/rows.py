@@ -39,6 +39,13 @@ class Rows(Protocol):
         """The numbers that users know these rows by: what `index` and messages show."""
         ...
 
+    def in_order(self, start: int, stop: int) -> RowIds:
+        """Of the rows there are, in the order of the source, those from `start` to `stop`.
+
+        int64; fewer, down to none, where `stop` is beyond the last.
+        """
+        ...
+
     def release(self) -> None:
         """Let go of what is kept to answer faster; reading goes on to work."""
         ...
@@ -75,6 +82,10 @@ class FragmentRows:
     def identify(self, rows: RowIds) -> RowIds:
         """The same numbers: the rows of a source are known by their place in it."""
         return rows
+
+    def in_order(self, start: int, stop: int) -> RowIds:
+        """Row numbers as they are."""
+        return np.arange(start, min(stop, self.source.rows), dtype=np.int64)
 
     def release(self) -> None:
         """Forget the fragments that are kept."""

@@ -62,6 +62,9 @@ class SlowRows:
     def identify(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return rows + 1000
 
+    def in_order(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        return self.inner.in_order(start, stop)
+
     def release(self) -> None:
         self.inner.release()
 
@@ -554,6 +557,20 @@ def test_a_transform_that_returns_no_dict_or_other_keys_is_told_so() -> None:
     with pytest.raises(TqlTypeError, match=r"keys \['b'\] for row 1, but \['a'\] for row 0"):
         odd = {"transform": lambda s: {"b" if s["x"] else "a": 1}, "return_index": False}
         next(iter(loader_of(mixed(), batch_size=2, **odd)))
+
+
+def test_what_a_transform_raises_names_row_and_column() -> None:
+    def fail(x: Any) -> Any:
+        raise ValueError("of the user")
+
+    rows = SlowRows(mixed())
+    with pytest.raises(ValueError, match="of the user") as caught:
+        next(iter(loader_on(rows, batch_size=2, transform={"name": None, "x": fail})))
+    assert caught.value.__notes__[0] == "tql: in the transform of row 1000, column 'x'"
+    assert caught.value.__notes__[1].startswith("tql: while loading epoch 0, step 0")
+    with pytest.raises(ValueError, match="of the user") as caught:
+        next(iter(loader_on(rows, batch_size=2, transform=fail)))
+    assert caught.value.__notes__[0] == "tql: in the transform of row 1000"
 
 
 def test_stats_count_every_stage_and_give_one_line_of_advice() -> None:

@@ -109,20 +109,41 @@ def test_a_column_with_a_null_in_the_batch_is_a_list_with_none(dtype: DType, dat
     assert isinstance(values, list)
     assert [v is None for v in values] == [False, True, False]
     without = batch_of(dtype, data, [0, 2])
-    assert isinstance(without, list) == (dtype in (Text(), Binary()))
+    assert isinstance(without, list) == (dtype in (Text(), Binary(), List(Float(32))))
     for a, b in zip([values[0], values[2]], without):
         assert np.array_equal(a, b)
         assert getattr(a, "dtype", None) == getattr(b, "dtype", None)
 
 
-def test_lists_of_one_length_are_one_array_at_any_depth() -> None:
+def test_lists_whose_type_gives_their_length_are_one_array_at_any_depth() -> None:
     stored = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
-    nested = pa.array(stored.tolist(), pa.list_(pa.list_(pa.float32())))
-    values = batch_of(List(List(Float(32))), nested, [3, 0])
+    nested = pa.array(stored.tolist(), pa.list_(pa.list_(pa.float32(), 3), 2))
+    values = batch_of(List(List(Float(32), 3), 2), nested, [3, 0])
     assert values.dtype == np.float32
     assert np.array_equal(values, stored[[3, 0]])
     fixed = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), 6)
     assert np.array_equal(batch_of(List(Float(32), 6), fixed), stored.reshape(4, 6))
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 1], [2, 0], [1, 2, 3]])
+def test_other_lists_are_a_list_of_arrays_in_every_batch(rows: list[int]) -> None:
+    flat = pa.array([[1, 2], [3, 4], [5], [6, 7]], pa.list_(pa.int16()))
+    values = batch_of(List(Int(16)), flat, rows)
+    assert isinstance(values, list)
+    assert [v.tolist() for v in values] == [flat[r].as_py() for r in rows]
+    assert {v.dtype for v in values} == {np.dtype(np.int16)}
+    boxes = pa.array([[[1, 2]], [[3, 4]], [[5, 6], [7, 8]], []], pa.list_(pa.list_(pa.int16(), 2)))
+    values = batch_of(List(List(Int(16), 2)), boxes, rows)
+    assert isinstance(values, list)
+    assert [v.shape for v in values] == [(len(boxes[r]), 2) for r in rows]
+
+
+@pytest.mark.parametrize("size", [2, None])
+def test_lists_of_class_labels_come_as_int64_codes(size: int | None) -> None:
+    stored = pa.array([[0, 1], [1, 1]], pa.list_(pa.int8(), -1 if size is None else size))
+    values = batch_of(List(Label(("a", "b"), Int(8)), size), stored)
+    assert [v.tolist() for v in values] == [[0, 1], [1, 1]]
+    assert {v.dtype for v in values} == {np.dtype(np.int64)}
 
 
 def test_ragged_lists_are_a_list_of_arrays() -> None:
@@ -170,19 +191,34 @@ def test_binary_is_bytes_exactly_as_stored() -> None:
     assert batch_of(Binary(), pa.array(stored, pa.binary_view()), [0, 1]) == stored[:2]
 
 
-def test_unmarked_binary_is_images_if_the_first_value_of_the_plan_is_one() -> None:
+def test_unmarked_binary_is_images_if_the_first_value_of_the_source_is_one() -> None:
     png = encoded(picture(1))
     assert batch_of(Binary(), pa.array([png, png])).shape == (2, 6, 5, 3)
-    assert batch_of(Binary(), pa.array([png, b"no"]), [1, 0]) == [b"no", png]
+    assert batch_of(Binary(), pa.array([b"no", png]), [1, 0]) == [png, b"no"]
+    with pytest.raises(TqlDataError, match="row 1, column 'c'.*not a readable image"):
+        batch_of(Binary(), pa.array([png, b"no"]), [1, 0])
     assert batch_of(Binary(), pa.array([png]), decode={"c": "tobytes"}) == [png]
+    assert batch_of(Binary(), pa.array([png]), decode={"c": "numpy"}).shape == (1, 6, 5, 3)
 
 
-def test_the_decision_on_unmarked_binary_does_not_depend_on_where_a_job_resumes() -> None:
+@pytest.mark.parametrize("nulls", [1, 15, 16, 17, 200])
+def test_nulls_do_not_decide_what_unmarked_binary_is(nulls: int) -> None:
+    png = encoded(picture(1))
+    data = pa.array([None] * nulls + [png, b"never an image"], pa.binary())
+    values = batch_of(Binary(), data, [0, nulls])
+    assert values[0] is None
+    assert values[1].shape == (6, 5, 3)
+    assert batch_of(Binary(), pa.nulls(nulls, pa.binary())) == [None] * nulls
+
+
+def test_the_decision_on_unmarked_binary_does_not_depend_on_rank_or_resumption() -> None:
     png = encoded(picture(1))
     source = source_of(2, c=(Binary(), [b"first", *[png] * 7]))
     loader = loader_of(source, batch_size=2)
     loader.load_state_dict({**loader.state_dict(), "position": 4})
     assert next(iter(loader))["c"] == [png, png]
+    other = loader_of(source, FakePlan(np.arange(8)[::-1].copy()), batch_size=2, rank=1, world_size=2)
+    assert next(iter(other))["c"] == [png, png]
 
 
 @settings(max_examples=40, deadline=None)

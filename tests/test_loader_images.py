@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tests.loader_fakes import FakePlan, encoded, loader_of, picture, source_of
 from tql.diagnostics import TqlDataError, TqlUnsupportedError
@@ -85,6 +86,21 @@ def test_other_bytes_are_no_images(data: bytes) -> None:
     assert not is_image(data)
 
 
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_a_format_is_known_only_where_pillow_has_a_reader_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not is_image(HEIC)
+    assert next(iter(loader_of(source_of(b=(Binary(), [HEIC])))))["b"] == [HEIC]
+    monkeypatch.setitem(Image.OPEN, "HEIF", (Image.OPEN["PNG"][0], lambda head: True))
+    assert is_image(HEIC)
+    webp = encoded(smooth(), "WEBP")
+    monkeypatch.setitem(Image.OPEN, "WEBP", (Image.OPEN["PNG"][0], lambda head: "not installed"))
+    assert not is_image(webp)
+
+
 JPEG = encoded(smooth(), "JPEG")
 CMYK = saved(Image.fromarray(smooth()).convert("CMYK"), "JPEG")
 PNG = encoded(smooth(), "PNG")
@@ -119,10 +135,26 @@ def test_a_header_that_promises_too_many_pixels_is_refused_before_decoding() -> 
         with pytest.raises(BrokenImage, match="64 x 48 pixels, more than the limit of 3,071"):
             read_header(data, max_pixels=48 * 64 - 1)
         read_header(data, max_pixels=48 * 64)
-    wide = bytearray(PNG)
-    wide[16:24] = (60_000).to_bytes(4, "big") * 2
-    with pytest.raises(BrokenImage):
-        read_header(bytes(wide))
+
+
+def of_size(data: bytes, side: int) -> bytes:
+    """The file with another width and height in its header."""
+    changed = bytearray(data)
+    if data.startswith(b"\x89PNG"):
+        changed[16:24] = side.to_bytes(4, "big") * 2
+        changed[29:33] = zlib.crc32(changed[12:29]).to_bytes(4, "big")
+    else:
+        at = data.index(b"\xff\xc0") + 5
+        changed[at : at + 4] = side.to_bytes(2, "big") * 2
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("data", [JPEG, PNG], ids=["jpeg", "png"])
+@pytest.mark.parametrize("read", [read_header, to_pil])
+def test_one_limit_holds_for_all_formats_and_pillow_does_not_warn(data: bytes, read: Any) -> None:
+    assert read_header(of_size(data, 16_384)).shape == (16_384, 16_384, 3)
+    with pytest.raises(BrokenImage, match="16385 x 16385 pixels, more than the limit of 268,435,456"):
+        read(of_size(data, 16_385))
 
 
 def test_images_of_one_shape_are_one_array_and_others_a_list() -> None:
@@ -144,6 +176,27 @@ def test_pil_and_tobytes_give_what_is_stored() -> None:
     assert np.array_equal(np.asarray(pil[1]), smooth())
     raw = next(iter(loader_of(source, batch_size=2, decode={"image": "tobytes"})))["image"]
     assert raw == [JPEG, PNG]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pil_decodes_a_jpeg_once_and_keeps_what_its_header_says(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a title"
+    data = encoded(smooth(channels=channels), "JPEG", exif=exif)
+    expected = Image.open(io.BytesIO(data))
+    expected.load()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)  # a second decode would need it
+    image = to_pil(data)
+    assert (image.mode, image.size, image.format) == (expected.mode, (64, 48), "JPEG")
+    assert image.getexif()[0x010E] == "a title"
+    assert np.array_equal(np.asarray(image).reshape(pixels_of(data).shape), pixels_of(data))
+
+
+def test_pil_gives_images_that_have_no_8_bit_form() -> None:
+    deep = Image.fromarray(np.arange(6, dtype=np.float32).reshape(2, 3) / 4)
+    assert np.array_equal(np.asarray(to_pil(saved(deep, "TIFF"))), np.asarray(deep))
 
 
 def test_pil_images_of_repeated_rows_are_not_shared() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.loader_fakes import loader_of, mixed, source_of
@@ -22,6 +23,19 @@ from tql.schema import Int
         ({"batch_size": 0}, TqlPlanError, "batch_size is 0; expected 1 or more"),
         ({"batch_size": -2}, TqlPlanError, "batch_size is -2"),
         ({"batch_size": 1.5}, TqlTypeError, r"batch_size is 1\.5; expected an integer"),
+        ({"batch_size": 2**31}, TqlPlanError, "batch_size is 2147483648; expected 2,147,483,647"),
+        ({"batch_size": np.ones(3, int)}, TqlTypeError, "expected an integer"),
+        ({"rank": 0.5, "world_size": 2}, TqlTypeError, r"rank is 0\.5; expected an integer"),
+        ({"rank": True, "world_size": 2}, TqlTypeError, "rank is True"),
+        ({"timeout": "1"}, TqlTypeError, "timeout is '1'; expected a number of seconds"),
+        ({"timeout": float("nan")}, TqlPlanError, "timeout is nan"),
+        ({"timeout": float("inf")}, TqlPlanError, "timeout=None waits for ever"),
+        ({"columns": ()}, TqlTypeError, "tensors names no column"),
+        ({"columns": "image"}, TqlTypeError, r"tensors=\['image'\]"),
+        ({"columns": ["x", 3]}, TqlTypeError, "tensors holds 3; expected a list of column names"),
+        ({"columns": 3}, TqlTypeError, "tensors is 3"),
+        ({"decode": "numpy"}, TqlTypeError, "decode_method is 'numpy'; expected a dict"),
+        ({"decode": None}, TqlTypeError, "decode_method is None"),
         ({"batch_size": True}, TqlTypeError, "batch_size is True"),
         ({"num_threads": 0}, TqlPlanError, "num_threads is 0"),
         ({"prefetch_factor": 0}, TqlPlanError, "prefetch_factor is 0"),

@@ -130,7 +130,7 @@ def test_pickled_rows_read_anew() -> None:
 
 
 def test_a_block_is_given_out_again_once_no_view_of_it_is_left() -> None:
-    memory = Memory(blocks=4)
+    memory = Memory(blocks=4, nbytes=1 << 30)
     first = memory.array((2, 1 << 20), np.uint8)
     first[...] = 7
     view = first[1, 5:9]
@@ -146,8 +146,25 @@ def test_a_block_is_given_out_again_once_no_view_of_it_is_left() -> None:
 
 
 def test_blocks_that_everybody_holds_are_not_kept_beyond_the_number_given() -> None:
-    memory = Memory(blocks=2)
+    memory = Memory(blocks=2, nbytes=1 << 30)
     arrays = [memory.array((1 << 20,), np.uint8) for _ in range(6)]
     for i, array in enumerate(arrays):
         array[...] = i
     assert [int(a[0]) for a in arrays] == list(range(6))
+
+
+def test_blocks_are_kept_within_the_bytes_given() -> None:
+    memory = Memory(blocks=100, nbytes=3 << 20)
+    addresses = set()
+    for _ in range(4):  # three blocks fit, and are used again
+        held = [memory.array((1 << 20,), np.uint8) for _ in range(3)]
+        addresses.update(a.ctypes.data for a in held)
+        del held
+    assert len(addresses) == 3
+    assert memory.nbytes == 3 << 20
+    large = memory.array((2 << 20,), np.uint8)
+    assert memory.nbytes <= 3 << 20
+    beyond = memory.array((4 << 20,), np.uint8)
+    beyond[...] = large[0] = 7
+    assert memory.nbytes <= 3 << 20
+    assert large[0] == 7

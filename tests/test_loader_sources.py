@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import tql
 from tests.loader_fakes import FakePlan, encoded, picture
 from tql.diagnostics import TqlDataError
 from tql.loader import FragmentRows, Loader, MapDataset, Options, numpy_collate
@@ -83,3 +84,15 @@ def test_a_map_dataset_of_a_file_gives_the_samples_of_its_rows(tmp_path: Path) -
     assert rows.schema["image"].dtype == Binary()  # unmarked: found to be images by its bytes
     assert np.array_equal(data[1]["image"], picture(1, 8, 9))
     assert data[0]["note"] == "note 59"
+
+
+def test_images_of_a_view_are_found_among_its_own_rows() -> None:
+    images = [None, b"no image", *(encoded(picture(i)) for i in range(2, 20))]
+    data = tql.open(pa.table({"image": pa.array(images, pa.binary()), "x": np.arange(20)}))
+    later = data.query("select image, x where x > 1 order by x desc")
+    assert next(iter(later.dataloader().batch(3).numpy()))["image"].shape == (3, 6, 5, 3)
+    assert next(iter(data.dataloader().shuffle().batch(20).numpy()))["image"].count(None) == 1
+    assert b"no image" in next(iter(data.dataloader().shuffle().batch(20).numpy()))["image"]
+    assert later.pytorch()[0]["image"].shape == (6, 5, 3)
+    drawn_twice = data.query("select * where x > 1").sample_by("x", size=40)
+    assert next(iter(drawn_twice.dataloader().batch(40).numpy()))["image"].shape == (40, 6, 5, 3)

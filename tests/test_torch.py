@@ -1,11 +1,15 @@
 """Batches as torch tensors, and rows for a stock torch DataLoader."""
 
 import multiprocessing
+import pickle
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.loader_fakes import (
@@ -15,11 +19,12 @@ from tests.loader_fakes import (
     mixed,
     picture,
     source_of,
-    workers,
 )
 from tql.diagnostics import TqlPlanError, TqlUnsupportedError
 from tql.loader import FragmentRows, MapDataset, distributed_rank, torch_collate
+from tql.rowset import from_mask
 from tql.schema import Binary, Float, Int, List, Text, Time
+from tql.sources import open_source
 
 torch = pytest.importorskip("torch")
 
@@ -233,6 +238,37 @@ def test_a_dict_transform_of_a_map_dataset_names_the_columns() -> None:
     assert data[1] == {"x": 3, "image": picture(3).mean()}
 
 
+def test_the_row_ids_of_a_map_dataset_stay_a_row_set() -> None:
+    even = from_mask(np.arange(50) % 2 == 0)
+    data = MapDataset(FragmentRows(mixed()), even, columns=("x",))
+    assert data.row_ids is even
+    assert [s["x"] for s in data.__getitems__([3, 0, -1])] == [6, 0, 48]
+
+
+def test_what_a_transform_of_a_map_dataset_raises_names_row_and_column() -> None:
+    def fail(x: Any) -> Any:
+        raise ValueError("of the user")
+
+    for transform, note in (
+        ({"x": fail}, "tql: in the transform of row 3, column 'x'"),
+        (fail, "tql: in the transform of row 3"),
+    ):
+        with pytest.raises(ValueError, match="of the user") as caught:
+            MapDataset(FragmentRows(mixed()), IDS, transform)[1]
+        assert caught.value.__notes__ == [note]
+
+
+def test_workers_that_are_spawned_read_the_files_themselves(tmp_path: Path) -> None:
+    where = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"x": np.arange(300)}), where, row_group_size=50)
+    data = MapDataset(FragmentRows(open_source(where)), from_mask(np.arange(300) % 3 == 0))
+    assert len(pickle.dumps(data)) < 20_000
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=8, num_workers=2, multiprocessing_context="spawn"
+    )
+    assert [x for batch in loader for x in batch["x"].tolist()] == list(range(0, 300, 3))
+
+
 @pytest.mark.parametrize("method", [None, "fork", "spawn"])
 def test_a_stock_data_loader_gives_every_row_once(method: str | None) -> None:
     data = MapDataset(FragmentRows(mixed()), IDS, halve)
@@ -248,7 +284,6 @@ def test_a_stock_data_loader_gives_every_row_once(method: str | None) -> None:
         for image, x, name in zip(batch["image"], batch["x"], batch["name"]):
             assert np.array_equal(image.numpy(), picture(int(x)) // 2)
             assert name == f"row {x}"
-    assert workers() == []
 
 
 def test_epochs_of_tensors_do_not_overwrite_tensors_that_are_held() -> None:

@@ -34,6 +34,12 @@ class ViewRows:
         """Their row numbers in the root data set."""
         return self.view.identify(rows)
 
+    def in_order(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Of the rows that the view has, each once, in the order of the source below it."""
+        rows = self.view.selected
+        ascending = rows if rows.ascending else rows.to_bitmap()
+        return ascending.select(np.arange(start, min(stop, len(ascending)), dtype=np.int64))
+
     def release(self) -> None:
         """Forget the fragments that are kept."""
         self._below.release()
