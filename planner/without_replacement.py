@@ -170,31 +170,37 @@ def smallest_keys(weights: Float64s, k: int, key: Key) -> Int64s:
     assert 0 <= k <= positive
     if k == positive:
         return np.flatnonzero(weights > 0)
-    weights = _moderate(weights)
-    limit, more = _limit_near(weights, k), 2.0
-    fast = KEYS.pays(120.0 * weights.size)
-    at, keys = _keys_below(weights, limit, key, fast)
-    while at.size < k:
-        assert limit < np.inf, "a positive weight without a key"
-        # Faster and faster, so that weights of any ratio end; a limit too high only costs time.
-        limit, more = limit * more, min(more * more, 1e300)
-        at, keys = _keys_below(weights, limit, key, fast)
-    kth = np.partition(keys, k - 1)[k - 1] if k else 0.0
+    if k == 0:
+        return np.empty(0, np.int64)
+    at, keys = _at_least(k, weights, key)
+    kth = float(np.partition(keys, k - 1)[k - 1])
+    if not _LEAST <= kth <= _MOST:
+        # Keys span more than a float does, but only their order near the k-th decides. Times a power
+        # of two that brings that one into range, they are exact there; the weights that overflow
+        # are taken, those that underflow are not, as they would be by their exact keys.
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = np.ldexp(weights, 900 if kth > 1.0 else -900)
+        at, keys = _at_least(k, scaled, key)
+        kth = float(np.partition(keys, k - 1)[k - 1])
+        assert _LEAST <= kth <= _MOST, f"the k-th key is {kth} after scaling"
     below = keys < kth
     ties = np.flatnonzero(keys == kth)[: k - int(np.count_nonzero(below))]
     below[ties] = True
     return at[below]
 
 
-def _moderate(weights: Float64s) -> Float64s:
-    """The weights, times a power of two where their keys would leave the range of a float."""
-    _, e = np.frexp(weights.max())
-    if abs(int(e)) < 500:
-        return weights
-    scaled: Float64s = np.ldexp(weights, -int(e))
-    # Lighter than the heaviest by more than a float can say: still rows that can be taken.
-    scaled[(weights > 0) & (scaled == 0)] = 5e-324
-    return scaled
+def _at_least(k: int, weights: Float64s, key: Key) -> tuple[Int64s, Float64s]:
+    """The places and the keys of the k smallest keys, and of some more."""
+    fast = KEYS.pays(120.0 * weights.size)
+    limit, more = _limit_near(weights, k), 2.0
+    at, keys = _keys_below(weights, limit, key, fast)
+    while at.size < k:
+        assert limit < np.inf, "a positive weight without a key"
+        # Faster and faster, so that weights of any ratio end; a limit too high only costs time.
+        limit = limit * more if limit < _MOST else np.inf
+        more = min(more * more, 1e300)
+        at, keys = _keys_below(weights, limit, key, fast)
+    return at, keys
 
 
 def _limit_near(weights: Float64s, k: int) -> float:
@@ -207,17 +213,15 @@ def _limit_near(weights: Float64s, k: int) -> float:
     wanted = (k + 4 * np.sqrt(k) + 16) / weights.size * some.size
     some = some[some > 0] if (some > 0).any() else weights[weights > 0][:1]
     wanted = min(wanted, 0.999 * some.size)
-    low, high = 0.0, 1.0 / float(some.max())
-    with np.errstate(over="ignore"):
-        while -np.expm1(-some * high).sum() < wanted and high < 1e300:
-            low, high = high, high * 2.0
-        for _ in range(30):
+    low, high = -960.0, 960.0  # of the logarithm to base 2
+    with np.errstate(over="ignore", under="ignore"):
+        for _ in range(18):  # to 1 %
             middle = (low + high) / 2
-            if -np.expm1(-some * middle).sum() < wanted:
+            if -np.expm1(-some * 2.0**middle).sum() < wanted:
                 low = middle
             else:
                 high = middle
-    return high
+    return float(2.0**high)
 
 
 def _keys_below(weights: Float64s, limit: float, key: Key, fast: bool) -> tuple[Int64s, Float64s]:
@@ -231,8 +235,8 @@ def _keys_below(weights: Float64s, limit: float, key: Key, fast: bool) -> tuple[
         part = weights[start:stop]
         if fast:
             at, keys = np.empty(part.size, np.int64), np.empty(part.size)
-            count = np.zeros(1, np.int64)
-            KEYS(key.array(), part, start, limit, at, keys, count)
+            count, scratch = np.zeros(1, np.int64), np.empty(1024, np.uint64)
+            KEYS(key.array(), part, start, limit, scratch, at, keys, count)
             n = int(count[0])
             found[start // block] = (at[:n].copy(), keys[:n].copy())
         else:
@@ -283,6 +287,9 @@ _TWELVE: Final = np.uint64(12)
 _TWO_53: Final = np.uint64(1 << 53)
 _FLOOR: Final = np.uint64(_RESCALE_BELOW)
 _UNIT: Final = 2.0**-53
+# A key E / w within these has a w that is neither subnormal nor infinite: 2^-53 < E < 2^6.
+_LEAST: Final = 2.0**-960
+_MOST: Final = 2.0**960
 _MARGIN: Final = 1.0000001  # rounding must not leave out a row: the keys decide
 _ROOT_HALF: Final = 0.7071067811865476
 _LN_2: Final = 0.6931471805599453
@@ -315,35 +322,42 @@ def minus_log(x: Any) -> Any:
     return -(e * _LN_2 + s * p)
 
 
-@kernel("u64[], f64[], i64, f64, i64[], f64[], i64[]")
+@kernel("u64[], f64[], i64, f64, u64[], i64[], f64[], i64[]")
 def KEYS(
     key: Uint64s,
     weights: Float64s,
     start: int,
     limit: float,
+    scratch: Uint64s,
     at: Int64s,
     keys: Float64s,
     count: Int64s,
 ) -> None:
-    """The places start + i with a key of at most `limit`, and the keys; `start` is even."""
+    """The places start + i with a key of at most `limit`, and the keys; `start` is even.
+
+    `scratch` is uint64 (1024,).
+    """
     k0 = key[0]
     k1 = key[1]
     high = key[2]
     n = 0
-    for half in range((weights.size + 1) // 2):
-        first, second = philox(np.uint64(start // 2 + half), high, k0, k1)
-        for side in range(2):
-            i = 2 * half + side
-            if i < weights.size:
-                bits = second if side else first
-                x = ((bits >> _TWELVE) << _ONE) | _ONE
-                w = weights[i]
-                if np.float64(_TWO_53 - x) * _UNIT <= (w * limit) * _MARGIN and w > 0.0:
-                    found = minus_log(x) / w
-                    if found <= limit:
-                        at[n] = start + i
-                        keys[n] = found
-                        n += 1
+    for base in range(0, weights.size, 1024):
+        size = min(1024, weights.size - base)
+        pair = (start + base) // 2
+        # The random bits first, in a loop of their own, which is vectorised.
+        for half in range((size + 1) // 2):
+            first, second = philox(np.uint64(pair + half), high, k0, k1)
+            scratch[2 * half] = ((first >> _TWELVE) << _ONE) | _ONE
+            scratch[2 * half + 1] = ((second >> _TWELVE) << _ONE) | _ONE
+        for i in range(size):
+            x = scratch[i]
+            w = weights[base + i]
+            if np.float64(np.int64(_TWO_53 - x)) * _UNIT <= (w * limit) * _MARGIN and w > 0.0:
+                found = minus_log(x) / w
+                if found <= limit:
+                    at[n] = start + base + i
+                    keys[n] = found
+                    n += 1
     count[0] = n
 
 

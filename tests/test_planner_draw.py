@@ -1,6 +1,7 @@
 """Draws: distributed as the weights say, exactly, the same from both tiers."""
 
 import math
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -98,7 +99,8 @@ def test_exponential_keys_are_the_same_from_kernel_and_twin(
 ) -> None:
     v, key = np.array(values), stream_key(seed, 0, "", "")
     at, keys, count = np.empty(v.size, np.int64), np.empty(v.size), np.zeros(1, np.int64)
-    wr.KEYS(key.array(), v, 128, limit, at, keys, count)
+    scratch = np.empty(1024, np.uint64)
+    wr.KEYS(key.array(), v, 128, limit, scratch, at, keys, count)
     n = int(count[0])
     other_at, other_keys = wr.keys_twin(key, v, 128, limit)
     assert np.array_equal(at[:n], other_at)
@@ -300,6 +302,55 @@ def test_weights_near_the_ends_of_the_float_range_are_drawn_alike(scale: float) 
     for seed in range(1000):
         counts[wr.smallest_keys(v, 5, stream_key(seed, 0, "", "k"))] += 1
     assert (np.abs(counts - 250) < 5 * math.sqrt(1000 * 0.25 * 0.75)).all()
+
+
+ENDS = [(1e300, 1e-300), (1.0, 1e-320), (1e308, 5e-324), (1.0, 1e-300), (1e308, 1e-10)]
+
+
+@pytest.mark.parametrize(("heavy", "light"), ENDS)
+def test_light_rows_beside_a_far_heavier_one_are_drawn_alike(heavy: float, light: float) -> None:
+    # The heavy row always, and 5 of 40 light ones: each within 5 deviations over 1,000 keys (one set
+    # of keys in 40,000 is not).
+    v, counts = np.array([*[light] * 20, heavy, *[light] * 20]), np.zeros(41)
+    for seed in range(1000):
+        counts[wr.smallest_keys(v, 6, stream_key(seed, 0, "", "k"))] += 1
+    assert counts[20] == 1000
+    counts[20] = 125
+    assert (np.abs(counts - 125) < 5 * math.sqrt(1000 * 0.125 * 0.875)).all()
+
+
+@pytest.mark.parametrize("unit", [1e-300, 2.0**-1070, 1e307])
+def test_light_rows_beside_a_far_heavier_one_keep_their_ratios(unit: float) -> None:
+    # As `test_inclusion_is_that_of_successive_draws`: the exact probabilities of 4 draws of VALUES.
+    # Multiples of 2^-1070 are exact, so the ratios are, down there too.
+    v = np.concatenate([[1e300] if unit < 1 else [], VALUES * unit, [unit / 1e300] * 3])
+    first = v.size - VALUES.size - 3
+    runs, counts = 3000, np.zeros(v.size)
+    for seed in range(runs):
+        counts[wr.smallest_keys(v, 4 + first, stream_key(seed, 0, "", "k"))] += 1
+    p = _inclusion_by_definition(4)
+    assert counts[:first].tolist() == [runs] * first and (counts[-3:] == 0).all()
+    off = np.abs(counts[first:-3] - runs * p)
+    assert (off <= 5 * np.sqrt(runs * p * (1 - p)) + 1e-9).all()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 1.7e308) | st.floats(-1074, 1023).map(lambda e: 2.0**e), min_size=1),
+    st.data(),
+)
+def test_the_rows_taken_are_those_of_the_smallest_exact_keys(
+    values: list[float], data: st.DataObject
+) -> None:
+    v = np.array(values)
+    rows = np.flatnonzero(v > 0)
+    k = data.draw(st.integers(0, rows.size))
+    logs = wr.keys_twin(KEY, np.ones(v.size), 0, math.inf)[1]
+    exact = sorted(rows.tolist(), key=lambda i: Fraction(logs[i]) / Fraction(v[i]))
+    assert wr.smallest_keys(v, k, KEY).tolist() == sorted(exact[:k])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(wr.KEYS), "pays", lambda self, ns: True)
+        assert wr.smallest_keys(v, k, KEY).tolist() == sorted(exact[:k])
 
 
 @pytest.mark.parametrize("fast", [True, False])

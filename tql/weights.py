@@ -112,11 +112,11 @@ def _check_classes(weights: ClassWeights) -> None:
 
 def _check_rows(weights: RowWeights) -> None:
     v = weights.values
-    # One pass decides: a NaN makes both comparisons false.
-    if not (float(v.min()) >= 0 and float(v.max()) < math.inf):
+    low, high = float(v.min()), float(v.max())
+    if not (low >= 0 and high < math.inf):  # a NaN makes both comparisons false
         first = int(np.flatnonzero(~((v >= 0) & (v < math.inf)))[0])
         raise _bad(float(v[first]), f"row {first} of the {v.size} to draw from")
-    if float(v.max()) == 0:
+    if high == 0:
         raise _all_zero(v.size)
 
 
