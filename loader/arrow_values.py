@@ -12,7 +12,20 @@ from tql.diagnostics import data_error
 from tql.loader.batch import Values
 from tql.loader.images import Encoded
 from tql.loader.options import Method
-from tql.schema import Binary, Bool, Column, DType, Float, Int, Json, Label, List, Opaque, Text, Time
+from tql.schema import (
+    Binary,
+    Bool,
+    Column,
+    DType,
+    Float,
+    Int,
+    Json,
+    Label,
+    List,
+    Opaque,
+    Text,
+    Time,
+)
 
 
 def values_of(

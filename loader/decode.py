@@ -81,7 +81,7 @@ def resolve(rows: Rows, columns: Sequence[Column], options: Options) -> Decoder:
     null, in the order of the source, starts as an image file does that can be decoded: whatever the
     plan, the rank or the place where a job resumes. Only such columns are read for this.
     """
-    methods = {c.name: options.decode.get(c.name, "numpy") for c in columns}
+    methods: dict[str, Method] = {c.name: options.decode.get(c.name, "numpy") for c in columns}
     unsure = [c.name for c in columns if c.dtype == Binary() and methods[c.name] == "numpy"]
     found = {name for name, data in _first_values(rows, unsure).items() if images.is_image(data)}
     wanted = []

@@ -217,9 +217,10 @@ def _open(data: Encoded, max_pixels: int) -> Any:
                 opened = read(io.BytesIO(data), "")
             except MemoryError:
                 raise
-            except Exception:  # noqa: BLE001, PERF203  plugins raise whatever bytes lead to
+            except Exception:  # noqa: BLE001  plugins raise whatever bytes lead to
                 continue
-            _check_size(*opened.size, max_pixels)
+            width, height = opened.size
+            _check_size(width, height, max_pixels)
             return opened
     raise BrokenImage("it is in no image format that Pillow knows")
 

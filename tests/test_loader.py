@@ -202,7 +202,9 @@ def test_a_batch_that_takes_too_long_is_an_error_that_names_stage_and_rows() -> 
     try:
         with pytest.raises(TqlDataError, match=r"no batch within 0\.05 seconds") as caught:
             next(iter(loader_on(rows, batch_size=2, timeout=0.05)))
-        assert "in stage 'read' of epoch 0, step 0, position 0, rows [1000, 1001]" in str(caught.value)
+        assert "in stage 'read' of epoch 0, step 0, position 0, rows [1000, 1001]" in str(
+            caught.value
+        )
     finally:
         rows.gate.set()
 
@@ -330,7 +332,7 @@ def test_leaving_a_loop_does_not_wait_for_a_transform() -> None:
     assert eventually(lambda: workers() == [])
 
 
-def test_an_iterator_collected_where_a_lock_is_held_that_its_workers_need_does_not_deadlock() -> None:
+def test_an_iterator_collected_while_its_locks_are_held_does_not_deadlock() -> None:
     """The collector runs wherever something is allocated, inside our locks and the user's."""
     lock, waiting = threading.Lock(), threading.Event()
 

@@ -195,7 +195,7 @@ def test_unmarked_binary_is_images_if_the_first_value_of_the_source_is_one() -> 
     png = encoded(picture(1))
     assert batch_of(Binary(), pa.array([png, png])).shape == (2, 6, 5, 3)
     assert batch_of(Binary(), pa.array([b"no", png]), [1, 0]) == [png, b"no"]
-    with pytest.raises(TqlDataError, match="row 1, column 'c'.*not a readable image"):
+    with pytest.raises(TqlDataError, match=r"row 1, column 'c'.*not a readable image"):
         batch_of(Binary(), pa.array([png, b"no"]), [1, 0])
     assert batch_of(Binary(), pa.array([png]), decode={"c": "tobytes"}) == [png]
     assert batch_of(Binary(), pa.array([png]), decode={"c": "numpy"}).shape == (1, 6, 5, 3)
@@ -217,7 +217,9 @@ def test_the_decision_on_unmarked_binary_does_not_depend_on_rank_or_resumption()
     loader = loader_of(source, batch_size=2)
     loader.load_state_dict({**loader.state_dict(), "position": 4})
     assert next(iter(loader))["c"] == [png, png]
-    other = loader_of(source, FakePlan(np.arange(8)[::-1].copy()), batch_size=2, rank=1, world_size=2)
+    other = loader_of(
+        source, FakePlan(np.arange(8)[::-1].copy()), batch_size=2, rank=1, world_size=2
+    )
     assert next(iter(other))["c"] == [png, png]
 
 

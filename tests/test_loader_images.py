@@ -153,7 +153,9 @@ def of_size(data: bytes, side: int) -> bytes:
 @pytest.mark.parametrize("read", [read_header, to_pil])
 def test_one_limit_holds_for_all_formats_and_pillow_does_not_warn(data: bytes, read: Any) -> None:
     assert read_header(of_size(data, 16_384)).shape == (16_384, 16_384, 3)
-    with pytest.raises(BrokenImage, match="16385 x 16385 pixels, more than the limit of 268,435,456"):
+    with pytest.raises(
+        BrokenImage, match="16385 x 16385 pixels, more than the limit of 268,435,456"
+    ):
         read(of_size(data, 16_385))
 
 
