@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tql.bits import aligned_words
 from tql.engine import devices
 from tql.engine.columns import numpy_dtype, one_array, storage
+from tql.engine.costs import reference_ns
 from tql.engine.reference import matches, plain_text
 from tql.jit import Kernel
 from tql.language.expr import (
@@ -59,10 +60,25 @@ class Unsuitable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One kernel argument: its C type, and how to make it from a fragment's table."""
+    """One kernel argument: its C type, and how to make it from a fragment's columns."""
 
     kind: str
-    make: Callable[[Any], Any]
+    make: Callable[["Columns"], Any]
+
+
+@dataclass(slots=True)
+class Columns:
+    """The columns of a fragment, each put together from its chunks once, however many arguments
+    are made from it.
+    """
+
+    table: Any
+    _whole: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._whole:
+            self._whole[name] = one_array(self.table.column(name))
+        return self._whole[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,8 @@ class Program:
 
         Raises Unsuitable where the fragment's columns are not laid out as the kernel needs.
         """
-        made = [a.make(table) for a in self.arguments]
+        columns = Columns(table)
+        made = [a.make(columns) for a in self.arguments]
         self.kernel(rows, *made, *outs)
 
 
@@ -96,7 +113,7 @@ def compile_program(predicates: Sequence[Expr]) -> Program | None:
     source = _source(writer, words)
     signature = ", ".join(["i64", *(a.kind for a in writer.arguments), *["u64[]"] * len(words)])
     kernel = _kernel(source, signature)
-    return Program(kernel, tuple(writer.arguments), len(words), max(0.5, writer.cost))
+    return Program(kernel, tuple(writer.arguments), len(words), reference_ns(predicates))
 
 
 @lru_cache(maxsize=512)
@@ -133,7 +150,7 @@ class _Writer:
 
     lines: list[str] = field(default_factory=list)
     arguments: list[Argument] = field(default_factory=list)
-    cost: float = 0.0
+    leaves: int = 0
     _known: dict[Any, str] = field(default_factory=dict)
 
     # -- conditions, as words ------------------------------------------------------------------
@@ -254,7 +271,7 @@ class _Writer:
     def _lanes(self, condition: str) -> str:
         """A word whose bit i is `condition` for row i of the block."""
         if condition not in self._known:
-            if self.cost >= _MOST_LEAVES:
+            if self.leaves >= _MOST_LEAVES:
                 raise Unsuitable
             word = f"w{len(self._known)}"
             self.lines += [
@@ -264,7 +281,7 @@ class _Writer:
                 f"    {word} |= np.uint64({condition}) << np.uint64(b)",
             ]
             self._known[condition] = word
-            self.cost += 1.0
+            self.leaves += 1
         return self._known[condition]
 
     def _word(self, expression: str) -> str:
@@ -276,10 +293,10 @@ class _Writer:
             self._known[expression] = word
         return self._known[expression]
 
-    def _bitmap(self, key: tuple[str, str], make: Callable[[Any], Words]) -> str:
+    def _bitmap(self, key: tuple[str, str], make: Callable[[Columns], Words]) -> str:
         return self._word(f"{self._argument(key, 'u64[]', make)}[w]")
 
-    def _argument(self, key: Any, kind: str, make: Callable[[Any], Any]) -> str:
+    def _argument(self, key: Any, kind: str, make: Callable[[Columns], Any]) -> str:
         if key not in self._known:
             self._known[key] = f"x{len(self.arguments)}"
             self.arguments.append(Argument(kind, make))
@@ -359,7 +376,7 @@ class _Writer:
                 return self._integers(op, left, right)
             case Arith(op, left, right, Float(bits)) if op is not ArithOp.MOD:
                 a, b = self._number(left), self._number(right)
-                self.cost += 1.0
+                self.leaves += 1
                 return f"(np.float{bits}({a}) {op.value} np.float{bits}({b}))"
             case Call("abs", (operand,), Float()):
                 return f"abs({self._number(operand)})"
@@ -371,7 +388,7 @@ class _Writer:
         if "u64" in (c_kind(left.dtype), c_kind(right.dtype)):
             raise Unsuitable
         a, b = self._number(left), self._number(right)
-        self.cost += 1.0
+        self.leaves += 1
         if op is ArithOp.MOD:
             return f"remainder(np.int64({a}), np.int64({b}))"
         return f"(np.int64({a}) {op.value} np.int64({b}))"
@@ -410,40 +427,36 @@ _NUMPY_KIND = {
 # -- arguments from a fragment -----------------------------------------------------------------
 
 
-def _column(table: Any, name: str) -> Any:
-    return one_array(table.column(name))
-
-
-def _values(table: Any, name: str, dtype: DType) -> NDArray[Any]:
-    array = _column(table, name)
+def _values(columns: Columns, name: str, dtype: DType) -> NDArray[Any]:
+    array = columns[name]
     if isinstance(dtype, Label) and hasattr(array, "indices"):
         array = array.indices
     view = storage(array)
     return np.ascontiguousarray(view.astype(numpy_dtype(dtype), copy=False))
 
 
-def _value_bits(table: Any, name: str) -> Words:
-    array = _column(table, name)
+def _value_bits(columns: Columns, name: str) -> Words:
+    array = columns[name]
     return aligned_words(array.buffers()[1], array.offset, len(array))
 
 
-def _validity(table: Any, name: str) -> Words:
-    array = _column(table, name)
+def _validity(columns: Columns, name: str) -> Words:
+    array = columns[name]
     if not array.null_count:
         return np.full((len(array) + 63) // 64, ~np.uint64(0))
     return aligned_words(array.buffers()[0], array.offset, len(array))
 
 
-def _dictionary(table: Any, name: str) -> Any:
-    array = _column(table, name)
+def _dictionary(columns: Columns, name: str) -> Any:
+    array = columns[name]
     # A dictionary that holds a null, or plain text, is for the reference tier.
     if not hasattr(array, "indices") or array.dictionary.null_count:
         raise Unsuitable
     return array
 
 
-def _codes(table: Any, name: str) -> NDArray[np.int32]:
-    indices = _dictionary(table, name).indices
+def _codes(columns: Columns, name: str) -> NDArray[np.int32]:
+    indices = _dictionary(columns, name).indices
     codes = storage(indices)
     if indices.null_count:  # what stands behind a null may be any number: keep look-ups in range
         codes = np.where(_bools_of(indices), codes, 0)
@@ -455,13 +468,13 @@ def _bools_of(indices: Any) -> NDArray[np.bool_]:
     return valid
 
 
-def _code_of(table: Any, name: str, value: str) -> int:
-    words = plain_text(_dictionary(table, name).dictionary)
+def _code_of(columns: Columns, name: str, value: str) -> int:
+    words = plain_text(_dictionary(columns, name).dictionary)
     at: int = words.index(value).as_py()  # -1, which no row has, where it is not there
     return at
 
 
-def _hits(table: Any, name: str, rule: Any) -> NDArray[np.uint8]:
-    found = matches(rule, plain_text(_dictionary(table, name).dictionary))
+def _hits(columns: Columns, name: str, rule: Any) -> NDArray[np.uint8]:
+    found = matches(rule, plain_text(_dictionary(columns, name).dictionary))
     hits = one_array(found).to_numpy(zero_copy_only=False).astype(np.uint8)
     return hits if len(hits) else np.zeros(1, np.uint8)

@@ -1,0 +1,103 @@
+"""What a kernel's arguments and the decision to compile it cost."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.plain_kernels import run_as_python
+from tql.engine.costs import SCAN, reference_ns
+from tql.engine.kernels import compile_program
+from tql.engine.reference import Frame, is_true
+from tql.grammar.parser import parse
+from tql.language.bind import bind
+from tql.language.expr import Expr
+from tql.language.plan import Filter
+from tql.schema import Bool, Column, Float, Int, Schema, Text
+
+SCHEMA = Schema(
+    [
+        Column("i32", Int(32), False),
+        Column("i64_n", Int(64), True),
+        Column("u64", Int(64, signed=False), False),
+        Column("f32", Float(32), False),
+        Column("f64", Float(64), False),
+        Column("flag", Bool(), False),
+        Column("cat_n", Text(), True),
+    ]
+)
+
+
+def bound(condition: str) -> Expr:
+    text = f"select * where {condition}"
+    plan = bind(parse(text), text, here=SCHEMA, tables=no_tables).plan
+    assert isinstance(plan, Filter)
+    return plan.predicate
+
+
+def no_tables(*_: Any) -> Any:
+    raise AssertionError("no FROM here")
+
+
+class Counted:
+    """A table that counts how often each column is asked for, and so put together."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.asked: Counter[str] = Counter()
+
+    def column(self, name: str) -> Any:
+        self.asked[name] += 1
+        return self.table.column(name)
+
+
+def test_a_column_in_chunks_is_put_together_once_for_all_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_as_python(monkeypatch)
+    words = pa.chunked_array(
+        [pa.array(["a", "b", None]).dictionary_encode(), pa.array(["c", "a"]).dictionary_encode()]
+    )
+    numbers = pa.chunked_array([[1, None], [3, 4, 5]], pa.int64())
+    table = Counted(pa.table({"cat_n": words, "i64_n": numbers}))
+    condition = bound("(cat_n == 'a' or cat_n like 'b*' or cat_n != 'c') and i64_n > 1")
+    program = compile_program([condition])
+    assert program is not None and len(program.arguments) >= 7
+    for runs in (1, 2):
+        out = np.empty(1, np.uint64)
+        program.run(table, 5, [out])
+        assert table.asked == {"cat_n": runs, "i64_n": runs}
+    frame = Frame(table.table, np.arange(5), 0)
+    assert int(out[0]) == sum(1 << n for n in np.flatnonzero(is_true(condition, frame)).tolist())
+
+
+# From the cheapest to the dearest, as measured; see tql/engine/costs.py.
+LADDER = [
+    ["i32 != 5", "f32 > 0.5", "i32"],
+    ["i64_n != 5", "i32 > f32", "cat_n == 'a'", "i32 * 3 > 5", "f64 + 1 > 5"],
+    ["u64 == i64_n", "i32 % 7 == 3", f"i32 in ({', '.join(map(str, range(60)))})"],
+    ["f64 > i64_n", "u64 < f32"],
+    [f"i32 in ({', '.join(str(n * 3_000_000) for n in range(300))})"],
+]  # fmt: skip
+
+
+def test_the_estimate_knows_cheap_conditions_from_dear_ones() -> None:
+    costs = [[reference_ns([bound(c)]) for c in step] for step in LADDER]
+    for lower, higher in itertools.pairwise(costs):
+        assert max(lower) < min(higher)
+    assert min(costs[0]) > 0.3 and max(costs[0]) < 2
+    assert max(costs[-1]) > 50
+
+
+def test_the_estimate_of_a_program_adds_up_and_reads_each_column_once() -> None:
+    one, other = bound("i64_n > 5"), bound("i64_n < 50")
+    both = compile_program([one, other])
+    assert both is not None
+    assert both.cost_ns_per_row == reference_ns([one, other])
+    apart = reference_ns([one]) + reference_ns([other])
+    assert max(reference_ns([one]), reference_ns([other])) < both.cost_ns_per_row < apart
+    assert reference_ns([bound("i32 > 1 and f32 > 1")]) > reference_ns([bound("i32 > 1")])
+    assert reference_ns([bound("1 == 1")]) == SCAN

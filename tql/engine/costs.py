@@ -1,0 +1,114 @@
+"""What a condition costs in the reference tier, for the rule when to compile it.
+
+Nanoseconds a row: one core of a quiet machine, fragments of 1 M rows in memory, NumPy 2,
+2026-11-21. In fragments that leave the cache behind, each costs up to three times as much.
+"""
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from tql.language.expr import (
+    And,
+    Arith,
+    ArithOp,
+    Call,
+    Column,
+    Compare,
+    CompareText,
+    Const,
+    Expr,
+    InSet,
+    IsNull,
+    Not,
+    Or,
+    TextTest,
+    Truth,
+    WeightCase,
+    integer_type,
+    walk,
+)
+from tql.schema import Bool, DType, Float, Text
+
+SCAN: Final = 0.3  # positions, the mask of all rows, packing the outcome into bits
+UNPACK: Final = 1.0  # a bitmap, of a bool column or of what is not NULL, as bytes
+LOGIC: Final = 0.2  # AND, OR and NOT, each operand
+COMPARE: Final = 0.35  # two numbers of one type
+COMPARE_MIXED: Final = 1.0  # of two types, one of which is converted
+COMPARE_SIGNS: Final = 3.5  # int64 with uint64
+COMPARE_EXACTLY: Final = 12.0  # a 64-bit integer with a float: 8 to 18
+IN_LOOP: Final = 0.1  # a few values, each
+IN_TABLE: Final = 0.05  # integers close together, each; at most IN_TABLE_MOST
+IN_TABLE_MOST: Final = 10.0
+IN_SORTED: Final = 80.0  # many values far apart: both sides are sorted
+LOOK_UP: Final = 1.8  # text: one look-up by code, whatever the rule
+ARITHMETIC: Final = 1.0  # floats: 0.3 to 1.0
+ARITHMETIC_CHECKED: Final = 1.5  # integers of which no sum overflows: 1.2 to 2.0
+MODULO: Final = 3.0
+HALF_FLOAT: Final = 1.6  # float16 is computed in software
+
+_LOOPED: Final = 74  # values up to which NumPy loops, for a million rows
+_TABLE: Final = 6_000_000  # width of the values up to which it makes a table
+
+
+def reference_ns(conditions: Sequence[Expr]) -> float:
+    """Nanoseconds a row that one pass of the reference tier over these conditions takes."""
+    nodes = [n for c in conditions for n in walk(c)]
+    columns = {n.name: n for n in nodes if isinstance(n, Column)}
+    return (
+        SCAN * len(conditions) + sum(map(_reading, columns.values())) + sum(map(_computing, nodes))
+    )
+
+
+def _reading(column: Column) -> float:
+    """What making the column into NumPy arrays takes; plain numbers are there already."""
+    return UNPACK * (column.nullable + isinstance(column.dtype, Bool))
+
+
+def _computing(e: Expr) -> float:
+    """What the node itself takes, its operands given."""
+    match e:
+        case Column() | Const() | IsNull() | WeightCase():
+            return 0.0
+        case And(terms) | Or(terms):
+            return LOGIC * len(terms)
+        case Not():
+            return LOGIC
+        case Compare(_, left, right):
+            return _comparing(left.dtype, right.dtype)
+        case Truth(operand):
+            return _comparing(operand.dtype, operand.dtype)
+        case CompareText():
+            return LOOK_UP * 2
+        case TextTest():
+            return LOOK_UP
+        case InSet(operand, values):
+            return _looking(operand.dtype, values)
+        case Arith(op):
+            whole = not isinstance(e.dtype, Float)
+            return MODULO if op is ArithOp.MOD else ARITHMETIC_CHECKED if whole else ARITHMETIC
+        case Call():
+            return ARITHMETIC
+        case _:
+            assert_never(e)
+
+
+def _comparing(a: DType, b: DType) -> float:
+    if Float(16) in (a, b):
+        return HALF_FLOAT
+    if isinstance(a, Text) or isinstance(b, Text):
+        return LOOK_UP
+    s, t = integer_type(a), integer_type(b)
+    if s == t and (s is not None or a == b):
+        return COMPARE
+    wide = [i for i in (s, t) if i is not None and i.bits == 64]
+    if wide and (s is None or t is None):
+        return COMPARE_EXACTLY
+    return COMPARE_SIGNS if len(wide) == 2 else COMPARE_MIXED
+
+
+def _looking(dtype: DType, values: Sequence[int | float]) -> float:
+    if not values:
+        return 0.0
+    if not isinstance(dtype, Float) and values[-1] - values[0] < _TABLE:
+        return COMPARE + min(IN_TABLE_MOST, IN_TABLE * len(values))
+    return COMPARE + IN_LOOP * len(values) if len(values) <= _LOOPED else IN_SORTED
