@@ -99,7 +99,9 @@ def _take(table: pa.Table, local: NDArray[np.int64], in_place: bool) -> pa.Table
 def _pick(data: Rows, local: NDArray[np.int64], in_place: bool) -> Rows:
     """A view of one stretch of rows, but only where it holds little else in memory."""
     first, last = int(local[0]), int(local[-1])
-    stretch = last - first == len(local) - 1 and bool(np.all(local[1:] - local[:-1] == 1))
+    stretch = last - first == len(local) - 1
+    if stretch and len(local) > 2:  # of many small chunks, most give one row: make that cheap
+        stretch = bool((local[1:] - local[:-1] == 1).all())
     if stretch and (in_place or 2 * len(local) >= data.num_rows):
         return data.slice(first, len(local))
     return data.take(pa.array(local))
