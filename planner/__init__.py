@@ -2,6 +2,15 @@
 
 from tql.planner.plan import Plan, make_plan, sample
 from tql.planner.plan_file import PlanFile, load
-from tql.planner.stream import IndexStream, StreamBatch
+from tql.planner.stream import IndexStream, StreamBatch, check_state
 
-__all__ = ["IndexStream", "Plan", "PlanFile", "StreamBatch", "load", "make_plan", "sample"]
+__all__ = [
+    "IndexStream",
+    "Plan",
+    "PlanFile",
+    "StreamBatch",
+    "check_state",
+    "load",
+    "make_plan",
+    "sample",
+]

@@ -14,7 +14,17 @@ from typing import Any, Final
 import numpy as np
 
 from tql.jit import device, kernel
-from tql.planner.rng import Int64s, Key, Uint64s, high_product_twin, philox_twin
+from tql.planner.rng import (
+    HALF,
+    MASK,
+    MUL_0,
+    MUL_1,
+    Int64s,
+    Key,
+    Uint64s,
+    high_product_twin,
+    philox_twin,
+)
 
 LARGEST: Final = 1 << 62
 _TABLE_BELOW: Final = 200  # so small a grid does not mix: the table is a Fisher-Yates shuffle
@@ -90,7 +100,7 @@ def permute_twin(keys: Uint64s, n: int, bits: int, positions: Int64s) -> None:
         y = x[walking]
         left, right = y >> shift, y & mask
         for k in range(0, keys.size, 2):
-            left = left + ((_hash_twin(right, int(keys[k])) * a) >> _HALF)
+            left = left + ((_hash_twin(right, int(keys[k])) * a) >> HALF)
             left = np.where(left >= a, left - a, left)
             right = (right + (_hash_twin(left, int(keys[k + 1])) >> narrow)) & mask
         y = (left << shift) | right
@@ -100,24 +110,20 @@ def permute_twin(keys: Uint64s, n: int, bits: int, positions: Int64s) -> None:
 
 
 def _hash_twin(x: Uint64s, key: int) -> Uint64s:
-    p = (x ^ np.uint64(key & 0xFFFFFFFF)) * _MUL_0
-    p = ((p >> _HALF) ^ (p & _MASK) ^ np.uint64(key >> 32)) * _MUL_1
-    return (p >> _HALF) ^ (p & _MASK)
+    p = (x ^ np.uint64(key & 0xFFFFFFFF)) * MUL_0
+    p = ((p >> HALF) ^ (p & MASK) ^ np.uint64(key >> 32)) * MUL_1
+    return (p >> HALF) ^ (p & MASK)
 
 
-_HALF: Final = np.uint64(32)
-_MASK: Final = np.uint64(0xFFFFFFFF)
-_MUL_0: Final = np.uint64(0xD2511F53)
-_MUL_1: Final = np.uint64(0xCD9E8D57)
 _ONE: Final = np.uint64(1)
 
 
 @device
 def hashed(x: Any, key: Any) -> Any:
     """32 bits from 32 bits of `x` and a 64-bit key: two multiplications, each folded onto itself."""
-    p = (x ^ (key & _MASK)) * _MUL_0
-    p = ((p >> _HALF) ^ (p & _MASK) ^ (key >> _HALF)) * _MUL_1
-    return (p >> _HALF) ^ (p & _MASK)
+    p = (x ^ (key & MASK)) * MUL_0
+    p = ((p >> HALF) ^ (p & MASK) ^ (key >> HALF)) * MUL_1
+    return (p >> HALF) ^ (p & MASK)
 
 
 @device
@@ -126,9 +132,9 @@ def two_rounds(x: Any, key: Any, next_key: Any, a: Any, bits: Any) -> Any:
     mask = (_ONE << bits) - _ONE
     left = x >> bits
     right = x & mask
-    left = left + ((hashed(right, key) * a) >> _HALF)
+    left = left + ((hashed(right, key) * a) >> HALF)
     left = left - a if left >= a else left
-    right = (right + (hashed(left, next_key) >> (_HALF - bits))) & mask
+    right = (right + (hashed(left, next_key) >> (HALF - bits))) & mask
     return (left << bits) | right
 
 

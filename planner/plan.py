@@ -7,9 +7,7 @@ without-replacement result) is held beside the plan and can be made again from i
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import index
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, assert_never, cast, get_args
@@ -19,10 +17,11 @@ import numpy as np
 from tql.diagnostics import error
 from tql.forks import ForkLock
 from tql.planner import digest, plan_file
+from tql.planner.arguments import count, whole, yes_or_no
 from tql.planner.bulk import BLOCK, over_blocks
 from tql.planner.draw import MOST_ROWS, DrawTable, class_table, row_table
 from tql.planner.layout import Layout, layout
-from tql.planner.permute import permutation
+from tql.planner.permute import LARGEST, permutation
 from tql.planner.rng import ORDER_VERSION, Int64s, Uint64s, seeds, stream_key
 from tql.planner.stream import IndexStream, Remainder
 from tql.planner.without_replacement import Taken, take
@@ -79,6 +78,22 @@ class Plan:
     def __len__(self) -> int:
         return self.draws
 
+    def __repr__(self) -> str:
+        match self.weights:
+            case None:
+                how = []
+            case ClassWeights(members=members):
+                how = [f"{len(members)} weight class{'es' if len(members) != 1 else ''}"]
+            case RowWeights():
+                how = ["a weight per row"]
+            case _:
+                assert_never(self.weights)
+        if self.weights is not None and not self.replace:
+            how.append("without replacement")
+        if self.shuffle or self.weights is None:
+            how.append("shuffled" if self.shuffle else "in order")
+        return f"<Plan {self.short}: {self.draws:,} draws, {', '.join(how)}, seed {self.seed}>"
+
     @property
     def short(self) -> str:
         """The first 12 digits of the fingerprint."""
@@ -97,11 +112,17 @@ class Plan:
 
     def draw(self, start: int, stop: int, *, epoch: int = 0) -> Int64s:
         """Row ids of positions `start` … `stop` - 1, int64 (stop - start,)."""
+        start, stop = whole("start", start), whole("stop", stop)
         self._check_range(start, stop)
         return self._rows(stop - start, lambda a, b: np.arange(start + a, start + b), epoch)
 
     def at(self, positions: Int64s, *, epoch: int = 0) -> Int64s:
         """Row ids of any positions, int64 (n,) → int64 (n,)."""
+        found: Any = getattr(positions, "dtype", type(positions).__name__)
+        if found != np.int64:
+            raise error("type", f"positions are {found}", help="give an int64 array")
+        if positions.ndim != 1:
+            raise error("shape", f"positions are {positions.ndim}-d", help="give a 1-d array")
         if positions.size:
             self._check_range(int(positions.min()), int(positions.max()) + 1)
         return self._rows(positions.size, lambda a, b: positions[a:b], epoch)
@@ -122,6 +143,7 @@ class Plan:
 
     def seeds(self, rows: Int64s, copies: Int64s, epoch: int = 0) -> Uint64s:
         """The random number of each (row, copy), uint64 (n,)."""
+        epoch = count("epoch", epoch)
         return seeds(stream_key(self.seed, epoch, self.fingerprint, "augment"), rows, copies)
 
     def stream(
@@ -154,12 +176,11 @@ class Plan:
 
     # -- how it is computed -----------------------------------------------------------------------
 
-    def _rows(self, count: int, positions: Callable[[int, int], Int64s], epoch: int) -> Int64s:
+    def _rows(self, size: int, positions: Callable[[int, int], Int64s], epoch: int) -> Int64s:
         """Stage by stage, each in place, over blocks that stay in the cache."""
-        if epoch < 0:
-            raise error("value", f"epoch {epoch}: epochs are counted from 0")
-        stages = self._stages(count, epoch) if count else []
-        out = np.empty(count, np.int64)
+        epoch = count("epoch", epoch)
+        stages = self._stages(size, epoch) if size else []
+        out = np.empty(size, np.int64)
 
         def work(a: int, b: int) -> None:
             slots = out[a:b]
@@ -167,32 +188,32 @@ class Plan:
             for stage in stages:
                 stage(slots)
 
-        over_blocks(work, count, BLOCK)
+        over_blocks(work, size, BLOCK)
         return out
 
-    def _stages(self, count: int, epoch: int) -> list[Callable[[Int64s], None]]:
+    def _stages(self, size: int, epoch: int) -> list[Callable[[Int64s], None]]:
         """Position → shuffled position → slot → row."""
         stages: list[Callable[[Int64s], None]] = []
         if self.shuffle:
             order = permutation(
                 self.draws, stream_key(self.seed, epoch, self.fingerprint, "shuffle")
             )
-            fast = order.pays(count)
+            fast = order.pays(size)
             stages.append(lambda slots: order.apply(slots, fast))
         if self.weights is not None:
-            stages.append(self._sampling(self.weights, count, epoch))
-        stages.append(self._layout().mapper(count))
+            stages.append(self._sampling(self.weights, size, epoch))
+        stages.append(self._layout().mapper(size))
         return stages
 
-    def _sampling(self, weights: Weights, count: int, epoch: int) -> Callable[[Int64s], None]:
+    def _sampling(self, weights: Weights, size: int, epoch: int) -> Callable[[Int64s], None]:
         keyed = None if self.resample == "once" else epoch
         if self.replace:
             table = self._table(weights)
-            fast = table.pays(count)
+            fast = table.pays(size)
             key = stream_key(self.seed, keyed, self.fingerprint, "sample")
             return lambda slots: table.apply(key, slots, fast)
         taken = self._taken(weights, keyed)
-        fast = taken.pays(count)
+        fast = taken.pays(size)
         return lambda slots: taken.apply(slots, fast)
 
     def _layout(self) -> Layout:
@@ -254,8 +275,9 @@ def make_plan(
     epoch unless `resample` is "once". A size without weights draws uniformly. `origin` is anything
     JSON that the caller wants to find again in the plan's file.
     """
+    replace, shuffle = yes_or_no("replace", replace), yes_or_no("shuffle", shuffle)
     if size is not None:
-        size = _whole("size", size)
+        size = whole("size", size)
         if size <= 0:
             raise error("value", f"size {size}: nothing to draw", help="ask for 1 row or more")
         if weights is None:
@@ -267,20 +289,24 @@ def make_plan(
     if resample not in get_args(Resample):
         raise error("value", f"resample {resample!r}: expected 'epoch' or 'once'")
     draws, notes = _draws(population, weights, size, replace)
-    offset = _whole("offset", offset)
+    if draws > LARGEST:
+        raise error(
+            "range", f"{draws} draws in an epoch", help=f"at most {LARGEST} (2^62) are possible"
+        )
+    offset = whole("offset", offset)
     if not 0 <= offset <= draws:
         help = f"an offset from 0 to {draws} is possible; at {draws} nothing is left"
         raise error("range", f"offset {offset} in an epoch of {draws} samples", help=help)
-    parts = {
+    parts: dict[str, Any] = {
         "order": ORDER_VERSION,
         "source": source_fingerprint,
-        "origin": json.loads(digest.canonical(dict(origin))),
+        "origin": _as_json(origin),
         "population": {"rows": len(population), "digest": digest.of_rows(population)},
         "weights": None if weights is None else _describe_weights(weights),
-        "replace": bool(replace),
+        "replace": replace,
         "size": size,
-        "shuffle": bool(shuffle),
-        "seed": _whole("seed", seed),
+        "shuffle": shuffle,
+        "seed": whole("seed", seed),
         "mix": mix,
         "resample": resample,
     }
@@ -288,8 +314,8 @@ def make_plan(
         population=population,
         weights=weights,
         size=size,
-        replace=bool(replace),
-        shuffle=bool(shuffle),
+        replace=replace,
+        shuffle=shuffle,
         seed=parts["seed"],
         mix=cast(Mix, mix),
         resample=cast(Resample, resample),
@@ -327,6 +353,18 @@ def sample(
         origin={"purpose": purpose},
     )
     return plan.ids(), plan.notes
+
+
+def _as_json(origin: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(digest.canonical(dict(origin)))
+    except (TypeError, ValueError, RecursionError) as e:
+        raise error(
+            "type",
+            f"the origin of a plan is not JSON: {e}",
+            help="give texts, finite numbers, lists and dicts with texts as keys",
+        ) from e
+    return content
 
 
 def _check_weights(weights: Weights, population: RowSet) -> None:
@@ -383,13 +421,3 @@ def _describe_weights(weights: Weights) -> dict[str, Any]:
             return {"kind": "rows", "digest": digest.of_weights(weights)}
         case _:
             assert_never(weights)
-
-
-def _whole(name: str, value: int) -> int:
-    """`value` as a Python integer; NumPy's are taken, booleans are not."""
-    if not isinstance(value, bool):
-        with suppress(TypeError):
-            return index(value)
-    raise error(
-        "type", f"{name} {value!r} is not a whole number", help=f"give {name} as an integer"
-    )

@@ -68,7 +68,7 @@ class PlanFile:
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Write the content of a plan file; another process sees the old file or the new one, nothing between."""
-    target = Path(path)
+    target = _path(path)
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".plan-")
@@ -92,7 +92,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 def load(path: str | Path) -> PlanFile:
     """The plan file at `path`, checked against itself; see `PlanFile.verify` for the data."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = _path(path).read_text(encoding="utf-8")
     except OSError as e:
         raise data_error(
             "source", f"the plan {path} could not be read: {e.strerror}", help="check the path"
@@ -127,6 +127,18 @@ def load(path: str | Path) -> PlanFile:
         tuple(map(str, content["notes"])) if isinstance(content["notes"], list) else (),
         content["fingerprint"],
     )
+
+
+def _path(path: Any) -> Path:
+    try:
+        found = Path(path)
+    except TypeError as e:
+        raise error(
+            "type", f"a path is a {type(path).__name__}; expected text", help="name a file"
+        ) from e
+    if "\0" in str(found):
+        raise error("value", f"the path {str(found)!r} has a null character", help="leave it out")
+    return found
 
 
 def _count(path: str | Path, content: dict[str, Any], name: str) -> int:

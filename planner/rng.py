@@ -72,35 +72,35 @@ def philox_twin(key: Key, positions: Int64s, salt: Int64s | None = None) -> tupl
     high = np.full(t.size, key.high, np.uint64)
     if salt is not None:
         high ^= salt.astype(np.uint64)
-    c0, c1, c2, c3 = t & _MASK, t >> _HALF, high & _MASK, high >> _HALF
+    c0, c1, c2, c3 = t & MASK, t >> HALF, high & MASK, high >> HALF
     k0, k1 = key.low & 0xFFFFFFFF, key.low >> 32
     for _ in range(10):
-        a, b = _MUL_0 * c0, _MUL_1 * c2
+        a, b = MUL_0 * c0, MUL_1 * c2
         c0, c1, c2, c3 = (
-            (b >> _HALF) ^ c1 ^ np.uint64(k0),
-            b & _MASK,
-            (a >> _HALF) ^ c3 ^ np.uint64(k1),
-            a & _MASK,
+            (b >> HALF) ^ c1 ^ np.uint64(k0),
+            b & MASK,
+            (a >> HALF) ^ c3 ^ np.uint64(k1),
+            a & MASK,
         )
         k0, k1 = (k0 + int(_WEYL_0)) & 0xFFFFFFFF, (k1 + int(_WEYL_1)) & 0xFFFFFFFF
-    return c0 | (c1 << _HALF), c2 | (c3 << _HALF)
+    return c0 | (c1 << HALF), c2 | (c3 << HALF)
 
 
 def high_product_twin(a: Uint64s, b: Uint64s) -> Uint64s:
     """The upper 64 bits of the products of two arrays."""
-    ah, al, bh, bl = a >> _HALF, a & _MASK, b >> _HALF, b & _MASK
-    middle = ah * bl + ((al * bl) >> _HALF)
-    other = al * bh + (middle & _MASK)
-    high: Uint64s = ah * bh + (middle >> _HALF) + (other >> _HALF)
+    ah, al, bh, bl = a >> HALF, a & MASK, b >> HALF, b & MASK
+    middle = ah * bl + ((al * bl) >> HALF)
+    other = al * bh + (middle & MASK)
+    high: Uint64s = ah * bh + (middle >> HALF) + (other >> HALF)
     return high
 
 
 # -- kernels --------------------------------------------------------------------------------------
 
-_MASK: Final = np.uint64(0xFFFFFFFF)
-_HALF: Final = np.uint64(32)
-_MUL_0: Final = np.uint64(0xD2511F53)
-_MUL_1: Final = np.uint64(0xCD9E8D57)
+MASK: Final = np.uint64(0xFFFFFFFF)
+HALF: Final = np.uint64(32)
+MUL_0: Final = np.uint64(0xD2511F53)
+MUL_1: Final = np.uint64(0xCD9E8D57)
 _WEYL_0: Final = np.uint64(0x9E3779B9)
 _WEYL_1: Final = np.uint64(0xBB67AE85)
 
@@ -108,32 +108,32 @@ _WEYL_1: Final = np.uint64(0xBB67AE85)
 @device
 def philox(t: Any, high: Any, k0: Any, k1: Any) -> Any:
     """Two uint64 of position `t`; all arguments are uint64, k0 and k1 below 2^32."""
-    c0 = t & _MASK
-    c1 = t >> _HALF
-    c2 = high & _MASK
-    c3 = high >> _HALF
+    c0 = t & MASK
+    c1 = t >> HALF
+    c2 = high & MASK
+    c3 = high >> HALF
     for _ in range(10):
-        a = _MUL_0 * c0
-        b = _MUL_1 * c2
-        c0 = (b >> _HALF) ^ c1 ^ k0
-        c1 = b & _MASK
-        c2 = (a >> _HALF) ^ c3 ^ k1
-        c3 = a & _MASK
-        k0 = (k0 + _WEYL_0) & _MASK
-        k1 = (k1 + _WEYL_1) & _MASK
-    return c0 | (c1 << _HALF), c2 | (c3 << _HALF)
+        a = MUL_0 * c0
+        b = MUL_1 * c2
+        c0 = (b >> HALF) ^ c1 ^ k0
+        c1 = b & MASK
+        c2 = (a >> HALF) ^ c3 ^ k1
+        c3 = a & MASK
+        k0 = (k0 + _WEYL_0) & MASK
+        k1 = (k1 + _WEYL_1) & MASK
+    return c0 | (c1 << HALF), c2 | (c3 << HALF)
 
 
 @device
 def high_product(a: Any, b: Any) -> Any:
     """The upper 64 bits of a product: `a` of 2^64 parts of [0, b) when `a` is uniform."""
-    ah = a >> _HALF
-    al = a & _MASK
-    bh = b >> _HALF
-    bl = b & _MASK
-    middle = ah * bl + ((al * bl) >> _HALF)
-    other = al * bh + (middle & _MASK)
-    return ah * bh + (middle >> _HALF) + (other >> _HALF)
+    ah = a >> HALF
+    al = a & MASK
+    bh = b >> HALF
+    bl = b & MASK
+    middle = ah * bl + ((al * bl) >> HALF)
+    other = al * bh + (middle & MASK)
+    return ah * bh + (middle >> HALF) + (other >> HALF)
 
 
 @kernel("u64[], i64[], u64[], u64[]")

@@ -8,20 +8,22 @@ another number of ranks.
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from operator import index
 from typing import Any, Final, Literal, Protocol, TypeAlias, assert_never, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.diagnostics import TqlError, error
+from tql.diagnostics import Note, error
 from tql.forks import ForkLock
+from tql.planner.arguments import count, whole
 from tql.planner.rng import Int64s, Uint64s
 
 Remainder: TypeAlias = Literal["short", "drop", "pad", "mask"]
 
 ORDER: Final = 1  # version of the state and of the order; ORDER_VERSION in words is "v1"
+_STATE_KEYS: Final = frozenset(("order", "plan", "epoch", "position"))
 _LOOK_AHEAD: Final = 4096  # positions computed at once, so that a small batch costs no set-up
+_LARGEST_STEP: Final = 1 << 61  # beyond it, positions would leave 64 bits
 _KEPT: Final = 4  # groups of batches remembered: some 0.6 MB a stream
 
 
@@ -74,6 +76,8 @@ class IndexStream:
         batch_size: int = 1,
         remainder: Remainder = "short",
     ) -> None:
+        rank, world_size = whole("rank", rank), whole("world size", world_size)
+        batch_size = whole("batch size", batch_size)
         if batch_size < 1:
             raise error("value", f"batch size {batch_size}", help="use a batch size of 1 or more")
         if not 0 <= rank < world_size:
@@ -82,19 +86,23 @@ class IndexStream:
                 f"rank {rank} of {world_size}",
                 help=f"ranks run from 0 to world_size - 1; here 0 to {max(world_size, 1) - 1}",
             )
+        if batch_size * world_size > _LARGEST_STEP:
+            raise error(
+                "range",
+                f"batch size {batch_size} on {world_size} ranks",
+                help=f"all ranks together take at most {_LARGEST_STEP} samples in a step",
+            )
         if remainder not in get_args(Remainder):
             kinds = ", ".join(get_args(Remainder))
             raise error("value", f"remainder {remainder!r}", help=f"use one of: {kinds}")
-        if epoch < 0:
-            raise error("value", f"epoch {epoch}", help="epochs are counted from 0")
         self.plan: Final = plan
-        self.rank: Final = index(rank)
-        self.world_size: Final = index(world_size)
-        self.batch_size: Final = index(batch_size)
+        self.rank: Final = rank
+        self.world_size: Final = world_size
+        self.batch_size: Final = batch_size
         self.remainder: Final = remainder
         self._lock: Final = ForkLock()
         self._groups: OrderedDict[tuple[int, int, int], StreamBatch] = OrderedDict()
-        self._epoch: int = index(epoch)
+        self._epoch: int = count("epoch", epoch)
         self._origin: int = self._checked(offset)
         self._position: int = self._origin
 
@@ -130,25 +138,9 @@ class IndexStream:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; a state of another plan is refused."""
-        missing = [k for k in ("order", "plan", "epoch", "position") if k not in state]
-        if missing:
-            raise _refused(f"the state lacks {', '.join(missing)}")
-        wrong = []
-        if state["order"] != ORDER:
-            wrong.append(f"order version {state['order']!r} in the state, {ORDER} here")
-        if state["plan"] != self.plan.short:
-            wrong.append(f"plan {state['plan']!r} in the state, {self.plan.short!r} here")
-        wrong += [
-            f"{name} {state[name]!r} is not a count"
-            for name in ("epoch", "position")
-            if type(state[name]) is not int or state[name] < 0
-        ]
-        if wrong:
-            raise _refused("; ".join(wrong))
-        if state["position"] > len(self.plan):
-            raise _refused(f"position {state['position']} of an epoch of {len(self.plan)}")
-        self._epoch = state["epoch"]
-        self.seek(state["position"])
+        epoch, position = check_state(state, self.plan.short, len(self.plan))
+        self._epoch = epoch
+        self.seek(position)
 
     # -- how much there is ------------------------------------------------------------------------
 
@@ -223,7 +215,8 @@ class IndexStream:
             return made
 
     def _compute(self, first: int, stop: int) -> StreamBatch:
-        samples = np.arange(first * self.batch_size, stop * self.batch_size, dtype=np.int64)
+        last = min(stop * self.batch_size, len(self))  # a batch may be far longer than the epoch
+        samples = np.arange(first * self.batch_size, last, dtype=np.int64)
         step, inside = np.divmod(samples, self.batch_size)
         positions = self._origin + step * self._step + self.rank * self.batch_size + inside
         beyond = positions >= len(self.plan)
@@ -242,7 +235,7 @@ class IndexStream:
         return StreamBatch(rows, positions, positions, seeds, pad)
 
     def _checked(self, position: int) -> int:
-        position = index(position)
+        position = whole("position", position)
         if not 0 <= position <= len(self.plan):
             raise error(
                 "range",
@@ -252,9 +245,38 @@ class IndexStream:
         return position
 
 
-def _refused(why: str) -> TqlError:
-    return error(
-        "value",
-        f"this state cannot be resumed: {why}",
-        help="load the plan the state was taken from (tql.load_plan), or start anew without a state",
-    )
+def check_state(state: Any, plan_short: str, length: int) -> tuple[int, int]:
+    """Epoch and position of a state of the plan `plan_short`, whose epochs have `length` samples.
+
+    An error lists whatever does not fit; nothing is guessed and nothing left over is ignored.
+    """
+    if not isinstance(state, Mapping) or set(state) != _STATE_KEYS:
+        found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+        raise error(
+            "parameter",
+            f"this is no state: found {found}, expected a dict with {sorted(_STATE_KEYS)}",
+            help="load_state_dict takes what state_dict() gave",
+        )
+    differences = [
+        Note(f"{name}: the state has {state[name]!r}, here it is {mine!r}")
+        for name, mine in (("order", ORDER), ("plan", plan_short))
+        if type(state[name]) is not type(mine) or state[name] != mine
+    ]
+    if differences:
+        raise error(
+            "value",
+            "the state belongs to another plan: its position would name other rows here",
+            notes=differences,
+            help="use the same data, query, weights, shuffle and seed (or tql.load_plan), "
+            "or start without the state",
+        )
+    epoch, position = state["epoch"], state["position"]
+    whole_numbers = type(epoch) is int and type(position) is int
+    if not whole_numbers or epoch < 0 or not 0 <= position <= length:
+        raise error(
+            "value",
+            f"the state has epoch {epoch!r} and position {position!r}; expected an epoch from 0 "
+            f"and a position from 0 to {length}",
+            help="load_state_dict takes what state_dict() gave",
+        )
+    return epoch, position

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tql import planner, rowset
-from tql.diagnostics import TqlDataError, TqlError, TqlPlanError, TqlUnsupportedError
+from tql.diagnostics import (
+    TqlDataError,
+    TqlError,
+    TqlPlanError,
+    TqlTypeError,
+    TqlUnsupportedError,
+)
 from tql.planner import Plan, make_plan, sample
 from tql.rowset import Ids, Range, RowSet
 from tql.weights import ClassWeights, RowWeights
@@ -211,7 +218,17 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"size": -5}, TqlPlanError, "size -5"),
     ({"size": 1.5}, TypeError, "size 1.5 is not a whole number"),
     ({"size": True}, TypeError, "size True is not a whole number"),
+    ({"size": 2**62 + 1}, TqlPlanError, f"{2**62 + 1} draws in an epoch"),
+    ({"size": 2**63 + 5}, TqlPlanError, f"{2**63 + 5} draws in an epoch"),
+    ({"size": 10**5000}, TqlPlanError, "size is a number of 16610 bits"),
     ({"seed": "x"}, TypeError, "seed 'x'"),
+    ({"seed": 10**5000}, TqlPlanError, "seed is a number of 16610 bits"),
+    ({"replace": "false"}, TypeError, "replace 'false' is neither True nor False"),
+    ({"replace": None}, TypeError, "replace None"),
+    ({"shuffle": 2}, TypeError, "shuffle 2 is neither"),
+    ({"origin": {"a": {1, 2}}}, TypeError, "the origin of a plan is not JSON"),
+    ({"origin": {"a": float("nan")}}, TypeError, "the origin of a plan is not JSON"),
+    ({"mix": ["iid"]}, TqlUnsupportedError, "mix ['iid']"),
     ({"offset": N + 1}, TqlPlanError, f"offset {N + 1} in an epoch of {N}"),
     ({"offset": -1}, TqlPlanError, "offset -1"),
     ({"mix": "batch"}, TqlUnsupportedError, "mix 'batch'"),
@@ -234,6 +251,49 @@ def test_impossible_plans_are_refused(
 def test_an_offset_equal_to_the_length_is_legal() -> None:
     plan = make_plan(ALL, offset=N)
     assert plan.offset == N and list(plan.stream(offset=plan.offset)) == []
+
+
+def test_the_largest_epoch_has_rows_at_its_end() -> None:
+    plan = make_plan(ALL, size=2**62)
+    assert len(plan) == 2**62 and plan.draw(2**62 - 3, 2**62).size == 3
+    assert len(make_plan(ALL, size=2**63 + 5, replace=False)) == N
+
+
+def test_positions_and_epochs_must_be_whole_numbers() -> None:
+    plan = PLANS["class"]
+    wrong: list[Callable[[], Any]] = [
+        lambda: plan.draw(0.5, 3),  # type: ignore[arg-type]
+        lambda: plan.draw(0, "3"),  # type: ignore[arg-type]
+        lambda: plan.draw(0, 3, epoch=0.5),  # type: ignore[arg-type]
+        lambda: plan.ids(None),  # type: ignore[arg-type]
+        lambda: plan.locate(0, 3, True),
+        lambda: plan.at(np.array([0.5])),  # type: ignore[arg-type]
+        lambda: plan.at([0, 1]),  # type: ignore[arg-type]
+        lambda: plan.at(np.zeros((2, 2), np.int64)),
+        lambda: plan.seeds(np.arange(3), np.arange(3), 1.5),  # type: ignore[arg-type]
+        lambda: plan.save(3),  # type: ignore[arg-type]
+        lambda: planner.load(None),  # type: ignore[arg-type]
+    ]
+    for call in wrong:
+        with pytest.raises(TqlTypeError):
+            call()
+    for call in (lambda: plan.save("a\0b"), lambda: planner.load("a\0b")):
+        with pytest.raises(TqlPlanError, match="null character"):
+            call()
+    assert plan.draw(np.int8(0), np.uint64(3)).tolist() == plan.draw(0, 3).tolist()  # type: ignore[arg-type]
+
+
+def test_a_plan_shows_itself_in_one_line() -> None:
+    shown = {name: repr(plan) for name, plan in PLANS.items()}
+    assert shown["order"] == f"<Plan {PLANS['order'].short}: 1,000 draws, in order, seed 0>"
+    short = PLANS["class shuffle"].short
+    wanted = f"<Plan {short}: 1,000 draws, 10 weight classes, shuffled, seed 3>"
+    assert shown["class shuffle"] == wanted
+    short = PLANS["row without"].short
+    wanted = f"<Plan {short}: 300 draws, a weight per row, without replacement, seed 3>"
+    assert shown["row without"] == wanted
+    short = PLANS["uniform"].short
+    assert shown["uniform"] == f"<Plan {short}: 50 draws, 1 weight class, seed 3>"
 
 
 def test_positions_outside_the_epoch_are_refused() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tql import rowset
-from tql.diagnostics import TqlPlanError
-from tql.planner import IndexStream, make_plan
+from tql.diagnostics import TqlPlanError, TqlTypeError
+from tql.planner import IndexStream, check_state, make_plan
 from tql.weights import RowWeights
 
 N = 131
@@ -130,27 +130,47 @@ def test_a_state_is_small_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "kind", "says"),
     [
-        ({"plan": "0123456789ab"}, "plan '0123456789ab' in the state, '"),
-        ({"order": 2}, "order version 2 in the state, 1 here"),
-        ({"order": 2, "plan": "x"}, "order version 2 in the state, 1 here; plan 'x'"),
-        ({"position": N + 1}, f"position {N + 1} of an epoch of {N}"),
-        ({"position": -1}, "position -1 is not a count"),
-        ({"position": True}, "position True is not a count"),
-        ({"epoch": "1"}, "epoch '1' is not a count"),
-        ({"epoch": None}, "lacks epoch"),
+        (
+            {"plan": "0123456789ab"},
+            TqlPlanError,
+            ["plan: the state has '0123456789ab', here it is"],
+        ),
+        ({"order": 2}, TqlPlanError, ["order: the state has 2, here it is 1"]),
+        ({"order": True}, TqlPlanError, ["order: the state has True, here it is 1"]),
+        ({"order": 2, "plan": "x"}, TqlPlanError, ["order: the state has 2", "plan: the state"]),
+        ({"position": N + 1}, TqlPlanError, [f"position {N + 1}; expected", f"from 0 to {N}"]),
+        ({"position": -1}, TqlPlanError, ["position -1; expected"]),
+        ({"position": True}, TqlPlanError, ["position True; expected"]),
+        ({"epoch": "1"}, TqlPlanError, ["epoch '1' and"]),
+        ({"epoch": 1.0}, TqlPlanError, ["epoch 1.0 and"]),
+        ({"epoch": None}, TqlTypeError, ["found ['order', 'plan', 'position'], expected"]),
+        ({"rank": 3}, TqlTypeError, ["'rank'"]),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
-    change: dict[str, Any], says: str
+    change: dict[str, Any], kind: type[Exception], says: list[str]
 ) -> None:
     stream = PLAN.stream(batch_size=10, offset=20, epoch=1)
     state = {k: v for k, v in (stream.state_dict() | change).items() if v is not None}
-    with pytest.raises(TqlPlanError) as e:
+    with pytest.raises(kind) as e:
         stream.load_state_dict(state)
-    assert says in str(e.value)
+    assert all(part in str(e.value) for part in says)
     assert (stream.epoch, stream.position, stream.origin) == (1, 20, 20)
+
+
+@pytest.mark.parametrize("state", [None, [], "state", 3])
+def test_what_is_no_dict_is_no_state(state: Any) -> None:
+    with pytest.raises(TqlTypeError, match=f"found {type(state).__name__}, expected a dict"):
+        check_state(state, PLAN.short, N)
+
+
+def test_a_state_is_checked_against_a_plan_by_name_and_length() -> None:
+    state = PLAN.stream(epoch=3, offset=5).state_dict()
+    assert check_state(state, PLAN.short, N) == check_state(state, PLAN.short, 5) == (3, 5)
+    with pytest.raises(TqlPlanError, match="from 0 to 4"):
+        check_state(state, PLAN.short, 4)
 
 
 @pytest.mark.parametrize(
@@ -164,11 +184,36 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
         {"offset": N + 1},
         {"offset": -1},
         {"epoch": -1},
+        {"batch_size": 2**40, "world_size": 2**22},
+        {"epoch": 2**200},
     ],
 )
 def test_impossible_streams_are_refused(choices: dict[str, Any]) -> None:
     with pytest.raises(TqlPlanError):
         PLAN.stream(**choices)
+
+
+@pytest.mark.parametrize("name", ["epoch", "rank", "world_size", "offset", "batch_size"])
+@pytest.mark.parametrize("value", [0.5, 1.0, "1", None, True, [1]])
+def test_what_counts_must_be_a_whole_number(name: str, value: Any) -> None:
+    with pytest.raises(TqlTypeError, match="is not a whole number"):
+        PLAN.stream(**{name: value})
+
+
+def test_a_position_to_seek_must_be_a_whole_number() -> None:
+    with pytest.raises(TqlTypeError, match=r"position 0\.5 is not a whole number"):
+        PLAN.stream().seek(0.5)  # type: ignore[arg-type]
+    stream = PLAN.stream()
+    stream.seek(np.int32(7))  # type: ignore[arg-type]
+    assert stream.position == 7 and type(stream.position) is int
+
+
+@pytest.mark.parametrize("remainder", ["short", "drop"])
+def test_a_batch_far_longer_than_the_epoch_costs_what_the_epoch_costs(remainder: Any) -> None:
+    stream = PLAN.stream(batch_size=2**58, rank=0, world_size=4, remainder=remainder)
+    rows = [b.tolist() for b in stream]
+    assert rows == ([PLAN.ids().tolist()] if remainder == "short" else [])
+    assert list(PLAN.stream(batch_size=2**58, rank=3, world_size=4)) == []
 
 
 def test_a_batch_beyond_the_last_is_an_index_error() -> None:

@@ -208,3 +208,11 @@ def test_the_arrays_of_a_row_set_cannot_be_written_to() -> None:
     rows = Ids(np.array([2, 1]), 4)
     with pytest.raises(ValueError, match="read-only"):
         rows.ids[0] = 3
+
+
+def test_row_sets_of_any_size_show_themselves_in_one_line() -> None:
+    mask = np.arange(100_000) % 3 == 0
+    assert repr(rowset.from_mask(mask)) == "<Bitmap 33,334 of 100,000 rows>"
+    ids = np.arange(0, 1000, 7)
+    assert repr(Ids(ids, 100_000)) == "<Ids 143 of 100,000 rows, ascending>"
+    assert repr(Ids(ids[::-1], 100_000)) == "<Ids 143 of 100,000 rows, in an order of their own>"

@@ -74,3 +74,15 @@ def test_integer_weights_are_the_floats_exactly(values: list[float]) -> None:
 def test_masses_of_classes_are_exact_at_a_ratio_of_1e12() -> None:
     heavy, light = class_masses(_classes(1e12, 0.1, rows=3))
     assert Fraction(heavy, light) == Fraction(10**12) / Fraction(0.1)
+
+
+def test_weights_of_any_number_of_rows_show_themselves_in_one_line() -> None:
+    assert repr(RowWeights(np.ones(5000))) == "<RowWeights of 5,000 rows>"
+    assert repr(_classes(1.0, 2.0, rows=3000)) == "<ClassWeights 2 classes of 6,000 rows>"
+    assert repr(_classes(1.0)) == "<ClassWeights 1 class of 4 rows>"
+
+
+def test_what_weights_hold_cannot_be_written_through_them() -> None:
+    weights = RowWeights(np.ones(3))
+    with pytest.raises(ValueError, match="read-only"):
+        weights.values[0] = 2.0

@@ -38,6 +38,13 @@ _OCTETS: Final = np.uint64(0x0F0F0F0F0F0F0F0F)
 _ONES: Final = np.uint64(0x0101010101010101)
 
 
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The same memory, not to be written through what is returned."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def pack(mask: NDArray[np.bool_]) -> Words:
     """Bool (n,) as bits, uint64 (⌈n / 64⌉,)."""
     octets = np.packbits(mask, bitorder="little")

@@ -28,6 +28,7 @@ from tql.bits import (
     mark_twin,
     pack,
     ranks_of,
+    read_only,
     select_twin,
     words_at,
 )
@@ -193,11 +194,14 @@ class Bitmap(_Rows):
         assert self.words.dtype == np.uint64 and self.words.shape == (-(-self.universe // 64),)
         tail = self.universe % 64
         assert not tail or not self.words[-1] >> np.uint64(tail), "a bit beyond the universe is set"
-        object.__setattr__(self, "words", _read_only(self.words))
-        object.__setattr__(self, "ranks", _read_only(ranks_of(self.words)))
+        object.__setattr__(self, "words", read_only(self.words))
+        object.__setattr__(self, "ranks", read_only(ranks_of(self.words)))
 
     def __len__(self) -> int:
         return int(self.ranks[-1])
+
+    def __repr__(self) -> str:
+        return f"<Bitmap {len(self):,} of {self.universe:,} rows>"
 
     @property
     def nbytes(self) -> int:
@@ -288,11 +292,15 @@ class Ids(_Rows):
         assert self.ids.size == 0 or (ends[0] >= 0 and ends[1] < self.universe), (
             f"row ids {ends[0]} to {ends[1]} in a universe of {self.universe}"
         )
-        object.__setattr__(self, "ids", _read_only(self.ids))
+        object.__setattr__(self, "ids", read_only(self.ids))
         object.__setattr__(self, "_ascending", rising)
 
     def __len__(self) -> int:
         return self.ids.size
+
+    def __repr__(self) -> str:
+        order = "ascending" if self.ascending else "in an order of their own"
+        return f"<Ids {len(self):,} of {self.universe:,} rows, {order}>"
 
     @property
     def nbytes(self) -> int:
@@ -452,9 +460,3 @@ def _shared_universe(a: RowSet, b: RowSet) -> int:
 
 def _few(a: RowSet, b: RowSet) -> bool:
     return (len(a) + len(b)) * _SPARSEST < a.universe
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tql.bits import read_only
 from tql.diagnostics import TqlError, error
 from tql.rowset import RowSet
 
@@ -24,11 +25,15 @@ class ClassWeights:
 
     def __post_init__(self) -> None:
         assert self.values.dtype == np.float64 and self.values.shape == (len(self.members),)
-        object.__setattr__(self, "values", _read_only(self.values))
+        object.__setattr__(self, "values", read_only(self.values))
 
     def __len__(self) -> int:
         """Rows of the population."""
         return sum(map(len, self.members))
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.members):,} class{'es' if len(self.members) != 1 else ''}"
+        return f"<ClassWeights {classes} of {len(self):,} rows>"
 
     @property
     def nbytes(self) -> int:
@@ -43,10 +48,13 @@ class RowWeights:
 
     def __post_init__(self) -> None:
         assert self.values.dtype == np.float64 and self.values.ndim == 1
-        object.__setattr__(self, "values", _read_only(self.values))
+        object.__setattr__(self, "values", read_only(self.values))
 
     def __len__(self) -> int:
         return self.values.size
+
+    def __repr__(self) -> str:
+        return f"<RowWeights of {len(self):,} rows>"
 
     @property
     def nbytes(self) -> int:
@@ -135,9 +143,3 @@ def _all_zero(rows: int) -> TqlError:
         f"every weight is zero ({rows} rows): nothing can be drawn",
         help="give some row a weight above zero, for instance a last arm 'true: 1'",
     )
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
