@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 import tql
 from tests import reference
 from tests.strategies import TYPES, Pieces, random_table
-from tql.queries import weigh_by
+from tql.engine import weigh
+from tql.queries import ask, weigh_by
+from tql.rowset import everything, from_words
 from tql.weights import ClassWeights, RowWeights
 
 # -- ORDER BY ----------------------------------------------------------------------------------
@@ -249,3 +251,87 @@ def test_a_hundred_arms_make_as_many_classes_as_there_are_weights() -> None:
     assert isinstance(weights, ClassWeights)
     sizes = Counter({v: len(m) for v, m in zip(weights.values.tolist(), weights.members)})
     assert sizes == Counter(float(n % 100 % 7) for n in range(1000))
+
+
+def classes_of(weights: Any) -> dict[float, list[int]]:
+    assert isinstance(weights, ClassWeights)
+    pairs = zip(weights.values.tolist(), weights.members, strict=True)
+    return {v: m.to_numpy().tolist() for v, m in pairs}
+
+
+@pytest.mark.parametrize("population", ["", "where x > 700", "where x % 3 == 0", "where x < 0"])
+@pytest.mark.parametrize("block", [64, 1 << 20])
+def test_many_sums_are_the_same_classes_as_few(
+    population: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the classes are made as bitmaps or as codes shows in nothing but the memory."""
+    here = tql.open({"x": np.arange(1000, dtype=np.int32)})
+    text = f"sum_weight({', '.join(f'(x * {n}) % 11 < 4: {0.1 * n}' for n in range(1, 9))})"
+    rows = here.query(f"select * {population}").row_ids
+    wanted: dict[float, list[int]] = {}
+    for row in rows.tolist():
+        total = 0.0
+        for n in range(1, 9):
+            total += 0.1 * n if (row * n) % 11 < 4 else 0.0
+        wanted.setdefault(total, []).append(row)
+    monkeypatch.setattr(weigh, "_BLOCK", block)
+    for most in (0, 3, 10**6):
+        monkeypatch.setattr(weigh, "_MOST_BITMAPS", most)
+        asked = ask(here.source, f"select * {population} sample by {text}").population()
+        assert asked is not None
+        found = asked.weights
+        assert classes_of(found) == wanted
+        assert isinstance(found, ClassWeights)
+        assert found.values.tolist() == sorted(wanted)
+
+
+def test_a_sum_of_many_weights_never_holds_a_bitmap_for_each_of_its_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = 0
+    plain = from_words
+
+    def counted(words: Any, universe: int) -> Any:
+        nonlocal made
+        made += 1
+        return plain(words, universe)
+
+    monkeypatch.setattr("tql.engine.weigh.from_words", counted)
+    here = tql.open({"x": np.arange(1 << 12)})
+    text = f"sum_weight({', '.join(f'x / {2**n} % 2 >= 1: {2**n}' for n in range(12))})"
+    found = weigh_by(here.source, text)
+    assert isinstance(found, ClassWeights)
+    assert found.values.tolist() == list(range(1 << 12))
+    assert [m.to_numpy().tolist() for m in found.members] == [[n] for n in range(1 << 12)]
+    assert made == 0
+
+
+def test_codes_grow_beyond_16_bits() -> None:
+    total = np.random.default_rng(1).permutation(np.arange(70_000)).astype(np.float64)
+    blocks = [total[:40_000], total[40_000:]]
+    found = weigh._by_codes(iter(blocks), everything(70_000))
+    assert found.values.tolist() == list(range(70_000))
+    heaviest = [int(found.members[n].select(0)) for n in (0, 65_536, 69_999)]
+    assert total[heaviest].tolist() == [0, 65_536, 69_999]
+
+
+def test_a_pattern_for_each_row_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going through all rows for every pattern would look at 500 times 500 codes."""
+    looked = 0
+    plain = np.flatnonzero
+
+    def counted(mask: Any) -> Any:
+        nonlocal looked
+        looked += len(mask)
+        return plain(mask)
+
+    words = [f"{n % 7}{'ab'[n % 2]}" for n in range(500)]
+    patterns: list[str | None] = [f"{n % 7}*{n}" if n % 5 else "*a" for n in range(500)]
+    patterns[3] = patterns[11] = None
+    here = tql.open(pa.table({"w": words, "p": patterns}))
+    monkeypatch.setattr(np, "flatnonzero", counted)
+    found = here.query("select w like p as y").to_arrow().column("y").to_pylist()
+    assert looked <= 500
+    assert found == [
+        None if p is None else reference.like(w, p, False) for w, p in zip(words, patterns)
+    ]

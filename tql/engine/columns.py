@@ -5,7 +5,7 @@ everything that is only carried stay Arrow arrays.
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -131,17 +131,17 @@ def storage(array: Any) -> NDArray[Any]:
 
 
 def to_arrow(vec: Vec, dtype: DType, rows: int) -> Any:
-    """The `Vec` as an Arrow array of `rows` rows, of the Arrow type that `dtype` is written as."""
+    """The computed `Vec` as an Arrow array of `rows` rows, of the type that `dtype` is written as.
+
+    Not for times: they can be selected and compared, and no expression makes one.
+    """
     match vec:
         case Arrow(array):
             return array
         case Numbers(values, valid):
+            assert not isinstance(dtype, Time), f"a computed {dtype}"
             full = np.ascontiguousarray(np.broadcast_to(values, (rows,)))
-            if not isinstance(dtype, Time):
-                full = full.astype(numpy_dtype(dtype), copy=False)
             missing = None if valid is None else ~np.broadcast_to(valid, (rows,))
-            array = pa.array(full, mask=missing)
-            if isinstance(dtype, Time):
-                kind = pa.date32() if dtype.date else pa.timestamp(dtype.unit, dtype.zone)
-                array = array.cast(pa.int32()).cast(kind) if dtype.date else array.cast(kind)
-            return array
+            return pa.array(full.astype(numpy_dtype(dtype), copy=False), mask=missing)
+        case _:
+            assert_never(vec)

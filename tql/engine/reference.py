@@ -379,17 +379,20 @@ def _absolute(e: Call, frame: Frame, active: Mask) -> Numbers:
 
 
 def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
+    """Each row's text against its own pattern: rows of one pattern together."""
     text, patterns = (_text(a, frame, active) for a in e.arguments)
     encoded = one_array(pc.dictionary_encode(patterns))
-    valid = _both(Arrow(text).valid, Arrow(patterns).valid)
+    known = encoded.dictionary.to_pylist()
+    codes = pc.fill_null(encoded.indices, len(known)).to_numpy()  # no pattern: behind all others
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes, np.arange(len(known)), side="right", sorter=order).tolist()
+    sorted_text = text.take(pa.array(order))
     result = np.zeros(frame.rows, np.bool_)
-    codes = from_arrow(encoded.indices, Int(32))
-    assert isinstance(codes, Numbers)
-    for code, pattern in enumerate(encoded.dictionary.to_pylist()):
-        rows = np.flatnonzero(codes.values == code)
+    for pattern, start, stop in zip(known, [0, *ends], ends, strict=False):
         rule = TextLike(pattern, e.function == "ilike")
-        result[rows] = _bools(matches(rule, text.take(pa.array(rows)))).values
-    return Numbers(result, valid)
+        hits = _bools(matches(rule, sorted_text.slice(start, stop - start)))
+        result[order[start:stop]] = hits.values
+    return Numbers(result, _both(Arrow(text).valid, Arrow(patterns).valid))
 
 
 def _list_contains(e: Call, frame: Frame, active: Mask) -> Numbers:

@@ -1,13 +1,15 @@
 """The weight expression of SAMPLE BY, over a population of rows.
 
 Conditions with constant weights become classes: one row set per distinct weight, made from the
-conditions' bitmaps by a few word operations per arm, so nothing per row is ever stored. Any other
-expression gives one float64 per row. Which of the two it is depends on the expression alone,
-never on the tier, since the draws differ.
+conditions' bitmaps by a few word operations per arm, so nothing per row is stored; only where the
+sums of weights are many is a code kept for each row. Any other expression gives one float64 per
+row. Which of the two it is depends on the expression alone, never on the tier, since the draws
+differ.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,9 @@ from tql.weights import ClassWeights, RowWeights, Weights
 Words = NDArray[np.uint64]
 Scan = Callable[[Sequence[Expr]], list[Words]]
 Values = Callable[[RowSet, Expr], Vec]
+
+_MOST_BITMAPS: Final = 64  # a code per row, and lists of rows, take less than more bitmaps
+_BLOCK: Final = 1 << 20
 
 
 def weigh(weight: Expr, population: RowSet, scan: Scan, values: Values) -> Weights:
@@ -83,11 +88,31 @@ def _per_row(weight: Expr, population: RowSet, values: Values) -> NDArray[np.flo
 
 
 def _by_values(weights: NDArray[np.float64], population: RowSet) -> ClassWeights:
-    distinct, codes = np.unique(weights, return_inverse=True)
-    return ClassWeights(
-        distinct, partition(codes.astype(np.int64), max(1, len(distinct)), population)
-        if len(distinct) else ()
-    )  # fmt: skip
+    starts = range(0, len(weights), _BLOCK)
+    return _by_codes((weights[a : a + _BLOCK] for a in starts), population)
+
+
+def _by_codes(blocks: Iterable[NDArray[np.float64]], population: RowSet) -> ClassWeights:
+    """The classes of the weights, which come in the order of the population.
+
+    Beside one code per row, 16 bits of it while that is enough, only a block is held.
+    """
+    codes: NDArray[Any] = np.empty(len(population), np.uint16)
+    known = np.empty(0, np.float64)
+    done = 0
+    for block in blocks:
+        grown = np.union1d(known, block)
+        if len(grown) > 1 << 16 and codes.dtype == np.uint16:
+            codes = codes.astype(np.int64)
+        if len(grown) > len(known) > 0:
+            codes[:done] = np.searchsorted(grown, known)[codes[:done]]
+        known = grown
+        codes[done : done + len(block)] = np.searchsorted(known, block)
+        done += len(block)
+    assert done == len(population), f"{done} weights for {len(population)} rows"
+    if not len(known):
+        return ClassWeights(known, ())
+    return ClassWeights(known, partition(codes, len(known), population))
 
 
 def _by_bitmaps(
@@ -102,9 +127,25 @@ def _by_bitmaps(
         if kind is WeightKind.MAX
         else _sums(weights, hits, everyone)
     )
+    if classes is None:
+        return _by_codes(_totals(weights, hits, everyone), population)
     found = sorted((w, words) for w, words in classes.items() if words.any())
     members = tuple(from_words(words, population.universe) for _, words in found)
     return ClassWeights(np.array([w for w, _ in found], np.float64), members)
+
+
+def _totals(
+    weights: list[float], hits: list[Words], everyone: Words
+) -> Iterator[NDArray[np.float64]]:
+    """The sums of the weights, block by block, of the rows in `everyone`."""
+    step = _BLOCK // 64
+    for start in range(0, len(everyone), step):
+        part = slice(start, start + step)
+        total = np.zeros(64 * len(everyone[part]))
+        for weight, hit in zip(weights, hits, strict=True):
+            # Added in the order of the arms, as the reference does; a weight of 0.0 adds nothing.
+            total += weight * _bools(hit[part])
+        yield total[_bools(everyone[part])]
 
 
 def _largest(weights: list[float], hits: list[Words], everyone: Words) -> dict[float, Words]:
@@ -120,7 +161,16 @@ def _largest(weights: list[float], hits: list[Words], everyone: Words) -> dict[f
     return classes
 
 
-def _sums(weights: list[float], hits: list[Words], everyone: Words) -> dict[float, Words]:
+def _bools(words: Words) -> NDArray[np.bool_]:
+    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), bitorder="little")
+    return bits.view(np.bool_)
+
+
+def _sums(weights: list[float], hits: list[Words], everyone: Words) -> dict[float, Words] | None:
+    """The classes by their sum; None where they are too many to be bitmaps of all rows each.
+
+    The classes of `_totals` are the same ones: which way they are found shows nowhere.
+    """
     classes: dict[float, Words] = {0.0: everyone}
     for weight, hit in zip(weights, hits, strict=True):
         split: dict[float, Words] = {}
@@ -128,5 +178,7 @@ def _sums(weights: list[float], hits: list[Words], everyone: Words) -> dict[floa
             for value, part in ((total + weight, words & hit), (total, words & ~hit)):
                 if part.any():
                     split[value] = part | split[value] if value in split else part
+        if len(split) > _MOST_BITMAPS:
+            return None
         classes = split
     return classes
