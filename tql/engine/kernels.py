@@ -89,6 +89,7 @@ class Program:
     arguments: tuple[Argument, ...]
     outputs: int
     cost_ns_per_row: float  # of the reference tier, for the rule when to compile
+    leaves: int  # loops over 64 rows
 
     def run(self, table: Any, rows: int, outs: Sequence[Words]) -> None:
         """Write one bitmap per predicate over the rows of `table`, each uint64 (ceil(rows / 64),).
@@ -113,7 +114,9 @@ def compile_program(predicates: Sequence[Expr]) -> Program | None:
     source = _source(writer, words)
     signature = ", ".join(["i64", *(a.kind for a in writer.arguments), *["u64[]"] * len(words)])
     kernel = _kernel(source, signature)
-    return Program(kernel, tuple(writer.arguments), len(words), reference_ns(predicates))
+    return Program(
+        kernel, tuple(writer.arguments), len(words), reference_ns(predicates), writer.leaves
+    )
 
 
 @lru_cache(maxsize=512)

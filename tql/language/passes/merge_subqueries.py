@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 
 from tql.language.expr import Expr, is_positional, is_small, substitute
+from tql.language.fold import refold
 from tql.language.plan import (
     Bound,
     Combine,
@@ -39,8 +40,8 @@ def merge_subqueries(bound: Bound) -> Bound:
         return kept
     known = {o.name: o.expr for o in inner.outputs}
     merged = Bound(
-        _over(bound.plan, inner.plan, lambda e: substitute(e, known)),
-        tuple(Output(o.name, substitute(o.expr, known)) for o in bound.outputs),
+        _over(bound.plan, inner.plan, lambda e: refold(substitute(e, known))),
+        tuple(Output(o.name, refold(substitute(o.expr, known))) for o in bound.outputs),
     )
     return merged if all(map(is_small, _all_expressions(merged))) else kept
 
