@@ -205,9 +205,9 @@ def test_unmarked_binary_is_images_if_the_first_value_of_the_source_is_one() -> 
 def test_nulls_do_not_decide_what_unmarked_binary_is(nulls: int) -> None:
     png = encoded(picture(1))
     data = pa.array([None] * nulls + [png, b"never an image"], pa.binary())
-    values = batch_of(Binary(), data, [0, nulls])
-    assert values[0] is None
-    assert values[1].shape == (6, 5, 3)
+    values = batch_of(Binary(), data, list(range(nulls + 1)))
+    assert values[:-1] == [None] * nulls
+    assert values[-1].shape == (6, 5, 3)
     assert batch_of(Binary(), pa.nulls(nulls, pa.binary())) == [None] * nulls
 
 
