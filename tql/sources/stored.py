@@ -213,7 +213,8 @@ def only_paths(column: pa.ChunkedArray, stored: StoredColumn) -> pa.ChunkedArray
     if not content.null_count:
         return None
     paths = _child(column, stored.path)
-    paths = pc.if_else(content.is_null(), paths, pa.scalar(None, paths.type))
+    nowhere = pa.scalar(None, paths.type)
+    paths = pc.call_function("if_else", [content.is_null(), paths, nowhere])
     return paths if paths.null_count < len(paths) else None
 
 
