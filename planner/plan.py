@@ -8,6 +8,7 @@ without-replacement result) is held beside the plan and can be made again from i
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, assert_never, cast, get_args
@@ -340,7 +341,9 @@ def sample(
     """One frozen draw: row ids in draw order, int64 (n,), and notes.
 
     No weights: every row alike. No size: as many as the population has rows. `purpose` tells
-    apart several draws that one seed makes.
+    apart several draws that one seed makes. The draw depends on nothing else but which place of
+    the population has which weight: the same population in other row numbers, as a rewritten
+    query gives it, draws the same places.
     """
     weights = weights if weights is not None else ClassWeights(np.ones(1), (population,))
     plan = make_plan(
@@ -352,7 +355,8 @@ def sample(
         resample="once",
         origin={"purpose": purpose},
     )
-    return plan.ids(), plan.notes
+    key = digest.of_json({"order": ORDER_VERSION, "purpose": purpose})
+    return replace_fields(plan, fingerprint=key).ids(), plan.notes
 
 
 def _as_json(origin: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ import pytest
 
 import tql
 from tql.engine.scan import Settings
+from tql.planner import sample
 from tql.queries import ask
+from tql.rowset import from_ids
+from tql.weights import ClassWeights
 
 
 @pytest.fixture
@@ -94,3 +97,20 @@ def test_lists_of_every_kind_are_parameters_of_a_loader(ds: tql.Dataset, values:
     loader = ds.dataloader().query("select x where x in ?", [values]).batch(5).numpy()
     (batch,) = loader
     assert batch["x"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_draw_depends_on_places_not_on_row_numbers(replace: bool) -> None:
+    # What lets a query be rewritten over another source without changing what a seed draws.
+    ids = np.arange(3, 500, 7)
+    heavy = np.arange(len(ids)) % 5 == 0
+    here = from_ids(np.arange(len(ids)), len(ids))
+    there = from_ids(ids, 1000)
+    drawn = []
+    for rows in (here, there):
+        members = tuple(
+            from_ids(rows.select(np.flatnonzero(m)), rows.universe) for m in (heavy, ~heavy)
+        )
+        weights = ClassWeights(np.array([4.0, 1.0]), members)
+        drawn.append(sample(rows, weights, 30, replace, 7, "sample 0")[0])
+    np.testing.assert_array_equal(ids[drawn[0]], drawn[1])
