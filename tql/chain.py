@@ -11,7 +11,7 @@ offset and batch wherever they were written. What came before the last step is a
 sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -406,9 +406,9 @@ class DataLoader:
 
 
 def _names(tensors: Sequence[str] | None) -> tuple[str, ...] | None:
-    if isinstance(tensors, str):
+    if isinstance(tensors, str) or not (tensors is None or isinstance(tensors, Iterable)):
         raise error("type", f"tensors must be a list of column names, not {tensors!r}",
-                    help=f"tensors=[{tensors!r}]")  # fmt: skip
+                    help='for example tensors=["images"]')  # fmt: skip
     return None if tensors is None else tuple(tensors)
 
 

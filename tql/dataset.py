@@ -247,7 +247,7 @@ class Dataset:
 
     def pytorch(self, transform: Any = None) -> MapDataset:
         """A map-style data set for a stock torch DataLoader; a batch is fetched at once."""
-        return MapDataset(self.rows(), self.plan_rows().to_numpy(), transform)
+        return MapDataset(self.rows(), self.plan_rows(), transform)
 
     # -- for the front of the package ----------------------------------------------------------
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tql.chain import DataLoader
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """A tree whose root is the last step, and what should be known beside it.
 
@@ -44,6 +44,8 @@ class Explanation:
 
     def __str__(self) -> str:
         return as_tree(self)
+
+    __repr__ = __str__  # a prompt shows what print shows
 
     def _repr_html_(self) -> str:
         return as_fragment(self)

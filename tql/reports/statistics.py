@@ -52,7 +52,7 @@ class ClassCount:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Statistics:
     """Either a line per column, or, where `by` names a column, a line per class of it."""
 
@@ -81,6 +81,8 @@ class Statistics:
         head = f"{printable(self.subject)}  ·  {self.rows:,} rows"
         lines = _class_lines(self) if self.by is not None else _column_lines(self.columns)
         return "\n".join([head, *lines])
+
+    __repr__ = __str__  # a prompt shows what print shows
 
     def _repr_html_(self) -> str:
         from html import escape

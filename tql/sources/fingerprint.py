@@ -1,7 +1,6 @@
 """Digests of content: equal for equal data wherever it lies and whenever it was written."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as kind
 
+from tql.cpus import usable_cpus
 from tql.sources.arrow_types import is_text_dictionary
 
 _DIGEST_BYTES: Final = 16
@@ -35,6 +35,9 @@ def names_part(class_names: Mapping[str, Sequence[str]] | None) -> bytes:
     return repr(sorted((k, tuple(v)) for k, v in (class_names or {}).items())).encode()
 
 
+_JOINED_ROWS: Final = 1 << 14  # rows of several chunks that are put together to be hashed
+
+
 def table_parts(table: pa.Table, step: int) -> list[bytes]:
     """A digest for each column of each slice of `step` rows: values, not their chunks or layout.
 
@@ -45,16 +48,18 @@ def table_parts(table: pa.Table, step: int) -> list[bytes]:
         for start in range(0, table.num_rows, step)
         for c in range(table.num_columns)
     ]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, usable_cpus())) as pool:
         return list(pool.map(_column_digest, tasks))
 
 
 def _column_digest(column: pa.ChunkedArray) -> bytes:
     h = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    _feed(h, array)
+    for start in range(0, max(1, len(column)), _JOINED_ROWS):
+        part = column.slice(start, _JOINED_ROWS)
+        array = part.chunk(0) if part.num_chunks == 1 else part.combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], part.type)
+        _feed(h, array)
     return h.digest()
 
 
