@@ -29,7 +29,7 @@ def main() -> None:
         print(f"… {task.name}", file=sys.stderr)
         results.append(run(task, arguments.repeats))
     print("… fresh processes", file=sys.stderr)
-    cold = startup.measure(arguments.repeats)
+    cold = startup.measure(3 * arguments.repeats)
     text = table(results, cold)
     print(text)
     if arguments.json:

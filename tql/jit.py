@@ -100,15 +100,22 @@ class Kernel:
     """
 
     def __init__(
-        self, fn: Callable[..., None], signature: str, *, source: str | None = None
+        self,
+        name: str,
+        signature: str,
+        make: Callable[[], Callable[..., None]],
+        *,
+        source: str | None = None,
     ) -> None:
-        self.python: Final = fn
+        """`make` gives the loop, when it is first needed; `source` is its text where it has no file."""
         self.signature: Final = signature
         self.source: Final = source
-        self.__doc__, self.__name__ = fn.__doc__, fn.__name__
+        self.__name__ = name
+        self._make: Final = make
+        self._python: Callable[..., None] | None = None
         self._types: Final = tuple(part.strip() for part in signature.split(","))
         unknown = [t for t in self._types if t.removesuffix("[]") not in _CTYPES]
-        assert not unknown, f"kernel {fn.__name__}: unknown types {unknown}"
+        assert not unknown, f"kernel {name}: unknown types {unknown}"
         self._fingerprint = ""
         self._entry: Callable[..., None] | None = None
         self._engine: Any = None
@@ -144,6 +151,13 @@ class Kernel:
         return self._owed_ns >= COMPILE_NS or self.cached
 
     @property
+    def python(self) -> Callable[..., None]:
+        """The loop as an ordinary function: what the compiled form is tested against."""
+        if self._python is None:
+            self._python = self._make()
+        return self._python
+
+    @property
     def compiled(self) -> bool:
         """Whether the machine code is loaded in this process."""
         return self._entry is not None
@@ -176,7 +190,13 @@ class Kernel:
 
 def kernel(signature: str) -> Callable[[Callable[..., None]], Kernel]:
     """Give a loop a C entry point; see `Kernel`."""
-    return lambda fn: Kernel(fn, signature)
+
+    def decorate(fn: Callable[..., None]) -> Kernel:
+        made = Kernel(fn.__name__, signature, lambda: fn)
+        made.__doc__ = fn.__doc__
+        return made
+
+    return decorate
 
 
 def compile_kernel(k: Kernel) -> bytes:
