@@ -114,3 +114,13 @@ def test_a_draw_depends_on_places_not_on_row_numbers(replace: bool) -> None:
         weights = ClassWeights(np.array([4.0, 1.0]), members)
         drawn.append(sample(rows, weights, 30, replace, 7, "sample 0")[0])
     np.testing.assert_array_equal(ids[drawn[0]], drawn[1])
+
+
+def test_an_error_of_a_row_names_the_row_of_the_root(ds: tql.Dataset) -> None:
+    view = ds.query("select * where x > 5")
+    with pytest.raises(tql.TqlDataError, match="row 7"):
+        view.query("select * where 10 % (x - 7) == 0")
+    # Over positions of a view, which cannot be merged with it.
+    outer = view.query("select *, row_number() as at where x % 2 == 0")
+    with pytest.raises(tql.TqlDataError, match="row 10"):
+        outer.query("select * where 10 % (at - 4) == 0")

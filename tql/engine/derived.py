@@ -1,7 +1,7 @@
 """The result of a query as a source again: rows of a parent, and expressions over its columns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -83,7 +83,7 @@ class DerivedSource:
         """The columns for these rows of the parent."""
         needed = sorted(frozenset().union(*(columns_of(self._by_name[c]) for c in columns)))
         table = take(self.parent, rows, needed, fetch) if needed else None
-        frame = Frame(table, rows, self.seed)
+        frame = Frame(table, rows, self.seed, partial(row_name, self.parent))
         arrays, fields = [], []
         for name in columns:
             e = self._by_name[name]
@@ -127,6 +127,14 @@ def generation(source: Source | None) -> int:
     return source.generation if isinstance(source, DerivedSource) else 0
 
 
+def row_name(source: Source, position: int) -> int:
+    """The row of the root data set that stands at this position of `source`."""
+    if isinstance(source, DerivedSource):
+        rows = source.selected.select(np.array([position]))
+        return int(source.identify(rows)[0])
+    return position
+
+
 def root_of(source: Source) -> Source:
     """The source below all views."""
     return root_of(source.parent) if isinstance(source, DerivedSource) else source
@@ -149,4 +157,5 @@ def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Vec:
 def frame_at(source: Source, rows: Int64s, expressions: Sequence[Expr], seed: int) -> Frame:
     """What these expressions need of these rows."""
     needed = sorted(frozenset().union(*map(columns_of, expressions)))
-    return Frame(take(source, rows, needed) if needed else None, rows, seed)
+    table = take(source, rows, needed) if needed else None
+    return Frame(table, rows, seed, partial(row_name, source))

@@ -5,7 +5,7 @@ marks the rows for which an error may be raised (a row that an earlier AND has r
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -48,12 +48,13 @@ from tql.schema import Float, Int, List, Text
 @dataclass(slots=True)
 class Frame:
     """Rows to evaluate over: their columns (None where none is needed), and their positions in FROM,
-    int64 of shape (n,).
+    int64 of shape (n,). `name` turns a position into the row of the root data set, for messages.
     """
 
     table: Any
     positions: NDArray[np.int64]
     seed: int
+    name: Callable[[int], int] = int
     _vecs: dict[str, Vec] = field(default_factory=dict)
 
     @property
@@ -238,7 +239,7 @@ def _arith(e: Arith, frame: Frame, active: Mask) -> Numbers:
         may_raise = active if valid is None else active & valid
         values, problem = checked(e.op, left.values, right.values, e.dtype, may_raise)
     if problem is not None:
-        row = int(frame.positions[problem.at])
+        row = frame.name(int(frame.positions[problem.at]))
         raise data_error(problem.code, f"{problem.message} in row {row}", span=e.span,
                          help="exclude such rows with WHERE, before this expression")  # fmt: skip
     return Numbers(values, valid)
@@ -373,7 +374,7 @@ def _absolute(e: Call, frame: Frame, active: Mask) -> Numbers:
         least = (values == np.iinfo(np.int64).min) & active
         bad = least if inner.valid is None else least & inner.valid
         if bad.any():
-            row = int(frame.positions[int(np.argmax(bad))])
+            row = frame.name(int(frame.positions[int(np.argmax(bad))]))
             raise data_error("range", f"abs() does not fit in int64 in row {row}", span=e.span)
     return Numbers(np.abs(values), inner.valid)
 

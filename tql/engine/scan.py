@@ -7,6 +7,7 @@ column is read once. The result does not depend on the tier or the number of thr
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tql.bits import join_bits, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
+from tql.engine.derived import row_name
 from tql.engine.kernels import Program, Unsuitable, compile_program
 from tql.engine.reference import Frame, evaluate, is_true
 from tql.language.expr import Expr, columns_of
@@ -48,6 +50,7 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     """
     columns = sorted(frozenset().union(*map(columns_of, conditions)))
     program = _program(conditions, source.rows, settings)
+    name = partial(row_name, source)
 
     def bitmaps(fragment: Fragment) -> list[Words]:
         table = source.read(fragment.index, columns) if columns else None
@@ -60,7 +63,7 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
             else:
                 return outs
         positions = np.arange(fragment.start, fragment.stop)
-        frame = Frame(table, positions, seed)
+        frame = Frame(table, positions, seed, name)
         return [pack(is_true(c, frame)) for c in conditions]
 
     if program is not None and _is_quick(program, source):
@@ -88,10 +91,11 @@ def _is_quick(program: Program, source: Source) -> bool:
 def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
     """The value of `e`, a number that cannot raise, for every row of `source`."""
     columns = sorted(columns_of(e))
+    name = partial(row_name, source)
 
     def part(fragment: Fragment) -> Numbers:
         table = source.read(fragment.index, columns) if columns else None
-        frame = Frame(table, np.arange(fragment.start, fragment.stop), seed)
+        frame = Frame(table, np.arange(fragment.start, fragment.stop), seed, name)
         vec = evaluate(e, frame)
         assert isinstance(vec, Numbers)
         return Numbers(np.broadcast_to(vec.values, (fragment.rows,)), vec.valid)
