@@ -77,12 +77,19 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """A list of `item` per row; `size` is its length where every row has the same."""
+    """A list of `item` per row; `size` is its length where every row has the same.
+
+    Lists of lists are arrays: those of one row have one length. Except where `grouped`: then the
+    items are the values that the rows of a group had, and arrays among them may differ in shape.
+    """
 
     item: "DType"
     size: int | None = None
+    grouped: bool = False
 
     def __str__(self) -> str:
+        if self.grouped:
+            return f"sequence[{self.item}]"
         return f"list[{self.item}{'' if self.size is None else f', {self.size}'}]"
 
 

@@ -29,6 +29,7 @@ from tql.language.plan import (
     Cut,
     Derived,
     Filter,
+    Leaf,
     Order,
     Percent,
     Plan,
@@ -154,9 +155,7 @@ class Run:
     def prepare(self, plan: Plan) -> None:
         """Evaluate every filter that ranges over the whole source, in one pass over the data."""
         nodes = walk_plan(plan)
-        filters = [
-            f for f in nodes if isinstance(f, Filter) and isinstance(f.input, Scan | Derived)
-        ]
+        filters = [f for f in nodes if isinstance(f, Filter) and isinstance(f.input, Leaf)]
         if filters:
             for f, words in zip(filters, self._scan([f.predicate for f in filters]), strict=True):
                 self._filtered[id(f)] = from_words(words, self.source.rows)

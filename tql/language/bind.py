@@ -23,6 +23,7 @@ from tql.language.plan import (
     Cut,
     Derived,
     Filter,
+    Leaf,
     Order,
     Output,
     Percent,
@@ -112,8 +113,7 @@ def _body(b: Binder, body: s.Body) -> Bound:
 
 def _scope_of(b: Binder, bound: Bound) -> ExprBinder:
     """Names in the tail of a combination: its output columns, then those of the source."""
-    source = source_of(bound.plan)
-    schema = source.schema if isinstance(source, Scan) else source.query.schema
+    schema = source_of(bound.plan).schema
     aliases = {o.name: o.expr for o in bound.outputs}
     return ExprBinder(schema, b.parameters, b.sites, aliases=aliases, prefer_alias=True)
 
@@ -121,8 +121,7 @@ def _scope_of(b: Binder, bound: Bound) -> ExprBinder:
 def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
     _refuse_what_is_not_built(q)
     plan, name = _from(b, q.source, q.span)
-    schema = plan.schema if isinstance(plan, Scan) else plan.query.schema
-    scope = ExprBinder(schema, b.parameters, b.sites, name)
+    scope = ExprBinder(plan.schema, b.parameters, b.sites, name)
     scope.selecting = True
     outputs = _outputs(scope, q.items)
     scope.selecting = False
@@ -148,7 +147,7 @@ def _refuse_what_is_not_built(q: s.Select) -> None:
                     help="flatten the lists before the data is opened")  # fmt: skip
 
 
-def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Scan | Derived, str | None]:
+def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Leaf, str | None]:
     match source:
         case None:
             if b.here is None:

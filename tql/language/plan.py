@@ -1,7 +1,7 @@
 """The typed query: which rows, in which order, and what each result column is.
 
-Every node but `Scan` and `Derived` keeps the row numbers of the FROM source below it, so a row
-set says everything about the rows; `Bound.outputs` says what the columns are.
+Every node but a `Leaf` keeps the row numbers of the leaf below it, so a row set says everything
+about the rows; `Bound.outputs` says what the columns are.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,6 +34,14 @@ class Derived(Node):
     """All rows of a subquery's result, numbered from 0."""
 
     query: "Bound"
+
+    @property
+    def schema(self) -> Schema:
+        return self.query.schema
+
+
+Leaf: TypeAlias = Scan | Derived
+"""What rows come from: every plan ends in one, whose rows its row numbers count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class Combine(Node):
     right: "Plan"
 
 
-Plan: TypeAlias = Scan | Derived | Filter | Order | Cut | Sample | Combine
+Plan: TypeAlias = Leaf | Filter | Order | Cut | Sample | Combine
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +214,8 @@ def walk_plan(plan: Plan) -> Iterator[Plan]:
         yield from walk_plan(below)
 
 
-def source_of(plan: Plan) -> Scan | Derived:
+def source_of(plan: Plan) -> Leaf:
     """What the row numbers of `plan` count."""
-    while not isinstance(plan, Scan | Derived):
+    while not isinstance(plan, Leaf):
         plan = inputs(plan)[0]
     return plan

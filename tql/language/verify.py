@@ -25,17 +25,12 @@ from tql.schema import Bool, Schema
 
 def verify(bound: Bound, *, after: str) -> None:
     """Raise AssertionError naming the pass, if the query breaks an invariant."""
-    schema = schema_of(source_of(bound.plan))
+    schema = source_of(bound.plan).schema
     names = [o.name for o in bound.outputs]
     assert len(set(names)) == len(names), f"after {after}: outputs repeat a name: {names}"
     for o in bound.outputs:
         _reads_only(o.expr, schema, after)
     _verify(bound.plan, schema, after)
-
-
-def schema_of(source: Scan | Derived) -> Schema:
-    """The columns that expressions over this source may name."""
-    return source.schema if isinstance(source, Scan) else source.query.schema
 
 
 def _verify(plan: Plan, schema: Schema, after: str) -> None:

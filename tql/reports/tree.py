@@ -20,6 +20,7 @@ from tql.language.plan import (
     Cut,
     Derived,
     Filter,
+    Leaf,
     Order,
     Output,
     Percent,
@@ -96,7 +97,7 @@ class TracedRun(Run):
 
     def prepare(self, plan: Plan) -> None:
         """One pass for all filters; where one can be NULL, for its negation too, to count that."""
-        filters = [f for f in _filters(plan) if isinstance(f.input, Scan | Derived)]
+        filters = [f for f in _filters(plan) if isinstance(f.input, Leaf)]
         if not filters:
             return
         began = perf_counter()

@@ -15,7 +15,7 @@ from tql.language.fold import refold
 from tql.language.plan import (
     Bound,
     Combine,
-    Derived,
+    Leaf,
     Output,
     Plan,
     Scan,
@@ -48,7 +48,7 @@ def merge_subqueries(bound: Bound) -> Bound:
 
 def _over(plan: Plan, source: Plan, rule: Callable[[Expr], Expr]) -> Plan:
     """The plan with its source replaced and its expressions rewritten."""
-    if isinstance(plan, Scan | Derived):
+    if isinstance(plan, Leaf):
         return source
     below = tuple(_over(p, source, rule) for p in inputs(plan))
     return with_expressions(with_inputs(plan, below), rule)
