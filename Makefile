@@ -1,6 +1,6 @@
 # make demo    the main job on the embedded data set      make lint    linters and type checkers
 # make test    everything CI runs except the linters      make bench   benchmarks
-# make clean   remove what these made
+# make clean   remove what these made                    make nightly a longer search for failures
 #
 # All are safe to repeat; a second run installs nothing. Of the caller's environment only PYTHON
 # (default python3, 3.11 or newer) is read here; pip reads its own configuration.
@@ -15,13 +15,18 @@ unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTEST_ADDOPTS VIRT
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIREMENT PIP_CONSTRAINT
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint bench clean
+.PHONY: demo test nightly lint bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/tql demo
 
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest -q
+
+# New random examples, and many more: TESTS=tests/test_fuzz.py for a part. A test may take an hour.
+TESTS := tests
+nightly: $(VENV)/.test
+	@TQL_TEST_PROFILE=nightly $(BIN)/python -m pytest -q -o faulthandler_timeout=7200 $(TESTS)
 
 lint: $(VENV)/.test
 	@PYTHON='$(PYTHON)' .ci/run lint

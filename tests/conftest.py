@@ -6,8 +6,8 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Under "ci" the same examples every time: a red run is red again for whoever looks into it.
-# "nightly" searches; choose it with --hypothesis-profile=nightly.
+from tests.profiles import PROFILE
+
 settings.register_profile(
     "ci",
     deadline=None,
@@ -22,7 +22,7 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("ci")
+settings.load_profile(PROFILE)
 
 
 # Kernels that tests compile, here and in processes they start, stay out of the user's cache.

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.profiles import examples
 from tql.diagnostics import NOWHERE, Span, TqlError, TqlSyntaxError
 from tql.grammar import generate
 from tql.grammar import syntax as s
@@ -610,7 +611,7 @@ def test_an_expression_survives_being_written_and_read(expr: s.Expr) -> None:
     assert parse_weight(format_expr(expr)) == expr
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(queries(2))
 def test_a_query_survives_being_written_and_read(query: s.Query) -> None:
     text = format_query(query)
