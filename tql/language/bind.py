@@ -1,4 +1,4 @@
-"""The query as written → the typed plan: scopes, clauses, set operations, limits.
+"""The query as written → the typed plan: sources, scopes, clauses, set operations.
 
 Evaluation order is the language's, whatever the spelling (tql-reference §2): FROM, WHERE, select
 expressions, ORDER BY, OFFSET and LIMIT, SAMPLE BY, final ORDER BY.
@@ -6,35 +6,27 @@ expressions, ORDER BY, OFFSET and LIMIT, SAMPLE BY, final ORDER BY.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import count
-from typing import Any
 
 from tql.diagnostics import Span, TqlError, error, with_query
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language import operators
 from tql.language.bind_expr import ExprBinder, Parameters, Params
-from tql.language.expr import Column, Const, Expr
+from tql.language.expr import Expr
 from tql.language.plan import (
     Bound,
     Combine,
-    Count,
-    Cut,
     Derived,
     Filter,
     Leaf,
-    Order,
-    Output,
-    Percent,
     Plan,
-    Sample,
     Scan,
-    Size,
-    SortKey,
     source_of,
 )
-from tql.schema import Binary, Json, List, Opaque, Schema
+from tql.language.select_list import select_list
+from tql.language.tails import tail, weight
+from tql.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +72,7 @@ def bind(
 def bind_weight(e: s.Expr, text: str, schema: Schema, params: Params = None) -> Expr:
     """Type a weight expression that stands alone, as `sample_by` takes it."""
     try:
-        return _weight(ExprBinder(schema, Parameters(params), count().__next__), e)
+        return weight(ExprBinder(schema, Parameters(params), count().__next__), e)
     except TqlError as problem:
         with_query(problem, text)
 
@@ -104,7 +96,7 @@ def _query(b: Binder, q: s.Query) -> Bound:
         case inner:
             bound = _query(b, inner)
             scope = _scope_of(b, bound)
-    return _tail(bound, scope, q)
+    return tail(bound, scope, q)
 
 
 def _body(b: Binder, body: s.Body) -> Bound:
@@ -123,7 +115,7 @@ def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
     plan, name = _from(b, q.source, q.span)
     scope = ExprBinder(plan.schema, b.parameters, b.sites, name)
     scope.selecting = True
-    outputs = _outputs(scope, q.items)
+    outputs = select_list(scope, q.items)
     scope.selecting = False
     scope.aliases = {o.name: o.expr for o in outputs if o.stored != o.name}
     result: Plan = plan
@@ -164,67 +156,6 @@ def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Leaf, str | N
                         "and open the result")  # fmt: skip
 
 
-def _outputs(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> tuple[Output, ...]:
-    outputs: dict[str, Output] = {}
-    for item in items:
-        match item:
-            case s.AllColumns(source):
-                if source is not None and source != scope.source_name:
-                    raise error("unknown_alias", f"no source named {source!r}", item.span,
-                                help="write  *  alone")  # fmt: skip
-                new = [
-                    Output(c.name, Column(c.name, c.dtype, c.nullable, span=item.span))
-                    for c in scope.schema
-                ]
-            case s.Item(expr, alias):
-                bound = _item(scope, expr)
-                new = [Output(alias or _name_of(expr, item.span), bound)]
-        for o in new:
-            if o.name in outputs and not (
-                o.stored == o.name and outputs[o.name].stored == o.name
-                and any(isinstance(i, s.AllColumns) for i in items)
-            ):  # fmt: skip
-                raise error("duplicate_column", f"two columns would be named {o.name!r}", item.span,
-                            help="name one of them with AS")  # fmt: skip
-            outputs.setdefault(o.name, o)
-    return tuple(outputs.values())
-
-
-def _item(scope: ExprBinder, e: s.Expr) -> Expr:
-    """A select item; a column that no expression may use can still be selected as it is."""
-    if isinstance(e, s.Name) and e.source in (None, scope.source_name) and e.name in scope.schema:
-        column = scope.schema[e.name]
-        if isinstance(column.dtype, Opaque):
-            return Column(column.name, column.dtype, column.nullable, span=e.span)
-    return scope.bind(e)
-
-
-def _name_of(e: s.Expr, span: Span) -> str:
-    """The name of an item without AS (reference §3)."""
-    names = _names_in(e)
-    if len(names) == 1:
-        return names.pop()
-    match e:
-        case s.Call(function) | s.WeightCall(function) if not names:
-            return function
-        case _:
-            raise error("syntax", "this expression needs a name", span,
-                        help=f"write  {format_expr(e)} as NAME")  # fmt: skip
-
-
-def _names_in(value: Any) -> set[str]:
-    """Names of the columns mentioned anywhere in a syntax node."""
-    match value:
-        case s.Name(name):
-            return {name}
-        case tuple():
-            return set().union(*map(_names_in, value)) if value else set()
-        case s.Node() | s.Arm():
-            return set().union(*(_names_in(getattr(value, f)) for f in value.__dataclass_fields__))
-        case _:
-            return set()
-
-
 # -- set operations ----------------------------------------------------------------------------
 
 
@@ -263,91 +194,3 @@ def _check_same_columns(left: Bound, right: Bound, q: s.Combined) -> None:
                 q.span,
                 help="select columns of one type under that name",
             )
-
-
-# -- tails -------------------------------------------------------------------------------------
-
-
-def _tail(bound: Bound, scope: ExprBinder, q: s.Query) -> Bound:
-    plan = bound.plan
-    if q.order:
-        plan = Order(plan, _sort_keys(scope, q.order), span=q.order[0].span)
-    if q.limit is not None or q.offset is not None:
-        offset = _whole(scope, q.offset, "OFFSET") if q.offset is not None else 0
-        plan = Cut(plan, offset, _size(scope, q.limit), span=q.span)
-    if q.sample is not None:
-        plan = _sample(plan, scope, q.sample)
-    return Bound(plan, bound.outputs)
-
-
-def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey, ...]:
-    bound = []
-    for key in keys:
-        e = scope.bind(key.expr)
-        if isinstance(e, Const):
-            raise error("unsupported", "ORDER BY needs an expression of the row, not a constant",
-                        e.span, help="name the column: positions are not used here")  # fmt: skip
-        if isinstance(e.dtype, List):
-            raise error("type", f"ORDER BY needs one value per row, not {e.dtype}", e.span,
-                        help="order by a column of numbers, text or times")  # fmt: skip
-        if isinstance(e.dtype, Binary):
-            raise error("type", f"ORDER BY needs values with an order, not {e.dtype}", e.span,
-                        help="order by a column of numbers, text or times")  # fmt: skip
-        if isinstance(e.dtype, Json):
-            raise error("unsupported", "ordering by JSON values is not in this version", e.span,
-                        help="store the value as a column of its own")  # fmt: skip
-        bound.append(SortKey(e, key.descending, format_expr(key.expr)))
-    return tuple(bound)
-
-
-def _size(scope: ExprBinder, limit: s.Limit | None) -> Size | None:
-    if limit is None or limit.count is None:
-        return None
-    if not limit.percent:
-        return Count(_whole(scope, limit.count, "LIMIT"))
-    e = scope.bind(limit.count)
-    if not isinstance(e, Const) or not operators.is_number(e.dtype) or isinstance(e.value, bool):
-        raise error("type", "PERCENT needs a constant number", e.span, help="write a number, or ?")
-    if not 0 <= e.value < float("inf"):
-        raise error(
-            "value", f"PERCENT cannot be {e.value}", e.span, help="use a number from 0 to 100"
-        )
-    return Percent(Fraction(str(e.value)))
-
-
-def _whole(scope: ExprBinder, e: s.Expr, clause: str) -> int:
-    bound = scope.bind(e)
-    way_out = f"write a whole number from 0 up, for example  {clause.lower()} 10"
-    if not isinstance(bound, Const):
-        raise error("type", f"{clause} needs a constant, not a value of each row", bound.span,
-                    help=way_out)  # fmt: skip
-    value = bound.value
-    if not isinstance(value, int) or isinstance(value, bool):
-        code = "value" if isinstance(value, float) else "type"
-        raise error(code, f"{clause} needs a whole number, not {value!r}", bound.span, help=way_out)
-    if value < 0:
-        raise error("value", f"{clause} cannot be negative", bound.span, help=way_out)
-    return value
-
-
-def _weight(scope: ExprBinder, e: s.Expr) -> Expr:
-    bound = scope.bind(e)
-    if not operators.is_number(bound.dtype):
-        raise error("type", f"a weight must be a number, not {bound.dtype}", bound.span,
-                    help="give conditions their weights: max_weight(condition: 2, true: 1)")  # fmt: skip
-    return bound
-
-
-def _sample(plan: Plan, scope: ExprBinder, q: s.Sample) -> Plan:
-    weight = _weight(scope, q.weight)
-    replace, size = q.replace is not False, _size(scope, q.limit)
-    fraction = isinstance(q.weight, s.Number | s.Parameter) and isinstance(weight, Const)
-    if fraction and q.limit is None and isinstance(weight, Const) and 0 < weight.value < 1:
-        replace = q.replace is True
-        size = Percent(Fraction(str(weight.value)) * 100)
-        weight = Const(1.0, weight.dtype, span=weight.span)
-    text, site = format_expr(q.weight), scope.next_site()
-    sampled = Sample(plan, weight, replace, size, site, span=q.span, text=text)
-    if not q.order:
-        return sampled
-    return Order(sampled, _sort_keys(scope, q.order), span=q.order[0].span)

@@ -1,0 +1,73 @@
+"""The select list: which columns a query gives, and under which names."""
+
+from typing import Any
+
+from tql.diagnostics import Span, error
+from tql.grammar import syntax as s
+from tql.grammar.printer import format_expr
+from tql.language.bind_expr import ExprBinder
+from tql.language.expr import Column, Expr
+from tql.language.plan import Output
+from tql.schema import Opaque
+
+
+def select_list(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> tuple[Output, ...]:
+    """The outputs in order; a column that stands beside `*` again is no repetition."""
+    outputs: dict[str, Output] = {}
+    for item in items:
+        match item:
+            case s.AllColumns(source):
+                if source is not None and source != scope.source_name:
+                    raise error("unknown_alias", f"no source named {source!r}", item.span,
+                                help="write  *  alone")  # fmt: skip
+                new = [
+                    Output(c.name, Column(c.name, c.dtype, c.nullable, span=item.span))
+                    for c in scope.schema
+                ]
+            case s.Item(expr, alias):
+                bound = _item(scope, expr)
+                new = [Output(alias or _name_of(expr, item.span), bound)]
+        for o in new:
+            if o.name in outputs and not (
+                o.stored == o.name and outputs[o.name].stored == o.name
+                and any(isinstance(i, s.AllColumns) for i in items)
+            ):  # fmt: skip
+                raise error("duplicate_column", f"two columns would be named {o.name!r}", item.span,
+                            help="name one of them with AS")  # fmt: skip
+            outputs.setdefault(o.name, o)
+    return tuple(outputs.values())
+
+
+def _item(scope: ExprBinder, e: s.Expr) -> Expr:
+    """A select item; a column that no expression may use can still be selected as it is."""
+    if isinstance(e, s.Name) and e.source in (None, scope.source_name) and e.name in scope.schema:
+        column = scope.schema[e.name]
+        if isinstance(column.dtype, Opaque):
+            return Column(column.name, column.dtype, column.nullable, span=e.span)
+    return scope.bind(e)
+
+
+def _name_of(e: s.Expr, span: Span) -> str:
+    """The name of an item without AS (reference §3)."""
+    names = _names_in(e)
+    if len(names) == 1:
+        return names.pop()
+    match e:
+        case s.Call(function) | s.WeightCall(function) if not names:
+            return function
+        case _:
+            raise error("syntax", "this expression needs a name", span,
+                        help=f"write  {format_expr(e)} as NAME")  # fmt: skip
+
+
+def _names_in(value: Any) -> set[str]:
+    """Names of the columns mentioned anywhere in a syntax node."""
+    match value:
+        case s.Name(name):
+            return {name}
+        case tuple():
+            return set().union(*map(_names_in, value)) if value else set()
+        case s.Node() | s.Arm():
+            return set().union(*(_names_in(getattr(value, f)) for f in value.__dataclass_fields__))
+        case _:
+            return set()
