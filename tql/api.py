@@ -1,7 +1,8 @@
 """The functions of the package: open data, ask queries, handle query text."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, assert_never
 
 from tql.grammar import syntax, tokens
 from tql.grammar.parser import parse as _parse
@@ -36,12 +37,17 @@ def open(
     return Dataset(opened, name)
 
 
-def query(text: str, params: "Params" = None, *, seed: int = 0) -> "View":
-    """The answer to a query that names its data: `select * from "train.parquet" where …`."""
-    from tql.dataset import view_of
-    from tql.queries import ask
+def query(
+    text: str, params: "Params" = None, *, parameters: "Params" = None, seed: int = 0
+) -> "View":
+    """The answer to a query that names its data: `select * from "train.parquet" where …`.
 
-    return view_of(ask(None, text, params, seed=seed), None)
+    `params` (or `parameters`) are the values of `?` (a list) or of `$name` (a dict).
+    """
+    from tql.dataset import view_of
+    from tql.queries import ask, either
+
+    return view_of(ask(None, text, either(params, parameters), seed=seed), None)
 
 
 def parse(text: str) -> syntax.Query:
@@ -63,7 +69,12 @@ def keywords() -> tuple[str, ...]:
 
 
 def is_filter(text: str) -> bool:
-    """Whether the query only chooses and orders rows: no virtual columns, groups, joins, windows."""
+    """Whether the query only chooses, orders, repeats or drops rows and whole columns of one source.
+
+    No virtual or renamed columns, groups, ungrouping, windows (EXPAND BY), joins, or UNION of
+    different sources; DISTINCT, LIMIT, SAMPLE BY and set operations over one source choose rows.
+    Raises TqlSyntaxError; names and types are not looked at.
+    """
     return _only_chooses(parse(text))
 
 
@@ -72,22 +83,49 @@ def _only_chooses(body: syntax.Body) -> bool:
         case syntax.Query(inner):
             return _only_chooses(inner)
         case syntax.Combined(_, left, right):
-            return _only_chooses(left) and _only_chooses(right)
+            one_source = len({_asked(s) for s in _selects(body)}) == 1
+            return one_source and _only_chooses(left) and _only_chooses(right)
         case syntax.Select() as s:
             plain = all(
                 isinstance(i, syntax.AllColumns)
                 or (isinstance(i.expr, syntax.Name) and i.alias in (None, i.expr.name))
                 for i in s.items
             )
-            simple = not (s.expand or s.group or s.ungroup or s.distinct)
+            simple = s.expand is None and s.group is None and not s.ungroup
             return plain and simple and _chooses_from(s.source)
+        case _:
+            assert_never(body)
 
 
 def _chooses_from(source: syntax.Source | None) -> bool:
     match source:
-        case syntax.Join():
-            return False
+        case None | syntax.Table():
+            return True
         case syntax.Subquery(query):
             return _only_chooses(query)
+        case syntax.Join():
+            return False
         case _:
-            return True
+            assert_never(source)
+
+
+def _selects(body: syntax.Body) -> Iterator[syntax.Select]:
+    """The branches of set operations; not what stands in FROM."""
+    match body:
+        case syntax.Select():
+            yield body
+        case syntax.Combined(_, left, right):
+            yield from _selects(left)
+            yield from _selects(right)
+        case syntax.Query(inner):
+            yield from _selects(inner)
+        case _:
+            assert_never(body)
+
+
+def _asked(select: syntax.Select) -> syntax.Source | None:
+    """The source of a branch; what it is called there makes no difference."""
+    source = select.source
+    return (
+        source if source is None or isinstance(source, syntax.Join) else replace(source, alias=None)
+    )
