@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from tql.diagnostics import did_you_mean, error
 from tql.engine.derived import DerivedSource, derive, root_of, take
 from tql.engine.select import check_drawable
-from tql.grammar.parser import parse
 from tql.language.bind_expr import Params
 from tql.language.expr import Column
+from tql.language.places import check_places, parameters_of
 from tql.language.plan import Output
 from tql.loader import FragmentRows, MapDataset
 from tql.planner import sample
-from tql.queries import Question, ask, rows_below, weigh_by
+from tql.queries import Question, ask, either, rows_below, state, weigh_by
 from tql.rowset import RowSet, everything, from_ids
 from tql.schema import Schema
 from tql.sources.export import export_table
@@ -105,16 +105,17 @@ class Dataset:
         return self.pytorch()
 
     def query(
-        self, text: str, params: Params = None, *, seed: int = 0, engine: str = "threads"
-    ) -> "View":
+        self, text: str, params: Params = None, *, parameters: Params = None, seed: int = 0,
+        engine: str = "threads",
+    ) -> "View":  # fmt: skip
         """The rows and columns that a query selects; draws in it are fixed by `seed`.
 
-        `params` are the values of `?` (a list) or of `$name` (a dict).
+        `params` (or `parameters`) are the values of `?` (a list) or of `$name` (a dict).
         """
         if engine != "threads":
             raise error("unsupported", f"engine={engine!r} is not in this version",
                         help="engine='threads'")  # fmt: skip
-        question = ask(self.source, text, params, seed=seed)
+        question = ask(self.source, text, either(params, parameters), seed=seed)
         return view_of(question, self)
 
     def sample_by(
@@ -164,7 +165,7 @@ class Dataset:
         return array.astype(np.float64)
 
     def prepare(self, text: str) -> "PreparedQuery":
-        """A query to be run several times with different parameters."""
+        """A query to be run several times, with different parameters; see PreparedQuery."""
         return PreparedQuery(self, text)
 
     def explain(
@@ -336,20 +337,51 @@ class View(Dataset):
 
 
 class PreparedQuery:
-    """A query text bound to a data set, to be run with parameters."""
+    """A query of a data set, checked once, to be run any number of times.
+
+    Preparing parses the text, opens what FROM names, and raises every error that no values of the
+    parameters could cure: names, types, numbers of arguments. A query without parameters is
+    bound and rewritten here for good. One with parameters is bound again in every run, because a
+    value takes its type from its place, as a literal does, and may be folded into what is beside
+    it; neither parsing nor opening happens again. What is wrong with a value (its type, a class that
+    does not exist, a negative LIMIT) and the number of values are checked in the run.
+
+    text        the query
+    parameters  what wants a value: positions of `?`, or names of `$name`, in the order of the text
+    """
 
     def __init__(self, dataset: Dataset, text: str) -> None:
-        parse(text)
         self.dataset = dataset
         self.text = text
+        self._statement = state(dataset.source, text)
+        named = parameters_of(self._statement.query)
+        self.parameters = tuple(dict.fromkeys(p.key for p in named))
+        self._ready = None if named else self._statement.rewritten()
+        if named:
+            check_places(named, self._statement.bound)
 
-    def run(self, params: Params = None, *, seed: int = 0) -> View:
-        """The view for these parameters."""
-        return self.dataset.query(self.text, params, seed=seed)
+    def __repr__(self) -> str:
+        return f"<PreparedQuery {self.text!r} of {self.dataset.name}>"
 
-    def explain(self, params: Params = None) -> "Explanation":
-        """What it will do for these parameters."""
-        return self.dataset.explain(self.text, params)
+    def run(self, params: Params = None, *, parameters: Params = None, seed: int = 0) -> View:
+        """The view for these values of `?` (a list) or `$name` (a dict)."""
+        return view_of(self._question(either(params, parameters), seed), self.dataset)
+
+    def explain(
+        self, params: Params = None, *, parameters: Params = None, seed: int = 0,
+        analyze: bool = False,
+    ) -> "Explanation":  # fmt: skip
+        """What `run` will do for these values."""
+        from tql.reports.explain import explain_query
+
+        question = self._question(either(params, parameters), seed)
+        return explain_query(question, self.dataset.name, analyze=analyze)
+
+    def _question(self, params: Params, seed: int) -> Question:
+        bound = self._ready
+        if bound is None or params is not None:
+            bound = self._statement.rewritten(params)
+        return self._statement.question(bound, seed=seed)
 
 
 def view_of(question: Question, dataset: Dataset | None) -> View:

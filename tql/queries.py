@@ -10,6 +10,7 @@ from tql.diagnostics import Diagnostic, Span, TqlDataError, TqlError, error, wit
 from tql.engine.derived import DerivedSource, generation
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
+from tql.grammar import syntax
 from tql.grammar.parser import parse, parse_weight
 from tql.language.bind import bind, bind_weight
 from tql.language.bind_expr import Params
@@ -81,6 +82,60 @@ class _Tables:
         return self.opened[name].schema
 
 
+def either(params: Params, parameters: Params) -> Params:
+    """`parameters=` is another spelling of `params=`; an error where both are given."""
+    if params is not None and parameters is not None:
+        raise error("parameter", "params= and parameters= are two spellings of one thing",
+                    help="give one of them")  # fmt: skip
+    return parameters if params is None else params
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A parsed query and the data it is asked of (None where FROM is required), without values.
+
+    What FROM names is opened once, when it is first bound; binding does not parse.
+    """
+
+    text: str
+    query: syntax.Query
+    here: Source | None
+    tables: _Tables = field(default_factory=_Tables)
+
+    def bound(self, params: Params = None) -> Bound:
+        """The typed query for these values, as written: no pass has run."""
+        with pointing_into(self.text):
+            return bind(
+                self.query,
+                self.text,
+                here=None if self.here is None else self.here.schema,
+                tables=self.tables.schema,
+                params=params,
+                first_site=_SITES * generation(self.here),
+            )
+
+    def rewritten(self, params: Params = None) -> Bound:
+        """The typed query for these values after all passes."""
+        with pointing_into(self.text):
+            return optimize(self.bound(params))
+
+    def question(
+        self, bound: Bound, *, seed: int = 0, settings: Settings | None = None
+    ) -> Question:
+        """What `rewritten` gave, to be run."""
+        environment = _environment(self.here, self.tables.opened, seed, settings)
+        return Question(self.text, bound, environment)
+
+
+def state(here: Source | None, text: str) -> Statement:
+    """Parse `text`, to be bound over `here` (None where FROM is required)."""
+    if not isinstance(text, str):
+        raise error("type", f"a query is text, not a {type(text).__name__}",
+                    help='for example ds.query("select * where …")')  # fmt: skip
+    with pointing_into(text):
+        return Statement(text, parse(text), here)
+
+
 def ask(
     here: Source | None,
     text: str,
@@ -90,23 +145,8 @@ def ask(
     settings: Settings | None = None,
 ) -> Question:
     """Parse and bind `text` over `here` (None where FROM is required); nothing is evaluated."""
-    if not isinstance(text, str):
-        raise error("type", f"a query is text, not a {type(text).__name__}",
-                    help='for example ds.query("select * where …")')  # fmt: skip
-    tables = _Tables()
-    with pointing_into(text):
-        query = parse(text)
-        schema = None if here is None else here.schema
-        bound = bind(
-            query,
-            text,
-            here=schema,
-            tables=tables.schema,
-            params=params,
-            first_site=_SITES * generation(here),
-        )
-        bound = optimize(bound)
-    return Question(text, bound, _environment(here, tables.opened, seed, settings))
+    statement = state(here, text)
+    return statement.question(statement.rewritten(params), seed=seed, settings=settings)
 
 
 def _environment(
