@@ -131,7 +131,7 @@ def marked(text: str) -> tuple[str, list[Span]]:
         ("select * where ««id» == «'tall'»»", "type"),
         ("select * where ««caption» < «3»»", "type"),
         ("select * where not «caption»", "type"),
-        ("select * where «tags» and id > 1", "type"),
+        ("select * where «tags and id > 1»", "type"),
         ("select * where labels == «'cow'»", "value"),
         ("select * where labels in ('cat', «'cow'»)", "value"),
         ("select * where «id» like 'a*'", "type"),

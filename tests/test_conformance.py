@@ -55,10 +55,6 @@ AREAS: Final = (
     Area("EXPAND BY", "expand 003 004 005 007 008 009 013 014; clauses 008"),
     Area("UNGROUP BY", "ungroup 001 002 003 004"),
     Area("DISTINCT", "select 033 034 035"),
-    Area("arithmetic over lists", "array_arith 002 005 006 008 009"),
-    Area("comparing lists by element", "array_arith 013 014"),
-    Area("contains() over nested lists", "contains 020"),
-    Area("sqrt() over lists", "math 005 006"),
     Area("JSON values in expressions", "contains 032; json 043"),
     Area("UNION of different sources", "set_ops 038"),
     Area(

@@ -1,9 +1,11 @@
-"""Arrow columns as the engine computes with them, and back.
+"""Columns as the engine computes with them.
 
-Numbers, bools, class labels and times are NumPy arrays with a validity mask; text, lists and
-everything that is only carried stay Arrow arrays.
+Numbers, bools, class labels and times are NumPy arrays with a validity mask; text and everything
+that is only carried stay Arrow arrays; lists are the elements of all rows with a shape per row;
+JSON is Python values.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from tql.language.expr import array_of
 from tql.schema import (
     Binary,
     Bool,
@@ -57,7 +60,73 @@ class Arrow:
         return mask
 
 
-Vec: TypeAlias = Numbers | Arrow
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """One array per row, all of one rank.
+
+    items   the elements of all rows, row-major, one after the other; NULL elements are NULL there.
+            Of a group's arrays: `Arrays` again, one per member
+    shapes  int64 (n, rank); or (rank,) for a constant, the same array in every row
+    valid   bool (n,), None where no row is NULL; the shape of a NULL row is all zeros
+    """
+
+    items: "Vec"
+    shapes: NDArray[np.int64]
+    valid: Mask | None = None
+
+    @property
+    def rank(self) -> int:
+        return int(self.shapes.shape[-1])
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """int64 (n,), or () for a constant: how many elements each row has."""
+        return np.asarray(self.shapes.prod(axis=-1))
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """int64 (n + 1,): where the elements of each row start in `items`. Not for a constant."""
+        return np.concatenate([[0], np.cumsum(self.counts)])
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """JSON as Python values, object (n,): dict, list, str, bool, int, float; None is NULL."""
+
+    values: NDArray[np.object_]
+
+    @property
+    def valid(self) -> Mask | None:
+        mask = np.array([v is not None for v in self.values], np.bool_)
+        return None if mask.all() else mask
+
+
+Vec: TypeAlias = Numbers | Arrow | Arrays | Objects
+
+
+def pick(vec: Vec, index: NDArray[np.int64]) -> Vec:
+    """The rows `index` of `vec`, in that order, with repeats; a constant stays one."""
+    match vec:
+        case Numbers(values, valid):
+            return Numbers(
+                values if values.ndim == 0 else values[index],
+                valid if valid is None or valid.ndim == 0 else valid[index],
+            )
+        case Arrow(array):
+            return Arrow(array.take(pa.array(index)))
+        case Objects(values):
+            return Objects(values[index])
+        case Arrays(items, shapes, valid):
+            if shapes.ndim == 1:
+                return vec
+            counts = vec.counts[index]
+            inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            elements = np.repeat(vec.offsets[index], counts) + inside
+            return Arrays(
+                pick(items, elements), shapes[index], None if valid is None else valid[index]
+            )
+        case _:
+            assert_never(vec)
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
@@ -85,13 +154,71 @@ def one_array(column: Any) -> Any:
 
 
 def from_arrow(column: Any, dtype: DType) -> Vec:
-    """An Arrow array or chunked array as a `Vec` of the column type `dtype`."""
+    """An Arrow array or chunked array as a `Vec` of the column type `dtype`.
+
+    Rows of arrays whose lists differ in length are NULL here; `irregular` tells which they are.
+    """
     array = one_array(column)
     match dtype:
         case Bool() | Int() | Float() | Label() | Time():
             return _numbers(array, dtype)
-        case Text() | List() | Binary() | Json() | Opaque():
+        case List():
+            return _arrays(array, dtype)[0]
+        case Json():
+            return Objects(json_values(array))
+        case Text() | Binary() | Opaque():
             return Arrow(array)
+        case _:
+            assert_never(dtype)
+
+
+def irregular(column: Any, dtype: List) -> Mask:
+    """bool (n,): the rows whose lists, which should make one array, differ in length."""
+    return _arrays(one_array(column), dtype)[1]
+
+
+def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask]:
+    n = len(array)
+    rows = np.arange(n)  # of each list at the level looked at
+    valid = pc.is_valid(array).to_numpy(zero_copy_only=False) if array.null_count else None
+    wrong = np.zeros(n, np.bool_)
+    element, rank = array_of(dtype)
+    shapes = np.zeros((n, rank), np.int64)
+    level: DType = dtype
+    items: Vec
+    for axis in range(rank):
+        assert isinstance(level, List)
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
+        if level.size is not None:
+            shapes[:, axis] = level.size
+        shapes[rows, axis] = lengths
+        wrong |= np.bincount(rows[lengths != shapes[rows, axis]], minlength=n) > 0
+        if axis and array.null_count:
+            missing = pc.is_null(array).to_numpy(zero_copy_only=False)
+            wrong |= np.bincount(rows[missing], minlength=n) > 0
+        rows = np.repeat(rows, lengths)
+        array, level = pc.list_flatten(array), level.item
+    if isinstance(element, List):
+        items, within = _arrays(array, element)
+        wrong |= np.bincount(rows[within], minlength=n) > 0
+    else:
+        items = from_arrow(array, element)
+    gone = wrong if valid is None else wrong | ~valid
+    if gone.any():
+        shapes[gone] = 0
+        if wrong.any():
+            items, valid = pick(items, np.flatnonzero(~wrong[rows])), ~gone
+    return Arrays(items, shapes, valid), wrong
+
+
+def json_values(array: Any) -> NDArray[np.object_]:
+    """object (n,): JSON text, or Arrow structs, as Python values; JSON null is None."""
+    values = np.empty(len(array), np.object_)
+    plain = array.storage if isinstance(array, pa.ExtensionArray) else array
+    rows = plain.to_pylist()
+    is_text = pa.types.is_string(plain.type) or pa.types.is_large_string(plain.type)
+    values[:] = [None if v is None else json.loads(v) for v in rows] if is_text else rows
+    return values
 
 
 def _numbers(array: Any, dtype: DType) -> Numbers:
@@ -139,9 +266,54 @@ def to_arrow(vec: Vec, dtype: DType, rows: int) -> Any:
         case Arrow(array):
             return array
         case Numbers(values, valid):
-            assert not isinstance(dtype, Time), f"a computed {dtype}"
             full = np.ascontiguousarray(np.broadcast_to(values, (rows,)))
             missing = None if valid is None else ~np.broadcast_to(valid, (rows,))
-            return pa.array(full.astype(numpy_dtype(dtype), copy=False), mask=missing)
+            made = pa.array(full.astype(numpy_dtype(dtype), copy=False), mask=missing)
+            return _times(made, dtype) if isinstance(dtype, Time) else made
+        case Arrays():
+            assert isinstance(dtype, List)
+            return _lists(vec, dtype, rows)
+        case Objects(values):
+            return pa.array(
+                [None if v is None else json.dumps(v, ensure_ascii=False) for v in values],
+                pa.string(),
+            )
         case _:
             assert_never(vec)
+
+
+def _times(counts: Any, dtype: Time) -> Any:
+    """int64 counts as the Arrow type of the times they are."""
+    if dtype.date:
+        return (
+            counts.cast(pa.int32()).view(pa.date32())
+            if dtype.unit == "D"
+            else counts.view(pa.date64())
+        )
+    return counts.view(pa.timestamp(dtype.unit, dtype.zone))
+
+
+def _lists(vec: Arrays, dtype: List, rows: int) -> Any:
+    """The arrays as nested lists, large_list at every level; a size in `dtype` is not kept."""
+    if vec.shapes.ndim == 1:
+        vec = repeated(vec, rows)
+    element, rank = array_of(dtype)
+    array = to_arrow(vec.items, element, int(vec.counts.sum()))
+    inner = vec.shapes
+    for axis in range(rank - 1, -1, -1):
+        lists_per_row = inner[:, :axis].prod(axis=1)
+        lengths = np.repeat(inner[:, axis], lists_per_row)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+        mask = None
+        if axis == 0 and vec.valid is not None:
+            mask = pa.array(~vec.valid)
+        array = pa.LargeListArray.from_arrays(offsets, array, mask=mask)
+    return array
+
+
+def repeated(vec: Arrays, rows: int) -> Arrays:
+    """A constant array, once for every row."""
+    assert vec.shapes.ndim == 1
+    count = int(vec.counts)
+    index = np.tile(np.arange(count), rows)
+    return Arrays(pick(vec.items, index), np.tile(vec.shapes, (rows, 1)))

@@ -16,11 +16,17 @@ from tql.language.expr import (
     Compare,
     CompareText,
     Const,
+    Elementwise,
     Expr,
     InSet,
     IsNull,
+    JsonAs,
+    JsonCompare,
+    JsonItem,
     Not,
     Or,
+    Slot,
+    Subscript,
     TextTest,
     Truth,
     WeightCase,
@@ -44,6 +50,8 @@ LOOK_UP: Final = 1.8  # text: one look-up by code, whatever the rule
 ARITHMETIC: Final = 1.0  # floats: 0.3 to 1.0
 ARITHMETIC_CHECKED: Final = 1.5  # integers of which no sum overflows: 1.2 to 2.0
 MODULO: Final = 3.0
+BY_ELEMENT: Final = 60.0  # lists of about four numbers, each element moved and computed
+BY_OBJECT: Final = 500.0  # a Python object each
 HALF_FLOAT: Final = 1.6  # float16 is computed in software
 
 _LOOPED: Final = 74  # values up to which NumPy loops, for a million rows
@@ -67,7 +75,7 @@ def _reading(column: Column) -> float:
 def _computing(e: Expr) -> float:
     """What the node itself takes, its operands given."""
     match e:
-        case Column() | Const() | IsNull() | WeightCase():
+        case Column() | Const() | IsNull() | WeightCase() | Slot():
             return 0.0
         case And(terms) | Or(terms):
             return LOGIC * len(terms)
@@ -88,6 +96,10 @@ def _computing(e: Expr) -> float:
             return MODULO if op is ArithOp.MOD else ARITHMETIC_CHECKED if whole else ARITHMETIC
         case Call():
             return ARITHMETIC
+        case Elementwise() | Subscript():
+            return BY_ELEMENT
+        case JsonItem() | JsonCompare() | JsonAs():
+            return BY_OBJECT
         case _:
             assert_never(e)
 

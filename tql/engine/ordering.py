@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tql.engine.columns import Arrow, Numbers, Vec, one_array, pc, storage
+from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc, storage
 from tql.engine.reference import plain_text
 
 
@@ -43,6 +43,8 @@ def _comparable(vec: Vec) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
             return (values.view(np.uint8) if values.dtype.kind == "b" else values), valid
         case Arrow(array):
             return _text_ranks(array), vec.valid
+        case Arrays() | Objects():
+            raise AssertionError("ORDER BY takes one value per row")
 
 
 def _text_ranks(array: Any) -> NDArray[np.int64]:

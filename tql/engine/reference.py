@@ -13,8 +13,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tql.diagnostics import data_error, error
-from tql.engine.columns import Arrow, Mask, Numbers, Vec, from_arrow, numpy_dtype, one_array, pc
+from tql.diagnostics import Span, data_error, error
+from tql.engine.arrays import any_of, broadcast
+from tql.engine.columns import (
+    Arrays,
+    Arrow,
+    Mask,
+    Numbers,
+    Vec,
+    from_arrow,
+    irregular,
+    numpy_dtype,
+    one_array,
+    pc,
+)
 from tql.engine.integers import checked
 from tql.language.expr import (
     And,
@@ -26,11 +38,17 @@ from tql.language.expr import (
     CompareOp,
     CompareText,
     Const,
+    Elementwise,
     Expr,
     InSet,
     IsNull,
+    JsonAs,
+    JsonCompare,
+    JsonItem,
     Not,
     Or,
+    Slot,
+    Subscript,
     TextContains,
     TextIn,
     TextIs,
@@ -40,6 +58,8 @@ from tql.language.expr import (
     Truth,
     WeightCase,
     WeightKind,
+    array_of,
+    is_rectangular,
 )
 from tql.rng import random31
 from tql.schema import Float, Int, List, Text
@@ -55,16 +75,33 @@ class Frame:
     positions: NDArray[np.int64]
     seed: int
     name: Callable[[int], int] = int
+    slots: tuple[Vec, ...] = ()
     _vecs: dict[str, Vec] = field(default_factory=dict)
+    _irregular: dict[str, Mask] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         return len(self.positions)
 
-    def column(self, c: Column) -> Vec:
+    def column(self, c: Column, active: Mask) -> Vec:
+        """The column's values; an error where an active row's lists do not make an array."""
         if c.name not in self._vecs:
-            self._vecs[c.name] = from_arrow(self.table.column(c.name), c.dtype)
+            stored = self.table.column(c.name)
+            self._vecs[c.name] = from_arrow(stored, c.dtype)
+            if isinstance(c.dtype, List) and not is_rectangular(c.dtype):
+                self._irregular[c.name] = irregular(stored, c.dtype)
+        if c.name in self._irregular:
+            self.reject(
+                self._irregular[c.name] & active, "shape", f"the lists of {c.name!r} differ in length",
+                c.span, "exclude such rows with WHERE, before this expression",
+            )  # fmt: skip
         return self._vecs[c.name]
+
+    def reject(self, bad: Mask, code: str, what: str, span: Span, help: str) -> None:
+        """Raise the error of the first row that is `bad`, if there is one; it names the row."""
+        if bad.any():
+            row = self.name(int(self.positions[int(np.argmax(bad))]))
+            raise data_error(code, f"{what} in row {row}", span=span, help=help)
 
 
 def is_true(e: Expr, frame: Frame) -> Mask:
@@ -91,8 +128,12 @@ def _everywhere(frame: Frame) -> Mask:
 def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
     match e:
         case Column():
-            return frame.column(e)
+            return frame.column(e, active)
+        case Slot(at):
+            return frame.slots[at]
         case Const(value, dtype):
+            if isinstance(dtype, List):
+                return constant_array(value, dtype)
             if isinstance(dtype, Text):
                 return Arrow(pa.repeat(pa.scalar(value, pa.string()), frame.rows))
             return Numbers(np.asarray(value, numpy_dtype(dtype)))
@@ -125,6 +166,10 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return _arith(e, frame, active)
         case Call():
             return _call(e, frame, active)
+        case Elementwise():
+            return _elementwise(e, frame, active)
+        case Subscript() | JsonItem() | JsonCompare() | JsonAs():
+            raise AssertionError(f"no reference for {type(e).__name__}")
         case WeightCase(kind, arms):
             return _weights(kind, [(a.condition, a.weight) for a in arms], frame, active)
         case _:
@@ -351,8 +396,8 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
                 return Numbers(np.sqrt(inner.values.astype(numpy_dtype(e.dtype))), inner.valid)
         case "like" | "ilike":
             return _like_rows(e, frame, active)
-        case "contains" if isinstance(e.arguments[0].dtype, List):
-            return _list_contains(e, frame, active)
+        case "any":
+            return _any(e, frame, active)
         case "contains":
             hay, needle = (_text(a, frame, active) for a in e.arguments)
             found = [
@@ -396,38 +441,51 @@ def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
     return Numbers(result, _both(Arrow(text).valid, Arrow(patterns).valid))
 
 
-def _list_contains(e: Call, frame: Frame, active: Mask) -> Numbers:
-    hay, needle = e.arguments
-    lists = _evaluate(hay, frame, active)
-    assert isinstance(lists, Arrow) and isinstance(hay.dtype, List)
-    array = lists.array
-    if pa.types.is_fixed_size_list(array.type):
-        array = array.cast(pa.large_list(array.type.value_type))
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    items = array.values.slice(offsets[0], offsets[-1] - offsets[0]) if len(array) else array.values
-    offsets = offsets - offsets[0]
-    sought = _evaluate(needle, frame, active)
-    hits = _item_hits(items, hay.dtype, needle, sought, np.diff(offsets))
-    before = np.concatenate([[0], np.cumsum(hits)])
-    found = before[offsets[1:]] > before[offsets[:-1]]
-    return Numbers(found, _both(lists.valid, sought.valid))
+# -- arrays ------------------------------------------------------------------------------------
 
 
-def _item_hits(
-    items: Any, kind: List, needle: Expr, sought: Vec, lengths: NDArray[np.int64]
-) -> Mask:
-    """bool (items,): which list elements equal the needle of their row; NULL equals nothing."""
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    if isinstance(kind.item, Text):
-        assert isinstance(sought, Arrow)
-        equal = _bools(pc.equal(plain_text(items), plain_text(sought.array.take(pa.array(rows)))))
-    else:
-        assert isinstance(sought, Numbers)
-        values = from_arrow(items, kind.item)
-        assert isinstance(values, Numbers)
-        each = sought.values if sought.values.ndim == 0 else sought.values[rows]
-        equal = Numbers(compare(CompareOp.EQ, values.values, each), values.valid)
-    return equal.values if equal.valid is None else equal.values & equal.valid
+def constant_array(value: Any, dtype: List) -> Arrays:
+    """A nested tuple as the array that every row has."""
+    element, rank = array_of(dtype)
+    shape, flat = [], [value]
+    for _ in range(rank):
+        shape.append(len(flat[0]))
+        flat = [item for part in flat for item in part]
+    items = (
+        Arrow(pa.array(flat, pa.string()))
+        if isinstance(element, Text)
+        else Numbers(np.array(flat, numpy_dtype(element)))
+    )
+    return Arrays(items, np.array(shape, np.int64))
+
+
+def _elementwise(e: Elementwise, frame: Frame, active: Mask) -> Arrays:
+    operands = [_evaluate(o, frame, active) for o in e.operands]
+    met = broadcast(operands, frame.rows)
+    bad = met.wrong & active
+    if bad.any():
+        at = int(np.argmax(bad))
+        shown = " and ".join(
+            str(tuple(np.broadcast_to(o.shapes, (frame.rows, o.rank))[at].tolist()))
+            for o in operands
+            if isinstance(o, Arrays)
+        )
+        frame.reject(bad, "shape", f"arrays of shapes {shown} do not fit each other", e.span,
+                     "their shapes must be equal, or 1 where they differ")  # fmt: skip
+    inner = Frame(None, frame.positions[met.rows], frame.seed, frame.name, met.flat)
+    result = _evaluate(e.body, inner, active[met.rows])
+    if isinstance(result, Numbers) and result.values.ndim == 0:
+        result = Numbers(np.broadcast_to(result.values, (inner.rows,)), result.valid)
+    gone = met.wrong if met.valid is None else met.wrong | ~met.valid
+    return Arrays(result, met.shapes, ~gone if gone.any() else None)
+
+
+def _any(e: Call, frame: Frame, active: Mask) -> Numbers:
+    arrays = _evaluate(e.arguments[0], frame, active)
+    assert isinstance(arrays, Arrays) and isinstance(arrays.items, Numbers)
+    items = arrays.items
+    hits = items.values if items.valid is None else items.values & items.valid
+    return Numbers(any_of(arrays, hits), arrays.valid)
 
 
 def _weights(

@@ -114,9 +114,7 @@ def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
     _refuse_what_is_not_built(q)
     plan, name = _from(b, q.source, q.span)
     scope = ExprBinder(plan.schema, b.parameters, b.sites, name)
-    scope.selecting = True
     outputs = select_list(scope, q.items)
-    scope.selecting = False
     scope.aliases = {o.name: o.expr for o in outputs if o.stored != o.name}
     result: Plan = plan
     if q.where is not None:

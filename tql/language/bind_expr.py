@@ -18,7 +18,7 @@ from tql.language.expr import (
     WeightCase,
     WeightKind,
 )
-from tql.schema import Bool, Label, List, Opaque, Schema, Text
+from tql.schema import Bool, Label, Opaque, Schema, Text
 
 _COMPARE = {op.value: op for op in CompareOp}
 _ARITH = {op.value: op for op in ArithOp}
@@ -100,7 +100,6 @@ class ExprBinder:
     source_name: str | None = None
     aliases: Mapping[str, Expr] = field(default_factory=dict)
     prefer_alias: bool = False
-    selecting: bool = False  # in the select list a value may be a list
 
     def bind(self, e: s.Expr) -> Expr:
         """The typed form of `e`."""
@@ -118,7 +117,7 @@ class ExprBinder:
             case s.Unary(op, operand):
                 return self._unary(op, self.bind(operand), e.span)
             case s.Chain(op, terms):
-                bound = [operators.truth(self.bind(t)) for t in terms]
+                bound = [operators.condition(self.bind(t)) for t in terms]
                 join = operators.conjunction if op is s.BinaryOp.AND else operators.disjunction
                 return join(bound, e.span)
             case s.Binary(op, left, right):
@@ -187,12 +186,9 @@ class ExprBinder:
     def _unary(self, op: s.UnaryOp, e: Expr, span: Span) -> Expr:
         match op:
             case s.UnaryOp.NOT:
-                return operators.negate_truth(operators.truth(e), span)
+                return operators.negate_truth(operators.condition(e), span)
             case s.UnaryOp.NEG | s.UnaryOp.POS:
-                if isinstance(e.dtype, List):
-                    raise error("unsupported", "arithmetic over lists is not in this version", span,
-                                help="work it out before, and store it as a column of its own")  # fmt: skip
-                if not operators.is_number(e.dtype):
+                if not operators.is_number(operators.element_type(e.dtype)):
                     raise error("type", f"{op.value} needs a number, not {e.dtype}", e.span,
                                 help="name a column of numbers")  # fmt: skip
                 return operators.negative(e, span) if op is s.UnaryOp.NEG else e
@@ -201,9 +197,6 @@ class ExprBinder:
 
     def _binary(self, op: s.BinaryOp, left: Expr, right: Expr, span: Span) -> Expr:
         if op.value in _COMPARE:
-            if self.selecting and List in (type(left.dtype), type(right.dtype)):
-                raise error("unsupported", "comparing lists by element is not in this version",
-                            span, help="contains(column, value) gives one truth value per row")  # fmt: skip
             return operators.compare(_COMPARE[op.value], left, right, span)
         return operators.arith(_ARITH[op.value], left, right, span)
 
@@ -258,13 +251,30 @@ class ExprBinder:
                 "unknown_function", f"no function named {call.function!r}", where,
                 help=near or f"the functions are {', '.join(functions.FUNCTIONS)}",
             )  # fmt: skip
-        if call.axis is not None or any(isinstance(a, s.Star) for a in call.arguments):
+        if any(isinstance(a, s.Star) for a in call.arguments):
             raise error("arity", f"{function.name}() takes plain arguments", call.span,
                         help=f"write {function.signature}")  # fmt: skip
-        functions.check_arity(function, len(call.arguments), call.span)
+        written = [a for a in call.arguments if not isinstance(a, s.Star)]
+        axis = call.axis
+        if function.axis and axis is None and len(written) == function.arguments[1] + 1:
+            axis = written.pop()
+        if axis is not None and not function.axis:
+            raise error("arity", f"{function.name}() has no axis", axis.span,
+                        help=f"write {function.signature}")  # fmt: skip
+        functions.check_arity(function, len(written), call.span)
         site = self.next_site() if function.name == "random" else 0
-        arguments = tuple(self.bind(a) for a in call.arguments if not isinstance(a, s.Star))
-        return function.bind(arguments, call.span, site)
+        values = tuple(map(self.bind, written))
+        at = None if axis is None else self._axis(axis)
+        return function.bind(functions.Arguments(values, at, call.span, site))
+
+    def _axis(self, e: s.Expr) -> int:
+        bound = self.bind(e)
+        match bound:
+            case Const(int(value)) if not isinstance(value, bool):
+                return value
+            case _:
+                raise error("type", "an axis is a constant whole number", bound.span,
+                            help="for example  axis=0,  or  axis=-1  for the last")  # fmt: skip
 
     def _weights(self, kind: WeightKind, arms: tuple[s.Arm, ...], span: Span) -> Expr:
         bound = []

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from tql.diagnostics import NOWHERE, Span
-from tql.schema import Bool, DType, Float, Int, Label
+from tql.schema import Bool, DType, Float, Int, Json, Label, List
 
 
 class CompareOp(StrEnum):
@@ -267,6 +267,101 @@ class Call(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Slot(Node):
+    """One element of an operand of the `Elementwise` around it, or the operand itself if a scalar."""
+
+    at: int
+    dtype: DType
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise(Node):
+    """`body` for every element: an array, NULL where an operand is.
+
+    `operands` are broadcast against each other within each row by NumPy's rules, a row whose shapes
+    do not fit raises; `body` names them as slots, and is typed as if it stood alone.
+    """
+
+    operands: tuple["Expr", ...]
+    body: "Expr"
+    dtype: List
+
+    @property
+    def nullable(self) -> bool:
+        return any(o.nullable for o in self.operands)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """`start:stop:step` within brackets, by NumPy's rules; each an integer or left out."""
+
+    start: "Expr | None"
+    stop: "Expr | None"
+    step: "Expr | None"
+
+    @property
+    def parts(self) -> tuple["Expr", ...]:
+        return tuple(p for p in (self.start, self.stop, self.step) if p is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscript(Node):
+    """`operand[subscripts]` of an array. An index out of range is NULL; a slice is cut to fit."""
+
+    operand: "Expr"
+    subscripts: "tuple[Expr | Slice, ...]"
+    dtype: DType
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JsonItem(Node):
+    """`operand[key]` of a JSON value: a member by text, an element by integer; NULL if there is none."""
+
+    operand: "Expr"
+    key: "Expr"
+
+    @property
+    def dtype(self) -> DType:
+        return Json()
+
+    @property
+    def nullable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class JsonCompare(Condition):
+    """Two values of which one is JSON at least; values of different JSON types are not equal, and
+    their order is NULL.
+    """
+
+    op: CompareOp
+    left: "Expr"
+    right: "Expr"
+
+    @property
+    def nullable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class JsonAs(Node):
+    """The JSON value where it is of this kind, else NULL.
+
+    Text() is a string, Float(64) a number, Bool() the truth value of true, false or a number.
+    """
+
+    operand: "Expr"
+    dtype: DType
+
+    @property
+    def nullable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     condition: "Expr"
     weight: "Expr"
@@ -308,21 +403,35 @@ Expr: TypeAlias = (
     | Arith
     | Call
     | WeightCase
+    | Slot
+    | Elementwise
+    | Subscript
+    | JsonItem
+    | JsonCompare
+    | JsonAs
 )
 
 
 def children(e: Expr) -> tuple[Expr, ...]:
     """The direct operands of `e`, from left to right."""
     match e:
-        case Column() | Const():
+        case Column() | Const() | Slot():
             return ()
-        case Not(operand) | IsNull(operand) | Truth(operand):
+        case Not(operand) | IsNull(operand) | Truth(operand) | JsonAs(operand):
             return (operand,)
         case TextTest(operand) | InSet(operand):
             return (operand,)
+        case Elementwise(operands):
+            return operands
+        case Subscript(operand, subscripts):
+            return (operand, *_parts(subscripts))
+        case JsonItem(operand, key):
+            return (operand, key)
         case And(terms) | Or(terms):
             return terms
         case Compare(_, left, right) | CompareText(_, left, right) | Arith(_, left, right):
+            return (left, right)
+        case JsonCompare(_, left, right):
             return (left, right)
         case Call(_, arguments):
             return arguments
@@ -332,8 +441,24 @@ def children(e: Expr) -> tuple[Expr, ...]:
             assert_never(e)
 
 
+def _parts(subscripts: tuple[Expr | Slice, ...]) -> Iterator[Expr]:
+    for s in subscripts:
+        yield from s.parts if isinstance(s, Slice) else (s,)
+
+
+def _with_parts(
+    subscripts: tuple[Expr | Slice, ...], new: Iterator[Expr]
+) -> Iterator[Expr | Slice]:
+    for s in subscripts:
+        match s:
+            case Slice(start, stop, step):
+                yield Slice(*(None if p is None else next(new) for p in (start, stop, step)))
+            case _:
+                yield next(new)
+
+
 def walk(e: Expr) -> Iterator[Expr]:
-    """`e` and everything below it, parents first."""
+    """`e` and everything below it, parents first; not the bodies of what is done by element."""
     yield e
     for child in children(e):
         yield from walk(child)
@@ -362,11 +487,18 @@ def _with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
         case WeightCase():
             pairs = zip(new[::2], new[1::2], strict=True)
             return replace(e, arms=tuple(Arm(c, w) for c, w in pairs))
-        case Not() | IsNull() | Truth() | TextTest() | InSet():
+        case Not() | IsNull() | Truth() | TextTest() | InSet() | JsonAs():
             return replace(e, operand=new[0])
-        case Compare() | CompareText() | Arith():
+        case Compare() | CompareText() | Arith() | JsonCompare():
             return replace(e, left=new[0], right=new[1])
-        case Column() | Const():
+        case Elementwise():
+            return replace(e, operands=new)
+        case Subscript(_, subscripts):
+            kept = tuple(_with_parts(subscripts, iter(new[1:])))
+            return replace(e, operand=new[0], subscripts=kept)
+        case JsonItem():
+            return replace(e, operand=new[0], key=new[1])
+        case Column() | Const() | Slot():
             return e
         case _:
             assert_never(e)
@@ -391,8 +523,15 @@ def is_positional(e: Expr) -> bool:
 
 
 def can_raise(e: Expr) -> bool:
-    """Whether evaluating `e` on some row may be an error (overflow, integer modulo by zero)."""
+    """Whether evaluating `e` on some row may be an error (overflow, integer modulo by zero, arrays
+    whose shapes do not fit).
+    """
     return any(_raises(n) for n in walk(e))
+
+
+_RAISING_CALLS: Final = frozenset(
+    ["sum", "prod", "dot", "cosine_similarity", "hamming_distance", "maxsim"]
+)
 
 
 def _raises(e: Expr) -> bool:
@@ -402,8 +541,38 @@ def _raises(e: Expr) -> bool:
             return integer_range(operand)[0] == _lowest(Int(64))
         case Arith():
             return _arith_raises(e)
+        case Call(function):
+            return function in _RAISING_CALLS
+        case Elementwise(operands, body):
+            return sum(isinstance(o.dtype, List) for o in operands) > 1 or can_raise(body)
+        case Subscript(_, subscripts):
+            steps = [s.step for s in subscripts if isinstance(s, Slice)]
+            return any(s is not None and not isinstance(s, Const) for s in steps)
+        case Column(_, List() as dtype):
+            return not is_rectangular(dtype)
         case _:
             return False
+
+
+def array_of(dtype: List) -> tuple[DType, int]:
+    """(type of an element, number of dimensions) of the arrays of this type.
+
+    A sequence of a group has one dimension, whatever its elements are.
+    """
+    item, rank = dtype.item, 1
+    while isinstance(item, List) and not dtype.grouped and not item.grouped:
+        item, rank = item.item, rank + 1
+    return item, rank
+
+
+def is_rectangular(dtype: List) -> bool:
+    """Whether the type alone says that the lists within a row have one length."""
+    item: DType = dtype.item
+    while isinstance(item, List):
+        if item.size is None and not dtype.grouped:
+            return False
+        item = item.item
+    return True
 
 
 def _arith_raises(e: Arith) -> bool:

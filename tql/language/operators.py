@@ -6,6 +6,7 @@ Rules: tql-reference §5 (values), §7 (operators), §8 (arithmetic), §11 (clas
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, assert_never
@@ -21,16 +22,19 @@ from tql.language.expr import (
     CompareOp,
     CompareText,
     Const,
+    Elementwise,
     Expr,
     InSet,
     Not,
     Or,
+    Slot,
     TextContains,
     TextIn,
     TextIs,
     TextLike,
     TextTest,
     Truth,
+    array_of,
     can_raise,
     integer_range,
     integer_type,
@@ -65,7 +69,7 @@ def truth(e: Expr) -> Expr:
         case List():
             raise error(
                 "type", f"a condition must be one truth value, not {e.dtype}", e.span,
-                help="use contains(column, value)",
+                help="use any(…), all(…) or contains(column, value)",
             )  # fmt: skip
         case Text():
             hint = "compare it, for example  == 'text',  or use contains(…)"
@@ -75,8 +79,20 @@ def truth(e: Expr) -> Expr:
                         help="test for a value with  is not null")  # fmt: skip
 
 
+def condition(e: Expr) -> Expr:
+    """An operand of AND, OR or NOT: a truth value, or an array, which is taken by element."""
+    return e if isinstance(e.dtype, List) else truth(e)
+
+
+def element_type(dtype: DType) -> DType:
+    """The type of the elements of an array; of anything else the type itself."""
+    return array_of(dtype)[0] if isinstance(dtype, List) else dtype
+
+
 def negate_truth(e: Expr, span: Span) -> Expr:
-    """NOT of a truth value."""
+    """NOT of a truth value; of an array, by element."""
+    if _any_list(e):
+        return by_element((e,), lambda one: negate_truth(truth(one[0]), span), span)
     match e:
         case Const(value):
             return Const(not value, Bool(), span=span)
@@ -87,7 +103,9 @@ def negate_truth(e: Expr, span: Span) -> Expr:
 
 
 def conjunction(terms: list[Expr], span: Span) -> Expr:
-    """AND of truth values, flattened; a constant decides or disappears."""
+    """AND of truth values, flattened; a constant decides or disappears. Of arrays, by element."""
+    if _any_list(*terms):
+        return by_element(terms, lambda each: conjunction(list(map(truth, each)), span), span)
     flat: list[Expr] = []
     for t in terms:
         flat += t.terms if isinstance(t, And) else (t,)
@@ -98,7 +116,9 @@ def conjunction(terms: list[Expr], span: Span) -> Expr:
 
 
 def disjunction(terms: list[Expr], span: Span) -> Expr:
-    """OR of truth values, flattened; a constant decides or disappears."""
+    """OR of truth values, flattened; a constant decides or disappears. Of arrays, by element."""
+    if _any_list(*terms):
+        return by_element(terms, lambda each: disjunction(list(map(truth, each)), span), span)
     flat: list[Expr] = []
     for t in terms:
         flat += t.terms if isinstance(t, Or) else (t,)
@@ -132,8 +152,87 @@ def _always(e: Expr, outcome: bool, span: Span) -> Expr:
 # -- comparison --------------------------------------------------------------------------------
 
 
+def by_element(
+    operands: Sequence[Expr], build: Callable[[Sequence[Expr]], Expr], span: Span
+) -> Expr:
+    """What `build` makes of scalars, for every element of arrays; NumPy's rules join the shapes.
+
+    Constant scalars go into the body itself, so that they take the type of the elements they meet.
+    """
+    operands = _adapted(operands)
+    kept: list[Expr] = []
+    inside: list[Expr] = []
+    rank, grouped = 0, False
+    for o in operands:
+        if isinstance(o, Const) and not isinstance(o.dtype, List):
+            inside.append(o)
+            continue
+        element, dimensions = array_of(o.dtype) if isinstance(o.dtype, List) else (o.dtype, 0)
+        rank = max(rank, dimensions)
+        grouped = grouped or (isinstance(o.dtype, List) and o.dtype.grouped)
+        inside.append(Slot(len(kept), element, isinstance(o.dtype, List), span=o.span))
+        kept.append(o)
+    body = build(inside)
+    dtype: DType = body.dtype
+    for axis in range(rank):
+        dtype = List(dtype, grouped=grouped and axis == rank - 1)
+    assert isinstance(dtype, List)
+    return Elementwise(tuple(kept), body, dtype, span=span)
+
+
+def _adapted(operands: Sequence[Expr]) -> Sequence[Expr]:
+    """Array literals in the type of the floats they meet, as scalar literals are; names of classes
+    as indices.
+    """
+    others = [
+        array_of(o.dtype)[0] if isinstance(o.dtype, List) else o.dtype
+        for o in operands
+        if not isinstance(o, Const)
+    ]
+    floats = [t for t in others if isinstance(t, Float)]
+    labels = [t for t in others if isinstance(t, Label)]
+    return [
+        _literal_as(o, floats, labels) if isinstance(o, Const) and isinstance(o.dtype, List) else o
+        for o in operands
+    ]
+
+
+def _literal_as(literal: Const, floats: list[Float], labels: list[Label]) -> Const:
+    assert isinstance(literal.dtype, List)
+    element, rank = array_of(literal.dtype)
+    if labels and isinstance(element, Text):
+        item: DType = INT64
+
+        def convert(value: Any) -> Any:
+            index = label_index(Const(value, Text(), span=literal.span), labels[0])
+            assert isinstance(index, Const)
+            return index.value
+    elif floats and is_number(element):
+        item = max(floats, key=lambda t: t.bits)
+        bits = item.bits
+
+        def convert(value: Any) -> Any:
+            return round_to(bits, value)
+    else:
+        return literal
+
+    def each(value: Any) -> Any:
+        return tuple(map(each, value)) if isinstance(value, tuple) else convert(value)
+
+    dtype: DType = item
+    for _ in range(rank):
+        dtype = List(dtype)
+    return Const(each(literal.value), dtype, span=literal.span)
+
+
+def _any_list(*operands: Expr) -> bool:
+    return any(isinstance(o.dtype, List) for o in operands)
+
+
 def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
-    """`left OP right`."""
+    """`left OP right`; of arrays, by element."""
+    if _any_list(left, right):
+        return by_element((left, right), lambda two: compare(op, two[0], two[1], span), span)
     left, right = _names_to_labels(left, right)
     a, b = left.dtype, right.dtype
     if is_number(a) and is_number(b):
@@ -150,11 +249,6 @@ def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
 def _not_yet_or_type(left: Expr, right: Expr, span: Span) -> TqlError:
     a, b = left.dtype, right.dtype
     both = (type(a), type(b))
-    if List in both and (is_number(a) or is_number(b) or both == (List, List)):
-        return error(
-            "type", f"comparing {a} with {b} gives one truth value per element, not per row", span,
-            help="use contains(column, value)",
-        )  # fmt: skip
     if Time in both and Text in both:
         return error("unsupported", "comparing times with text is not in this version", span,
                      help="compare two columns of times, or store the time as a number")  # fmt: skip
@@ -368,22 +462,17 @@ def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
                 return TextTest(haystack, TextContains(needle.value), span=span)
             nullable = haystack.nullable or needle.nullable
             return BoundCall("contains", (haystack, needle), Bool(), nullable, span=span)
-        case List(item):
-            if isinstance(item, Label):
-                needle = label_index(needle, item)
-            if isinstance(needle.dtype, List) or isinstance(item, List):
+        case List() as dtype:
+            element, _ = array_of(dtype)
+            if isinstance(needle.dtype, List):
                 raise error(
                     "unsupported", "contains() over nested lists is not in this version", span,
                     help="store the inner lists as a column of their own",
                 )  # fmt: skip
-            if is_number(needle.dtype) != is_number(item) or not isinstance(
-                item, Int | Float | Bool | Label | Text
-            ):
+            if is_number(needle.dtype) != is_number(element) and not isinstance(element, Label):
                 raise _mismatch("look for", needle, haystack, span, joint="in")
-            if isinstance(needle, Const) and isinstance(item, Float):
-                needle = Const(round_to(item.bits, needle.value), item, span=needle.span)
-            nullable = haystack.nullable or needle.nullable
-            return BoundCall("contains", (haystack, needle), Bool(), nullable, span=span)
+            hits = compare(CompareOp.EQ, haystack, needle, span)
+            return BoundCall("any", (hits,), Bool(), hits.nullable, span=span)
         case _:
             return compare(CompareOp.EQ, haystack, needle, span)
 
@@ -392,11 +481,9 @@ def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
 
 
 def arith(op: ArithOp, left: Expr, right: Expr, span: Span) -> Expr:
-    """`left OP right` for numbers; integers in 64 bits, exactly or with an error."""
-    for side in (left, right):
-        if isinstance(side.dtype, List):
-            raise error("unsupported", "arithmetic over lists is not in this version", side.span,
-                        help="work it out before, and store it as a column of its own")  # fmt: skip
+    """`left OP right` for numbers, of arrays by element; integers in 64 bits, or with an error."""
+    if _any_list(left, right):
+        return by_element((left, right), lambda two: arith(op, two[0], two[1], span), span)
     if not (is_number(left.dtype) and is_number(right.dtype)):
         raise _mismatch(f"compute {op} of", left, right, span, joint="and")
     if isinstance(left, Const) and isinstance(right, Const):
@@ -409,6 +496,8 @@ def arith(op: ArithOp, left: Expr, right: Expr, span: Span) -> Expr:
 
 def negative(e: Expr, span: Span) -> Expr:
     """Unary minus; of an unsigned column it is a signed number."""
+    if _any_list(e):
+        return by_element((e,), lambda one: negative(one[0], span), span)
     if isinstance(e, Const) and is_number(e.dtype):
         return constant(-e.value if not isinstance(e.value, bool) else -int(e.value), span)
     if isinstance(integer_type(e.dtype), Int):

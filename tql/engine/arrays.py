@@ -1,0 +1,93 @@
+"""Arrays in the reference tier: what is done element by element, and how shapes meet.
+
+Nothing here loops over rows: the elements of all rows lie one after the other, and an operation by
+element is the operation on scalars over all of them (reference §9).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.engine.columns import Arrays, Mask, Vec, pick
+
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """How the arrays of each row meet.
+
+    shapes  int64 (n, rank) of the result; all zeros in rows without one
+    rows    int64: the row of each element of the result
+    wrong   bool (n,): rows whose shapes do not fit each other
+    valid   bool (n,) or None: where no operand is NULL
+    flat    the operands, one value per element of the result (a scalar constant stays one)
+    """
+
+    shapes: Int64s
+    rows: Int64s
+    wrong: Mask
+    valid: Mask | None
+    flat: tuple[Vec, ...]
+
+
+def broadcast(operands: Sequence[Vec], n: int) -> Broadcast:
+    """The operands of `n` rows by NumPy's broadcasting rules, within each row."""
+    arrays = [o for o in operands if isinstance(o, Arrays)]
+    rank = max(a.rank for a in arrays)
+    shapes = np.ones((n, rank), np.int64)
+    wrong = np.zeros(n, np.bool_)
+    for a in arrays:
+        theirs = _aligned(a, n, rank)
+        fits = (theirs == shapes) | (theirs == 1) | (shapes == 1)
+        shapes = np.where(shapes == 1, theirs, shapes)
+        wrong |= ~fits.all(axis=1)
+    valid = None
+    for o in operands:
+        if o.valid is not None:
+            valid = o.valid if valid is None else valid & o.valid
+    if valid is not None:
+        valid = np.broadcast_to(valid, (n,))
+        wrong &= valid
+    gone = wrong if valid is None else wrong | ~valid
+    shapes = np.where(gone[:, None], 0, shapes)
+    rows = np.repeat(np.arange(n), shapes.prod(axis=1))
+    flat = tuple(_spread(o, shapes, rows) for o in operands)
+    return Broadcast(shapes, rows, wrong, valid, flat)
+
+
+def _aligned(a: Arrays, n: int, rank: int) -> Int64s:
+    """int64 (n, rank): the shapes of `a` with ones put in front."""
+    shapes = np.broadcast_to(a.shapes, (n, a.rank))
+    return np.concatenate([np.ones((n, rank - a.rank), np.int64), shapes], axis=1)
+
+
+def _spread(o: Vec, shapes: Int64s, rows: Int64s) -> Vec:
+    """One value of `o` per element of arrays of these shapes."""
+    if not isinstance(o, Arrays):
+        return pick(o, rows)
+    n, rank = shapes.shape
+    theirs = _aligned(o, n, rank)
+    if o.shapes.ndim == 2 and np.array_equal(theirs, shapes):
+        return o.items
+    starts: Int64s = np.zeros(n, np.int64) if o.shapes.ndim == 1 else o.offsets[:-1]
+    counts = shapes.prod(axis=1)
+    left: Int64s = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    index = starts[rows]
+    stride = np.ones(n, np.int64)
+    for axis in range(rank - 1, -1, -1):
+        extent = shapes[rows, axis]
+        at = left % extent
+        left = np.floor_divide(left, extent)
+        index += np.where(theirs[rows, axis] == 1, 0, at) * stride[rows]
+        stride *= theirs[:, axis]
+    return pick(o.items, index)
+
+
+def any_of(arrays: Arrays, hits: Mask) -> Mask:
+    """bool (n,): the rows of which some element is hit. `hits` is bool, one per element."""
+    before = np.concatenate([[0], np.cumsum(hits)])
+    found = before[arrays.offsets]
+    return np.asarray(found[1:] > found[:-1])

@@ -1,0 +1,58 @@
+"""What the language knows of one function, and how a call of it is typed."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tql.diagnostics import Span, TqlError, error
+from tql.language import operators
+from tql.language.expr import Expr
+from tql.schema import DType
+
+
+class Arguments(NamedTuple):
+    """A call as written: its bound arguments; `axis` where it has one; `site` numbers the random
+    calls of a query.
+    """
+
+    values: tuple[Expr, ...]
+    axis: int | None
+    span: Span
+    site: int
+
+
+class Function(NamedTuple):
+    name: str
+    signature: str
+    arguments: tuple[int, int]  # fewest and most, without the axis
+    meaning: str  # one sentence, with what happens to NULL, NaN or the empty value
+    bind: Callable[[Arguments], Expr]
+    axis: bool = False  # whether it may be given an axis, by name or as the last argument
+
+
+def check_arity(function: Function, given: int, span: Span) -> None:
+    """Raise an arity error that shows the signature."""
+    fewest, most = function.arguments
+    if not fewest <= given <= most:
+        expected = str(fewest) if fewest == most else f"{fewest} to {most}"
+        noun = "argument" if expected == "1" else "arguments"
+        raise error(
+            "arity", f"{function.name}() takes {expected} {noun}, not {given}", span,
+            help=f"write {function.signature}",
+        )  # fmt: skip
+
+
+def numbers(name: str, values: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """The arguments, checked to be numbers or arrays of numbers."""
+    for e in values:
+        if not operators.is_number(operators.element_type(e.dtype)):
+            raise not_numbers(name, e)
+    return values
+
+
+def not_numbers(name: str, e: Expr) -> TqlError:
+    return wrong_type(name, "numbers", e.dtype, e.span, "name a column of numbers")
+
+
+def wrong_type(name: str, expected: str, found: DType, span: Span, help: str) -> TqlError:
+    """A function was given a value of another type than it takes."""
+    return error("type", f"{name}() needs {expected}, not {found}", span, help=help)
