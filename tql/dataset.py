@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from tql.diagnostics import did_you_mean, error
-from tql.engine.derived import DerivedSource, derive, root_of, take
+from tql.engine.computed import identify, root_of, take
+from tql.engine.derived import DerivedSource, derive
 from tql.engine.select import check_drawable
 from tql.language.bind_expr import Params
 from tql.language.expr import Column
@@ -312,21 +313,22 @@ class View(Dataset):
     @cached_property
     def row_ids(self) -> NDArray[np.int64]:
         """int64 (n,): the rows of the root data set, in result order."""
-        return self.source.identify(self.source.selected.to_numpy())
+        return identify(self.source.parent, self.source.selected.to_numpy())
 
     @property
     def rowset(self) -> RowSet:
         """The rows of the root data set as a compact set."""
-        if isinstance(self.source.parent, DerivedSource):
-            return from_ids(self.row_ids, root_of(self.source).rows)
+        root = root_of(self.source)
+        if self.source.parent is not root:
+            return from_ids(self.row_ids, root.rows)
         return self.source.selected
 
     def _table(self, row_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
         parent = self.source.parent
-        if not isinstance(parent, DerivedSource):
+        if parent is root_of(parent):
             return self.source.project(row_ids, names)
         # A view over a view's positions: find where each root row stands in the inner one.
-        inner = parent.identify(parent.selected.to_numpy())
+        inner = identify(parent, np.arange(parent.rows))
         order = np.argsort(inner, kind="stable")
         at = np.searchsorted(inner[order], row_ids)
         found = at < len(inner)

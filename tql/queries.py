@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.diagnostics import Diagnostic, Span, TqlDataError, TqlError, error, with_query
-from tql.engine.derived import DerivedSource, generation
+from tql.engine.computed import generation
+from tql.engine.derived import DerivedSource
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
 from tql.grammar import syntax

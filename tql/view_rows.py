@@ -1,4 +1,4 @@
-"""How the loader reads a view: rows below it through a fragment cache, then its columns."""
+"""How the loader reads a view: rows below it through fragment caches, then its columns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,21 +6,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.engine.derived import DerivedSource, root_of
+from tql.engine.computed import identify, stored_below
+from tql.engine.derived import DerivedSource
 from tql.loader import FragmentRows
 from tql.schema import Schema
+from tql.sources.protocol import Source
 
 
 class ViewRows:
-    """Rows of a view by their number in the source directly below it; thread-safe."""
+    """Rows of a view by their number in the source directly below it; thread-safe.
+
+    The caches of several stored sources share `memory_bytes` in equal parts.
+    """
 
     def __init__(self, view: DerivedSource, memory_bytes: int) -> None:
         self.view = view
-        self._below = FragmentRows(root_of(view), memory_bytes)
+        stored = stored_below(view)
+        self._below = [FragmentRows(s, memory_bytes // len(stored)) for s in stored]
 
     @property
     def kind(self) -> str:
-        return self._below.kind
+        return " and ".join(dict.fromkeys(b.kind for b in self._below))
 
     @property
     def schema(self) -> Schema:
@@ -28,11 +34,14 @@ class ViewRows:
 
     def take(self, rows: NDArray[np.int64], columns: Sequence[str]) -> Any:
         """These columns for these rows (int64, any order), in the order given."""
-        return self.view.project(rows, columns, self._below.take)
+        return self.view.project(rows, columns, self._fetch)
+
+    def _fetch(self, source: Source, rows: NDArray[np.int64], columns: Sequence[str]) -> Any:
+        return next(b for b in self._below if b.source is source).take(rows, columns)
 
     def identify(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Their row numbers in the root data set."""
-        return self.view.identify(rows)
+        return identify(self.view.parent, rows)
 
     def in_order(self, start: int, stop: int) -> NDArray[np.int64]:
         """Of the rows that the view has, each once, in the order of the source below it."""
@@ -42,4 +51,5 @@ class ViewRows:
 
     def release(self) -> None:
         """Forget the fragments that are kept."""
-        self._below.release()
+        for below in self._below:
+            below.release()

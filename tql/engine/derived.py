@@ -1,35 +1,36 @@
 """The result of a query as a source again: rows of a parent, and expressions over its columns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import blake2b
-from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from tql.engine.columns import Vec, to_arrow
+from tql.engine.computed import (
+    FRAGMENT_ROWS,
+    Computed,
+    Fetch,
+    Int64s,
+    blocks_of,
+    generation,
+    identify,
+    root_of,
+    row_name,
+    take,
+)
 from tql.engine.reference import Frame, evaluate
 from tql.language.expr import Column, Expr, columns_of, is_positional, is_small, substitute
 from tql.language.plan import Output
 from tql.rowset import RowSet, from_ids
 from tql.schema import Schema
 from tql.sources.export import field_metadata
-from tql.sources.gathering import gather
 from tql.sources.protocol import Fragment, Source
 
-Int64s = NDArray[np.int64]
-FRAGMENT_ROWS = 1 << 20
 
-# (rows of the root source, columns) -> their table; a caller that caches fragments hands one in.
-Fetch: TypeAlias = Callable[[Int64s, Sequence[str]], pa.Table]
-
-
-class DerivedSource:
+class DerivedSource(Computed):
     """Rows `rows` of `parent`, with `outputs` as columns; nothing is evaluated until it is read."""
-
-    kind = "view"
 
     def __init__(self, parent: Source, rows: RowSet, outputs: Sequence[Output], seed: int) -> None:
         self.parent = parent
@@ -39,6 +40,10 @@ class DerivedSource:
         self.generation = generation(parent) + 1
         self.schema = Schema(o.column for o in self.outputs)
         self._by_name: Mapping[str, Expr] = {o.name: o.expr for o in self.outputs}
+
+    @property
+    def kind(self) -> str:
+        return "view"
 
     @property
     def rows(self) -> int:
@@ -52,13 +57,13 @@ class DerivedSource:
     def fingerprint(self) -> str:
         return self._fingerprint
 
+    @property
+    def below(self) -> tuple[Source, ...]:
+        return (self.parent,)
+
     @cached_property
     def _fragments(self) -> Sequence[Fragment]:
-        starts = range(0, self.rows, FRAGMENT_ROWS)
-        return [
-            Fragment(n, start, min(FRAGMENT_ROWS, self.rows - start), f"rows {start}…")
-            for n, start in enumerate(starts)
-        ]
+        return blocks_of(self.rows)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -69,11 +74,6 @@ class DerivedSource:
         for block in self.selected.blocks(FRAGMENT_ROWS):
             digest.update(np.ascontiguousarray(block).data)
         return digest.hexdigest()
-
-    def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
-        """The columns of one block of rows."""
-        f = self.fragments[fragment]
-        return self.take(np.arange(f.start, f.stop), columns)
 
     def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns at these positions of this source, in the order given."""
@@ -98,11 +98,13 @@ class DerivedSource:
             fields.append(pa.field(name, array.type, column.nullable, metadata or None))
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
-    def identify(self, rows: Int64s) -> Int64s:
-        """The row numbers, in the source below all views, of these rows of the parent."""
-        if isinstance(self.parent, DerivedSource):
-            return self.parent.identify(self.parent.selected.select(rows))
-        return rows
+    @property
+    def root(self) -> Source:
+        return root_of(self.parent)
+
+    def identify(self, positions: Int64s) -> Int64s:
+        """The row numbers, in the source below all views, of the rows at these positions."""
+        return identify(self.parent, self.selected.select(positions))
 
 
 def derive(parent: Source, rows: RowSet, outputs: Sequence[Output], seed: int) -> DerivedSource:
@@ -120,33 +122,6 @@ def derive(parent: Source, rows: RowSet, outputs: Sequence[Output], seed: int) -
             merged.generation = parent.generation + 1
             return merged
     return DerivedSource(parent, rows, outputs, seed)
-
-
-def generation(source: Source | None) -> int:
-    """How many queries lie between this source and stored data."""
-    return source.generation if isinstance(source, DerivedSource) else 0
-
-
-def row_name(source: Source, position: int) -> int:
-    """The row of the root data set that stands at this position of `source`."""
-    if isinstance(source, DerivedSource):
-        rows = source.selected.select(np.array([position]))
-        return int(source.identify(rows)[0])
-    return position
-
-
-def root_of(source: Source) -> Source:
-    """The source below all views."""
-    return root_of(source.parent) if isinstance(source, DerivedSource) else source
-
-
-def take(
-    source: Source, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None
-) -> pa.Table:
-    """Rows of any source in the order given, with repeats."""
-    if isinstance(source, DerivedSource):
-        return source.take(rows, columns, fetch)
-    return fetch(rows, columns) if fetch is not None else gather(source, rows, columns)
 
 
 def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Vec:

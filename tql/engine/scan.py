@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tql.bits import join_bits, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
-from tql.engine.derived import row_name
+from tql.engine.computed import row_name
 from tql.engine.kernels import Program, Unsuitable, compile_program
 from tql.engine.reference import Frame, evaluate, is_true
 from tql.language.expr import Expr, columns_of
