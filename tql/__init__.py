@@ -11,7 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from tql.api import format, is_filter, keywords, open, parse, query
+    from tql.api import (
+        format,
+        is_filter,
+        keywords,
+        open,
+        parse,
+        query,
+        register_function,
+        unregister_function,
+    )
     from tql.chain import DataLoader
     from tql.dataset import Dataset, PreparedQuery, View
     from tql.diagnostics import (
@@ -49,6 +58,8 @@ _HOME: Final = {
     "open": "tql.api",
     "parse": "tql.api",
     "query": "tql.api",
+    "register_function": "tql.api",
+    "unregister_function": "tql.api",
 }
 
 __all__ = [
@@ -72,6 +83,8 @@ __all__ = [
     "open",
     "parse",
     "query",
+    "register_function",
+    "unregister_function",
 ]
 
 

@@ -1,6 +1,6 @@
 """The functions of the package: open data, ask queries, handle query text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -48,6 +48,47 @@ def query(
     from tql.queries import ask, either
 
     return view_of(ask(None, text, either(params, parameters), seed=seed), None)
+
+
+def register_function(
+    fn: Callable[..., Any], name: str | None = None, *, returns: Any = None, batch: bool = False
+) -> None:
+    """Let queries of this process call a Python function.
+
+        tql.register_function(np.hypot)
+        tql.register_function(lambda text: len(text.split()), "words", returns="int64")
+        ds.query("select *, words(caption) as n where hypot(x, y) < 1")
+
+    fn       any callable with positional arguments, also none. It should give the same result
+             for the same arguments, since a query may ask for a row more than once
+    name     what queries call it, in any case; fn.__name__ if not given, which a lambda has not.
+             A name of the language is refused; one that was registered before is replaced
+    returns  a NumPy dtype of numbers or bools, or "text" (str). Without it the type is found
+             when a query is bound, by calling `fn` on the first row of the data (of the first 64)
+             that has no NULL among the arguments, so it then depends on the data
+    batch    False: called once per row, with numbers, bools and times as 0-d arrays, class
+             labels as their index, text as str, arrays as arrays, JSON as Python objects; gives one
+             value, or None for NULL. True: called once for many rows, with one NumPy array per
+             argument (of objects for text, arrays and JSON); gives one value per row
+
+    Rows with a NULL argument are not handed in: their result is NULL. An exception in `fn` becomes
+    a TqlDataError that names the row (the rows of the batch), with the exception as its cause.
+
+    A query calls it in the order of the rows on the thread that asks, a data loader on its own
+    threads, possibly several at once. Queries, views and loaders keep the function they were made
+    with. Fingerprints of views and plans contain a hash of its code, constants, defaults and plain
+    captured values, not of the globals and functions that it uses.
+    """
+    from tql.language.user_functions import register
+
+    register(fn, name, returns=returns, batch=batch)
+
+
+def unregister_function(name: str) -> None:
+    """Forget a registered function; what was made with it keeps it."""
+    from tql.language.user_functions import unregister
+
+    unregister(name)
 
 
 def parse(text: str) -> syntax.Query:

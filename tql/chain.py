@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size
 from tql.diagnostics import TqlError, error
 from tql.engine.derived import derive
+from tql.grammar import syntax
+from tql.grammar.parser import parse, parse_weight
+from tql.grammar.walk import walk
 from tql.language.bind_expr import Params
+from tql.language.user_functions import registered
 from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_collate
 from tql.memory_size import bytes_of
 from tql.planner import Plan, make_plan
@@ -417,12 +421,24 @@ def _described(step: Step) -> dict[str, Any]:
     match step:
         case QueryStep(text, params):
             values = params if isinstance(params, Mapping) else dict(enumerate(params or ()))
-            return {"query": text, "params": {str(k): _plain(v) for k, v in values.items()}}
+            return {
+                "query": text, "params": {str(k): _plain(v) for k, v in values.items()},
+                **_functions(parse(text)),
+            }  # fmt: skip
         case SampleStep(weights, with_replacement, size, mix, resample):
             return {
                 "sample_by": weights if isinstance(weights, str) else "array",
                 "replace": with_replacement, "size": size, "mix": mix, "resample": resample,
+                **(_functions(parse_weight(weights)) if isinstance(weights, str) else {}),
             }  # fmt: skip
+
+
+def _functions(tree: syntax.Node) -> dict[str, dict[str, str]]:
+    """What the user functions are that a step calls; nothing where it calls none."""
+    called = {node.function for node in walk(tree) if isinstance(node, syntax.Call)}
+    known = registered()
+    digests = {name: known[name].digest for name in sorted(called & known.keys())}
+    return {"functions": digests} if digests else {}
 
 
 def _plain(value: Any) -> Any:

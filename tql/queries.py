@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +12,19 @@ from tql.engine.computed import generation
 from tql.engine.derived import DerivedSource
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
+from tql.engine.trying import stored, type_given
 from tql.grammar import syntax
 from tql.grammar.parser import parse, parse_weight
 from tql.language.bind import bind, bind_weight
 from tql.language.bind_expr import Params
-from tql.language.expr import is_positional, is_small, substitute
+from tql.language.expr import Expr, is_positional, is_small, substitute
 from tql.language.passes import optimize
-from tql.language.plan import Bound, Sample
+from tql.language.plan import Bound, Leaf, Sample
+from tql.language.user_function import UserFunction
+from tql.language.user_functions import never_tried
 from tql.planner import sample
 from tql.rowset import Range, RowSet, everything, from_ids
-from tql.schema import Schema
+from tql.schema import DType, Schema
 from tql.sources.opening import open_source
 from tql.sources.protocol import Source
 from tql.weights import ClassWeights, Weights
@@ -113,7 +117,20 @@ class Statement:
                 tables=self.tables.schema,
                 params=params,
                 first_site=_SITES * generation(self.here),
+                try_out=self._try_out,
             )
+
+    def _try_out(
+        self, leaf: Leaf | None, function: UserFunction, arguments: tuple[Expr, ...], span: Span
+    ) -> DType:
+        """What a user function gives for columns of `leaf`: called on the first rows stored below."""
+        found = None if leaf is None else stored(leaf, arguments)
+        if found is None:
+            return never_tried(leaf, function, arguments, span)
+        scan, arguments = found
+        source = self.here if scan.table is None else self.tables.opened[scan.table]
+        assert source is not None
+        return type_given(source, function, arguments, span)
 
     def rewritten(self, params: Params = None) -> Bound:
         """The typed query for these values after all passes."""
@@ -170,7 +187,9 @@ def weigh_by(
     row numbers are then those of `below(source)`.
     """
     with pointing_into(text):
-        weight = bind_weight(parse_weight(text), text, source.schema)
+        weight = bind_weight(
+            parse_weight(text), text, source.schema, try_out=partial(_over, source)
+        )
         if not isinstance(source, DerivedSource):
             return _run(source, seed, settings).weights(weight, everything(source.rows))
         lowered = substitute(weight, {o.name: o.expr for o in source.outputs})
@@ -178,6 +197,12 @@ def weigh_by(
             run = _run(source, seed, settings)
             return weights_below(source, run.weights(weight, everything(source.rows)))
         return _run(source.parent, source.seed, settings).weights(lowered, source.selected)
+
+
+def _over(
+    source: Source, leaf: Leaf | None, function: UserFunction, arguments: tuple[Expr, ...], span: Span
+) -> DType:  # fmt: skip
+    return type_given(source, function, arguments, span)
 
 
 def _run(source: Source, seed: int, settings: Settings | None) -> Run:

@@ -29,6 +29,7 @@ from tql.language.expr import (
     Subscript,
     TextTest,
     Truth,
+    UserCall,
     WeightCase,
     integer_type,
     walk,
@@ -98,7 +99,7 @@ def _computing(e: Expr) -> float:
             return ARITHMETIC
         case Elementwise() | Subscript():
             return BY_ELEMENT
-        case JsonItem() | JsonCompare() | JsonAs():
+        case JsonItem() | JsonCompare() | JsonAs() | UserCall():
             return BY_OBJECT
         case _:
             assert_never(e)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tql.diagnostics import Span, data_error, error
+from tql.engine import user_calls
 from tql.engine.arrays import any_of, broadcast
 from tql.engine.columns import (
     Arrays,
@@ -56,6 +57,7 @@ from tql.language.expr import (
     TextRule,
     TextTest,
     Truth,
+    UserCall,
     WeightCase,
     WeightKind,
     array_of,
@@ -97,10 +99,14 @@ class Frame:
             )  # fmt: skip
         return self._vecs[c.name]
 
+    def named(self, at: int) -> int:
+        """The row of the root data set at this place of the frame."""
+        return self.name(int(self.positions[at]))
+
     def reject(self, bad: Mask, code: str, what: str, span: Span, help: str) -> None:
         """Raise the error of the first row that is `bad`, if there is one; it names the row."""
         if bad.any():
-            row = self.name(int(self.positions[int(np.argmax(bad))]))
+            row = self.named(int(np.argmax(bad)))
             raise data_error(code, f"{what} in row {row}", span=span, help=help)
 
 
@@ -166,6 +172,9 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return _arith(e, frame, active)
         case Call():
             return _call(e, frame, active)
+        case UserCall(function, arguments, dtype):
+            given = [(_evaluate(a, frame, active), a.dtype) for a in arguments]
+            return user_calls.call(function, dtype, given, active, frame.named, e.span)
         case Elementwise():
             return _elementwise(e, frame, active)
         case Subscript() | JsonItem() | JsonCompare() | JsonAs():

@@ -19,7 +19,7 @@ from tql.engine.columns import Numbers
 from tql.engine.computed import row_name
 from tql.engine.kernels import Program, Unsuitable, compile_program
 from tql.engine.reference import Frame, evaluate, is_true
-from tql.language.expr import Expr, columns_of
+from tql.language.expr import Expr, UserCall, columns_of, walk
 from tql.sources.protocol import Fragment, Source
 
 T = TypeVar("T")
@@ -50,6 +50,9 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     """
     columns = sorted(frozenset().union(*map(columns_of, conditions)))
     program = _program(conditions, source.rows, settings)
+    if any(isinstance(n, UserCall) for c in conditions for n in walk(c)):
+        # Code of the user's is called in the order of the rows, and by nobody but the caller.
+        settings = replace(settings, threads=1)
     name = partial(row_name, source)
 
     def bitmaps(fragment: Fragment) -> list[Words]:

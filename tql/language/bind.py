@@ -26,6 +26,7 @@ from tql.language.plan import (
 )
 from tql.language.select_list import select_list
 from tql.language.tails import tail, weight
+from tql.language.user_functions import TryOut, Users, never_tried
 from tql.schema import Schema
 
 
@@ -41,6 +42,7 @@ class Binder:
     tables: Callable[[str, Span], Schema]
     parameters: Parameters
     sites: Callable[[], int]
+    users: Users
 
 
 def bind(
@@ -51,15 +53,19 @@ def bind(
     tables: Callable[[str, Span], Schema],
     params: Params = None,
     first_site: int = 0,
+    try_out: TryOut = never_tried,
 ) -> Bound:
     """Type the whole query; every name, type and parameter error is raised here.
 
     `first_site` is where the numbers of random clauses and calls start; queries of queries start
-    where no query below them can have come to.
+    where no query below them can have come to. `try_out` finds the type of what a user function
+    gives.
     """
     try:
         parameters = Parameters(params)
-        binder = Binder(here, tables, parameters, count(first_site).__next__)
+        binder = Binder(
+            here, tables, parameters, count(first_site).__next__, Users(try_out=try_out)
+        )
         bound = _query(binder, query)
         parameters.check_all_used()
     except TqlError as e:
@@ -69,10 +75,13 @@ def bind(
     return bound
 
 
-def bind_weight(e: s.Expr, text: str, schema: Schema, params: Params = None) -> Expr:
+def bind_weight(
+    e: s.Expr, text: str, schema: Schema, params: Params = None, *, try_out: TryOut = never_tried
+) -> Expr:
     """Type a weight expression that stands alone, as `sample_by` takes it."""
+    users = Users(try_out=try_out)
     try:
-        return weight(ExprBinder(schema, Parameters(params), count().__next__), e)
+        return weight(ExprBinder(schema, Parameters(params), count().__next__, users=users), e)
     except TqlError as problem:
         with_query(problem, text)
 
@@ -105,15 +114,16 @@ def _body(b: Binder, body: s.Body) -> Bound:
 
 def _scope_of(b: Binder, bound: Bound) -> ExprBinder:
     """Names in the tail of a combination: its output columns, then those of the source."""
-    schema = source_of(bound.plan).schema
+    source = source_of(bound.plan)
     aliases = {o.name: o.expr for o in bound.outputs}
-    return ExprBinder(schema, b.parameters, b.sites, aliases=aliases, prefer_alias=True)
+    return ExprBinder(source.schema, b.parameters, b.sites, aliases=aliases, prefer_alias=True,
+                      users=b.users.over(source))  # fmt: skip
 
 
 def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
     _refuse_what_is_not_built(q)
     plan, name = _from(b, q.source, q.span)
-    scope = ExprBinder(plan.schema, b.parameters, b.sites, name)
+    scope = ExprBinder(plan.schema, b.parameters, b.sites, name, users=b.users.over(plan))
     outputs = select_list(scope, q.items)
     scope.aliases = {o.name: o.expr for o in outputs if o.stored != o.name}
     result: Plan = plan

@@ -18,6 +18,7 @@ from tql.language.expr import (
     WeightCase,
     WeightKind,
 )
+from tql.language.user_functions import Users
 from tql.schema import Bool, Label, Opaque, Schema, Text
 
 _COMPARE = {op.value: op for op in CompareOp}
@@ -100,6 +101,7 @@ class ExprBinder:
     source_name: str | None = None
     aliases: Mapping[str, Expr] = field(default_factory=dict)
     prefer_alias: bool = False
+    users: Users = field(default_factory=Users)
 
     def bind(self, e: s.Expr) -> Expr:
         """The typed form of `e`."""
@@ -242,11 +244,13 @@ class ExprBinder:
     def _call(self, call: s.Call) -> Expr:
         where = call.name_span if call.name_span != NOWHERE else call.span
         function = functions.FUNCTIONS.get(call.function)
+        if function is None and call.function in self.users.known:
+            return self._user_call(call)
         if function is None:
             if call.function in functions.LATER:
                 raise error("unsupported", f"{call.function}() is not in this version", where,
                             help=functions.instead_of(call.function))  # fmt: skip
-            near = did_you_mean(call.function, functions.known_names())
+            near = did_you_mean(call.function, (*functions.known_names(), *self.users.known))
             raise error(
                 "unknown_function", f"no function named {call.function!r}", where,
                 help=near or f"the functions are {', '.join(functions.FUNCTIONS)}",
@@ -266,6 +270,14 @@ class ExprBinder:
         values = tuple(map(self.bind, written))
         at = None if axis is None else self._axis(axis)
         return function.bind(functions.Arguments(values, at, call.span, site))
+
+    def _user_call(self, call: s.Call) -> Expr:
+        function = self.users.known[call.function]
+        written = [a for a in call.arguments if not isinstance(a, s.Star)]
+        if call.axis is not None or len(written) < len(call.arguments):
+            raise error("arity", f"{function.name}() takes plain arguments", call.span,
+                        help=f"write {function.signature}")  # fmt: skip
+        return self.users.call(function, tuple(map(self.bind, written)), call.span)
 
     def _axis(self, e: s.Expr) -> int:
         bound = self.bind(e)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias, assert_never
 
 from tql.diagnostics import NOWHERE, Span
+from tql.language.user_function import UserFunction
 from tql.schema import Bool, DType, Float, Int, Json, Label, List
 
 
@@ -362,6 +363,19 @@ class JsonAs(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class UserCall(Node):
+    """A registered Python function; NULL where an argument is, or where it gives None."""
+
+    function: UserFunction
+    arguments: tuple["Expr", ...]
+    dtype: DType
+
+    @property
+    def nullable(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     condition: "Expr"
     weight: "Expr"
@@ -402,6 +416,7 @@ Expr: TypeAlias = (
     | Truth
     | Arith
     | Call
+    | UserCall
     | WeightCase
     | Slot
     | Elementwise
@@ -433,7 +448,7 @@ def children(e: Expr) -> tuple[Expr, ...]:
             return (left, right)
         case JsonCompare(_, left, right):
             return (left, right)
-        case Call(_, arguments):
+        case Call(_, arguments) | UserCall(_, arguments):
             return arguments
         case WeightCase(_, arms):
             return tuple(part for arm in arms for part in (arm.condition, arm.weight))
@@ -482,7 +497,7 @@ def _with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
     match e:
         case And() | Or():
             return replace(e, terms=new)
-        case Call():
+        case Call() | UserCall():
             return replace(e, arguments=new)
         case WeightCase():
             pairs = zip(new[::2], new[1::2], strict=True)
@@ -543,6 +558,8 @@ def _raises(e: Expr) -> bool:
             return _arith_raises(e)
         case Call(function):
             return function in _RAISING_CALLS
+        case UserCall():
+            return True
         case Elementwise(operands, body):
             return sum(isinstance(o.dtype, List) for o in operands) > 1 or can_raise(body)
         case Subscript(_, subscripts):

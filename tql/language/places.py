@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from tql.diagnostics import NOWHERE, Span, TqlError, error
 from tql.grammar import syntax as s
+from tql.grammar.walk import walk
 
 Key: TypeAlias = int | str
 Values: TypeAlias = dict[Key, Any]
@@ -29,21 +30,8 @@ _OF_THE_VALUE: Final = frozenset(["value", "range", "shape"])
 
 def parameters_of(query: s.Query) -> tuple[s.Parameter, ...]:
     """Every `?` and `$name`, in the order of the text."""
-    return tuple(_parameters(query))
-
-
-def _parameters(value: Any) -> Iterator[s.Parameter]:
-    waiting = [value]  # generated filters nest and chain deep: no recursion
-    found: list[s.Parameter] = []
-    while waiting:
-        match waiting.pop():
-            case s.Parameter() as p:
-                found.append(p)
-            case tuple() as several:
-                waiting += several
-            case s.Node() as node:
-                waiting += (getattr(node, name) for name in node.__dataclass_fields__)
-    yield from sorted(found, key=lambda p: p.span.start)
+    found = [node for node in walk(query) if isinstance(node, s.Parameter)]
+    return tuple(sorted(found, key=lambda p: p.span.start))
 
 
 def as_given(values: Values) -> list[Any] | dict[str, Any] | None:

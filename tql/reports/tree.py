@@ -34,6 +34,7 @@ from tql.planner import make_plan
 from tql.queries import Question, pointing_into
 from tql.reports.class_counts import Drawing, can_class
 from tql.reports.class_table import ClassTable, class_table, weight_table
+from tql.reports.user_notes import called_in
 from tql.rowset import Range, RowSet, from_ids, from_words
 from tql.schema import Label
 from tql.sources.protocol import Source
@@ -340,7 +341,7 @@ def tell(teller: Teller) -> Told:
     table = _table_of(teller)
     fetch = fetched(source, bound.outputs, teller.read, node.rows)
     note = () if node.rows is not None else (_UNKNOWN,)
-    return Told(node, table, fetch, (*teller.notes, *teller.run.notes, *note))
+    return Told(node, table, fetch, (*teller.notes, *teller.run.notes, *called_in(bound), *note))
 
 
 def _subquery(
