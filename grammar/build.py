@@ -335,7 +335,7 @@ class Builder:
     def float(self, span: Span, text: str) -> s.Number:
         value = float(text)
         if math.isinf(value):
-            largest = "the largest float is about 1.8e308"
+            largest = "the largest float is about 1.79e308"
             raise self.fail("range", "a float that does not fit 64 bits", span, help=largest)
         return s.Number(value, span=span)
 

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Final
 
-from tql.diagnostics import Note, Span, TqlError, error
+from tql.diagnostics import Note, Span, TqlError
 from tql.grammar.build import WEIGHT_FUNCTIONS
+from tql.grammar.characters import no_token
+from tql.grammar.forms import advice, is_operand_end
+from tql.grammar.habits import BEGINNINGS_AND_ENDS, HABITS
 from tql.grammar.mistakes import MISTAKES, NEXT_CLAUSE, Mistake
-from tql.grammar.tokens import BAD, END, OPEN_COMMENT, Tokens, keywords
-from tql.grammar.wording import expectation, found
+from tql.grammar.tokens import BAD, END, Tokens, keywords
+from tql.grammar.wording import expectation, failure, found
 
 
 def syntax_error(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError:
@@ -26,21 +29,22 @@ def syntax_error(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError:
 
 
 def _plain(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError:
-    expectations = expectation(expected)
+    message = f"found {found(tokens, i)}, expected {expectation(expected)}"
+    notes: tuple[Note, ...] = ()
     if tokens.kinds[i] == END:
-        return _error(tokens, _place(tokens, i), f"the query ends early, expected {expectations}")
-    return _error(tokens, tokens.span(i), f"found {found(tokens, i)}, expected {expectations}")
+        message = f"the query ends early, expected {expectation(expected)}"
+        notes = _comment_at_the_end(tokens, i)
+    return failure(tokens, _place(tokens, i), message, advice(tokens, i, expected), notes=notes)
 
 
-def _error(
-    tokens: Tokens,
-    span: Span,
-    message: str,
-    help: str | None = None,
-    code: str = "syntax",
-    notes: tuple[Note, ...] = (),
-) -> TqlError:
-    return error(code, message, span, notes=notes, help=help, query=tokens.text)
+def _comment_at_the_end(tokens: Tokens, i: int) -> tuple[Note, ...]:
+    """What may have been meant as more of the query."""
+    start = tokens.stops[i - 1] if i else 0
+    start += len(tokens.text[start:]) - len(tokens.text[start:].lstrip())
+    if start == len(tokens.text):
+        return ()
+    sign = tokens.text[start : start + (1 if tokens.text[start] == "#" else 2)]
+    return (Note(f"'{sign}' starts a comment", Span(start, start + len(sign))),)
 
 
 def _place(tokens: Tokens, i: int) -> Span:
@@ -57,78 +61,47 @@ def _no_query(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | No
     if i > 0 or tokens.kinds[i] != END:
         return None
     if "SELECT" in expected:
-        return _error(tokens, tokens.span(0), "empty query", "the shortest query is: select *")
+        return failure(tokens, tokens.span(0), "empty query", "the shortest query is: select *")
     shortest = "the shortest weight is a column, or: max_weight(label == 2: 10)"
-    return _error(tokens, tokens.span(0), "empty weight", shortest)
-
-
-_CHARACTERS: Final = {
-    "&": ("syntax", "'&' is not an operator", "write: and"),
-    "|": ("syntax", "'|' is not an operator", "write: or"),
-    "!": ("syntax", "'!' is not an operator", "write: not x, or x != y"),
-    "^": ("unsupported", "'^' is not part of TQL", "multiply: x * x"),
-    "~": ("syntax", "'~' is not an operator", "write: x like 'a*', or not x"),
-    "`": ("syntax", "a backtick does not quote names", 'write names in double quotes: "a-b"'),
-    "{": ("syntax", "'{' has no meaning in TQL", "a list is array[1, 2], or (1, 2) after in"),
-    "@": ("syntax", "'@' has no meaning in TQL", "a parameter is written $name or ?"),
-    "$": ("syntax", "'$' without a name", "a parameter is written $name or ?"),
-    "\\": ("syntax", "a backslash has no meaning here", "a quote in a text is doubled: 'it''s'"),
-}
-
-
-def _no_token(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
-    """A character, or a run of them, that is no token at all."""
-    start = tokens.starts[i]
-    rest = tokens.text[start : start + 100]
-    if tokens.kinds[i] == OPEN_COMMENT:
-        return _error(tokens, tokens.span(i), "a comment that does not end", "close it with */")
-    if tokens.kinds[i] != BAD:
-        return None
-    if rest[0] == "'":
-        way_out = "close it with '; a quote inside of a text is doubled: 'it''s'"
-        return _error(tokens, tokens.span(i), "a text that does not end", way_out)
-    if rest[0] == '"':
-        way_out = "names stand in double quotes, texts in single quotes"
-        return _error(tokens, tokens.span(i), "a quoted name that does not end", way_out)
-    if number := re.match(r"[\d.][\w.]*", rest):
-        span = Span(start, start + number.end())
-        if re.match("0[xXbBoO]", rest):
-            return _error(tokens, span, f"'{number[0]}' is not a number", "numbers are decimal")
-        way_out = "numbers are 12, 1_000, 1.5, 2e-3; a name that starts with a digit is quoted"
-        return _error(tokens, span, f"'{number[0]}' is not a number", way_out)
-    if rest.startswith("||"):
-        message, way_out = "'||' is not part of TQL", "or is written: or; texts are not joined"
-        return _error(tokens, Span(start, start + 2), message, way_out, "unsupported")
-    if rest[0] in _CHARACTERS:
-        code, message, way_out = _CHARACTERS[rest[0]]
-        doubled = len(rest) > 1 and rest[1] == rest[0] and rest[0] == "&"
-        span = Span(start, start + 2 if doubled else start + 1)
-        return _error(tokens, span, message.replace("&", "&&" if doubled else "&"), way_out, code)
-    shown = repr(rest[0]) if rest[0].isprintable() else f"U+{ord(rest[0]):04X}"
-    way_out = "in a name it needs double quotes, in a text single quotes"
-    return _error(tokens, tokens.span(i), f"unknown character {shown}", way_out)
+    return failure(tokens, tokens.span(0), "empty weight", shortest)
 
 
 def _known_mistake(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
     around = _around(tokens, i)
     opening = _open_bracket(tokens, i)
     inside = tokens.word(opening - 1).lower() if opening else ""
-    for mistake in MISTAKES:
-        if mistake.inside in ("", inside) and re.search(mistake.around, around):
+    here = tokens.text[max(tokens.starts[i] - 2, 0) : tokens.starts[i] + 8]
+    for mistake in (*HABITS, *BEGINNINGS_AND_ENDS, *MISTAKES):
+        if (
+            (not mistake.inside or re.fullmatch(mistake.inside, inside))
+            and re.search(mistake.around, around)
+            and re.search(mistake.text, here)
+        ):
             return _told(mistake, tokens, i)
     return None
 
 
 def _told(mistake: Mistake, tokens: Tokens, i: int) -> TqlError:
-    span = _place(tokens, i)
-    message, way_out = mistake.message, mistake.help
-    if "{operator}" in message:
-        span = tokens.span(i - 1).to(span)
-        message = message.replace("{operator}", tokens.word(i - 1) + tokens.word(i))
+    both = "{operator}" in mistake.message
+    span = tokens.span(i - 1).to(_place(tokens, i)) if mistake.back or both else _place(tokens, i)
     quoted = f'"{tokens.word(i)[1:-1]}"'
-    way_out = way_out.replace("{quoted}", quoted if len(quoted) <= 60 else '"…"')
-    message = message.replace("{found}", found(tokens, i))
-    return _error(tokens, span, message, way_out, mistake.code)
+    words = {
+        "{found}": found(tokens, i),
+        "{word}": _shortened(tokens.word(i)),
+        "{before}": _shortened(tokens.word(i - 1)),
+        "{operator}": _shortened(
+            tokens.text[tokens.starts[i - 1] : tokens.stops[i]] if both else ""
+        ),
+        "{quoted}": quoted if len(quoted) <= 60 else '"…"',
+    }
+    message, way_out = mistake.message, mistake.help
+    for name, word in words.items():
+        message, way_out = message.replace(name, word), way_out.replace(name, word)
+    return failure(tokens, span, message, way_out, mistake.code)
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= 30 else f"{word[:28]}…"
 
 
 def _around(tokens: Tokens, i: int) -> str:
@@ -169,14 +142,14 @@ def _bracket(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | Non
     if opening is None:
         if kind in ("RPAR", "RSQB"):
             message = f"'{tokens.word(i)}' closes nothing"
-            return _error(tokens, tokens.span(i), message, "remove it, or open it earlier")
+            return failure(tokens, tokens.span(i), message, "remove it, or open it earlier")
         return None
     closing = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
     wanted, sign = closing[tokens.kinds[opening]]
     if wanted not in expected or kind not in (END, "RPAR", "RSQB", "AS", *_CLAUSES):
         return None
     stop = found(tokens, i)
-    return _error(
+    return failure(
         tokens,
         tokens.span(opening),
         f"'{tokens.word(opening)}' is not closed",
@@ -202,7 +175,7 @@ def _chained_comparison(tokens: Tokens, i: int, expected: frozenset[str]) -> Tql
     if tokens.kinds[i] not in ("EQUALITY", "ORDERING") or "AND" not in expected:
         return None
     way_out = "join two comparisons with and: 1 < x and x < 3"
-    return _error(tokens, tokens.span(i), "comparisons do not chain", way_out)
+    return failure(tokens, tokens.span(i), "comparisons do not chain", way_out)
 
 
 def _pairs(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
@@ -212,7 +185,7 @@ def _pairs(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
     if function not in WEIGHT_FUNCTIONS or tokens.kinds[i] == END:
         return None
     message = f"expected 'condition: weight', found {found(tokens, i)}"
-    return _error(tokens, tokens.span(i), message, f"write: {function}(label == 2: 10, true: 1)")
+    return failure(tokens, tokens.span(i), message, f"write: {function}(label == 2: 10, true: 1)")
 
 
 def _misplaced_clause(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
@@ -223,23 +196,93 @@ def _misplaced_clause(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlEr
     if kind in ("UNION", "INTERSECT", "EXCEPT"):
         way_out = f"write: (select … limit 3) {word} (select …)"
         message = f"a query with its own order by, limit or sample by before '{word}'"
-        return _error(tokens, tokens.span(i), f"{message} needs parentheses", way_out)
+        return failure(tokens, tokens.span(i), f"{message} needs parentheses", way_out)
     if kind == "OFFSET" and "SAMPLE" in tokens.kinds[:i]:
         way_out = "nest the query: select * from (… sample by …) offset 2"
-        return _error(tokens, tokens.span(i), "a sample has no OFFSET", way_out)
+        return failure(tokens, tokens.span(i), "a sample has no OFFSET", way_out)
+    if kind in _CLAUSES and (first := _same_before(tokens, i)) is not None:
+        way_out = {
+            "WHERE": "join two conditions with 'and'",
+            "FROM": "join two sources: from … as a join … as b on a.id == b.id",
+            "GROUP": "write all keys after one 'group by': group by a, b",
+            "ORDER": "write all keys after one 'order by': order by a, b",
+        }.get(kind, "keep one of them, or nest the query: select * from (…)")
+        note = Note("the first one", tokens.span(first))
+        message = f"a second '{word}'; a clause appears once"
+        return failure(tokens, tokens.span(i), message, way_out, notes=(note,))
     if kind in _CLAUSES:
         way_out = (
             "the order is: from, where, expand by, group by, order by, limit, offset, sample by"
         )
-        return _error(tokens, tokens.span(i), f"'{word}' comes too late", way_out)
+        return failure(tokens, tokens.span(i), f"'{word}' comes too late", way_out)
     return None
+
+
+def _same_before(tokens: Tokens, i: int) -> int | None:
+    """The same clause of the same query before token `i`."""
+    depth = 0
+    for j in range(i - 1, -1, -1):
+        kind = tokens.kinds[j]
+        if kind in ("RPAR", "RSQB"):
+            depth += 1
+        elif kind in ("LPAR", "LSQB"):
+            depth -= 1
+        if depth < 0 or (depth == 0 and kind in ("SELECT", "UNION", "INTERSECT", "EXCEPT")):
+            return None
+        if depth == 0 and kind == tokens.kinds[i]:
+            return j
+    return None
+
+
+def _weights_alone(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
+    """`sample by a == 1: 10`: pairs outside of max_weight(…)."""
+    if tokens.kinds[i] != "COLON" or _open_bracket(tokens, i) is not None:
+        return None
+    if "SAMPLE" not in tokens.kinds[:i] and "SELECT" in tokens.kinds[:i]:
+        return None
+    way_out = "write: max_weight(label == 2: 10, true: 1)"
+    return failure(tokens, tokens.span(i), "a weight of a condition outside of max_weight", way_out)
+
+
+def _path(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
+    """A path or URI without quotes after FROM or JOIN."""
+    if tokens.kinds[i] not in ("SLASH", "DOT", "COLON", "MINUS", "FLOAT", "INT", BAD, "STAR"):
+        return None
+    for j in range(i, max(i - 3, 0), -1):
+        if tokens.kinds[j - 1] in ("FROM", "JOIN"):
+            break
+    else:
+        return None
+    start = tokens.starts[j]
+    written = re.match(r"[^\s,;()'\"]+", tokens.text[start : start + 200])
+    if written is None:
+        return None
+    span = Span(start, start + written.end())
+    path = written[0] if len(written[0]) <= 60 else "…"
+    way_out = f'write it in double quotes: {tokens.word(j - 1).lower()} "{path}"'
+    return failure(tokens, span, "a path without quotes", way_out)
+
+
+def _tuple(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
+    """`(1, 2)` or `()` where a value stands."""
+    opening = _open_bracket(tokens, i)
+    if opening is None or tokens.kinds[opening] != "LPAR":
+        return None
+    empty = i == opening + 1 and tokens.kinds[i] == "RPAR"
+    if not empty and (tokens.kinds[i] != "COMMA" or "RPAR" not in expected):
+        return None
+    way_out = "an array is written array[1, 2]; a list stands after in: a in (1, 2)"
+    message = "empty parentheses" if empty else "parentheses hold one value here"
+    return failure(tokens, tokens.span(i), message, way_out)
 
 
 def _misspelt(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | None:
     """A word near a keyword: the one that does not fit, or the one before it, read as an alias."""
     anything = frozenset(w.upper() for w in keywords())
     for j, choices, cutoff in ((i, expected, 0.65), (i - 1, anything, 0.7)):
-        if j < 0 or tokens.kinds[j] != "IDENT" or (j < i and "IDENT" in expected):
+        if j < 0 or tokens.kinds[j] != "IDENT":
+            continue
+        if j < i and ("IDENT" in expected or j == 0 or not is_operand_end(tokens.kinds[j - 1])):
             continue
         words = sorted(w.lower() for w in choices if w.lower() in keywords())
         near = get_close_matches(tokens.word(j).lower(), words, n=1, cutoff=cutoff)
@@ -247,7 +290,7 @@ def _misspelt(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError | No
             message = f"found '{tokens.word(j)}', expected {expectation(expected)}"
             if j < i:
                 message = f"'{tokens.word(j)}' is an alias here, and {found(tokens, i)} follows it"
-            return _error(tokens, tokens.span(j), message, f"did you mean '{near[0]}'?")
+            return failure(tokens, tokens.span(j), message, f"did you mean '{near[0]}'?")
     return None
 
 
@@ -263,15 +306,18 @@ def _reserved_word(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError
     if not only_a_name and re.match(rf"{NEXT_CLAUSE}|select|intersect", here):
         return None
     message = f"'{word}' is a reserved word, expected {expectation(expected)}"
-    return _error(tokens, tokens.span(i), message, f'as a name it needs quotes: "{word}"')
+    return failure(tokens, tokens.span(i), message, f'as a name it needs quotes: "{word}"')
 
 
 _EXPLANATIONS: Final[tuple[Callable[[Tokens, int, frozenset[str]], TqlError | None], ...]] = (
     _no_query,
-    _no_token,
+    _path,
+    no_token,
     _known_mistake,
     _bracket,
     _pairs,
+    _weights_alone,
+    _tuple,
     _chained_comparison,
     _misplaced_clause,
     _misspelt,

@@ -10,8 +10,10 @@ class Mistake:
 
     `around` is searched in up to six words before that token, "▸", the token and two more, in lower
     case, with '…' for texts, "…" for quoted names, 0 for numbers, ⊢ and ⊣ for the ends of the query.
-    `inside`, where given, is the word before the innermost bracket that is open there. {found} is
-    that token, {operator} the one before and that one together, {quoted} a text as a quoted name.
+    `inside`, where given, matches the word before the innermost bracket that is open there; `text`
+    is found in the text around the token. {found} is that token, {word} as it is written, {before}
+    the one before it, {operator} both together, {quoted} a text as a quoted name. `back` more tokens
+    before it are underlined.
     """
 
     around: str
@@ -19,13 +21,9 @@ class Mistake:
     help: str
     code: str = "syntax"
     inside: str = ""
+    text: str = ""
+    back: int = 0
 
-
-_STATEMENTS: Final = (
-    "alter|analyze|begin|call|commit|copy|create|delete|describe|drop|exec|execute|explain|export|"
-    "grant|import|insert|load|merge|pragma|prepare|revoke|rollback|set|show|truncate|update|use|"
-    "values|with"
-)
 
 # A clause, and not its word in the place of a name.
 NEXT_CLAUSE: Final = (
@@ -41,15 +39,9 @@ MISTAKES: Final = (
         "write the query in FROM: select * from (select …)",
         "unsupported",
     ),
-    Mistake(
-        rf"⊢ ▸({_STATEMENTS}) ",
-        "only SELECT is a statement of TQL",
-        "plans are shown by 'tql explain'; data is written by the library, not by queries",
-        "unsupported",
-    ),
     Mistake(r"⊢ ▸from ", "a query starts with 'select'", "write: select * from …"),
     Mistake(r"⊢ ▸where ", "a query starts with 'select'", "write: select * where …"),
-    Mistake(r"; ▸", "several statements", "run them one by one"),
+    Mistake(r"; ▸(?!; )", "several statements", "run them one by one"),
     Mistake(
         r"\bcase (when |\S+ )▸|\bcase ▸when ",
         "CASE is not part of TQL",
@@ -61,7 +53,7 @@ MISTAKES: Final = (
         "CAST is not part of TQL",
         "arithmetic converts by itself: x * 1.0 is a float",
         "unsupported",
-        "cast",
+        "(try_|safe_)?cast|convert",
     ),
     Mistake(
         r"▸from ",
@@ -124,7 +116,7 @@ MISTAKES: Final = (
         "unsupported",
     ),
     Mistake(
-        r"(?<! as)(?<! \.) ▸null",
+        r"(?<! as)(?<! \.) ▸null ",
         "NULL stands only in 'is null' and 'is not null'",
         "test for it with: x is null",
         "unsupported",

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tql.diagnostics import Note, Span, TqlError, error
 from tql.grammar.tokens import END, Tokens, keywords
 
 PUNCTUATION: Final = {
@@ -86,3 +87,15 @@ def found(tokens: Tokens, i: int) -> str:
     if kind in ("INT", "FLOAT"):
         return f"the number {word}"
     return f"the word '{word}'" if word.lower() in keywords() else f"'{word}'"
+
+
+def failure(
+    tokens: Tokens,
+    span: Span,
+    message: str,
+    help: str | None = None,
+    code: str = "syntax",
+    notes: tuple[Note, ...] = (),
+) -> TqlError:
+    """The error at `span`."""
+    return error(code, message, span, notes=notes, help=help, query=tokens.text)
