@@ -121,7 +121,7 @@ def _run(automaton: _Automaton, tokens: Tokens, start: str) -> Any:
                 states[-1] = rows[states[-2]][rule.left]
                 continue
             base = len(values) - rule.size
-            span = Span(starts[base], stops[-1])
+            span = Span(starts[base], stops[-1], text)
             depth = max(depths[base:]) + rule.depth
             if depth > DEEPEST:
                 raise _too_deep(tokens, span)

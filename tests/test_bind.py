@@ -1,6 +1,7 @@
 """What people read when a query does not fit its data, and where each error points."""
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,33 @@ def test_evaluation_names_rows_as_row_ids_does(ds: tql.Dataset) -> None:
     view = ds.query("select * order by id desc")
     assert "in row 1" in str(refusal(view, "select * where id % width == 0"))
     assert "in row 1" in str(refusal(ds, "select * order by id % width"))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda view: view.to_arrow(),
+        lambda view: view[1],
+        lambda view: list(view.batches(2)),
+        lambda view: view.query("select  rest + 1 as more").to_arrow(),
+        lambda view: view.query("select   *   where   rest == 0"),
+        lambda view: view.query("select * order by rest"),
+        lambda view: view.sample_by("rest"),
+    ],
+)
+def test_an_error_of_a_view_points_into_the_query_that_made_the_column(
+    read: Callable[[tql.View], Any], ds: tql.Dataset
+) -> None:
+    """However the view is read, and whatever is asked of it."""
+    text = "select id, id % width as rest"
+    view = ds.query(text)
+    with pytest.raises(tql.TqlDataError, match="modulo by zero in row 1") as e:
+        read(view)
+    d = e.value.diagnostic
+    assert (e.value.query, text[d.span.start : d.span.stop]) == (text, "id % width")
+    assert f"1 | {text}\n  |            ^^^^^^^^^^" in str(e.value)
+    again = pickle.loads(pickle.dumps(e.value))
+    assert (str(again), again.query) == (str(e.value), text)
 
 
 def test_a_draw_that_fits_in_no_memory_is_refused(ds: tql.Dataset) -> None:

@@ -13,7 +13,7 @@ package is not a TqlError: it is an AssertionError.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final, NoReturn
 
@@ -25,14 +25,19 @@ DATA_MISSING: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the query text: code points `start` (inclusive) to `stop` (exclusive)."""
+    """A stretch of a query text: code points `start` (inclusive) to `stop` (exclusive).
+
+    `query` is that text where it is known: an expression is evaluated long after it was read, and
+    beside expressions of other queries when views are queried again.
+    """
 
     start: int
     stop: int
+    query: str = field(default="", compare=False, repr=False)
 
     def to(self, other: "Span") -> "Span":
         """From the start of this span to the end of `other`."""
-        return Span(self.start, other.stop)
+        return Span(self.start, other.stop, self.query)
 
 
 NOWHERE: Final = Span(-1, -1)
@@ -58,9 +63,13 @@ class Diagnostic:
 
 
 class TqlError(Exception):
-    """Base of every error raised on purpose; `diagnostic` holds the parts, `query` the text."""
+    """Base of every error raised on purpose; `diagnostic` holds the parts, `query` the text.
+
+    The text is the one that the diagnostic points into; the one given counts where it says none.
+    """
 
     def __init__(self, diagnostic: Diagnostic, query: str = "") -> None:
+        query = diagnostic.span.query or query
         super().__init__(render(diagnostic, query))
         self.diagnostic: Final = diagnostic
         self.query: Final = query
@@ -170,13 +179,15 @@ def render(d: Diagnostic, query: str) -> str:
       |                ^^^^^
       help: did you mean 'width'?
     """
+    query = d.span.query or query
     lines = [f"error[{d.code}]: {d.message}"]
     if d.span != NOWHERE and query:
         lines += _snippet(d.span, query)
     for note in d.notes:
         place = ""
-        if note.span != NOWHERE and query:
-            place = " ({}:{})".format(*line_and_column(query, note.span.start))
+        text = note.span.query or query
+        if note.span != NOWHERE and text:
+            place = " ({}:{})".format(*line_and_column(text, note.span.start))
         lines.append(f"  note: {note.message}{place}")
     if d.help:
         lines.append(f"  help: {d.help}")
