@@ -16,11 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tql.cli.output import Output
 from tql.cli.screen import is_unicode
 from tql.dataset import View
 from tql.engine.columns import Numbers, from_arrow, to_arrow
+from tql.engine.computed import identify
 from tql.reports.text_table import printable
 from tql.rowset import RowSet
 from tql.schema import Binary, Column, Json, Label, List, Opaque, Text, Time
@@ -151,8 +153,8 @@ def write_out(view: View, format: str, limit: int, no_color: bool) -> None:
         case "table":
             print_table(view, limit, no_color)
         case "ids":
-            for ids in view.source.selected.blocks(_BLOCK):
-                sys.stdout.write("".join(f"{i}\n" for i in view.source.identify(ids).tolist()))
+            for ids in _row_ids(view, _BLOCK):
+                sys.stdout.write("".join(f"{i}\n" for i in ids.tolist()))
         case "jsonl":
             plain = not is_unicode(sys.stdout)
             for line in _json_lines(view, plain):
@@ -234,22 +236,25 @@ def write_file(view: View, format: str, output: Output) -> None:
             case ".csv":
                 _write_csv(_id_tables(view), handle)
             case ".jsonl" | ".ndjson":
-                for ids in view.source.selected.blocks(_BLOCK):
-                    rows = view.source.identify(ids).tolist()
-                    handle.write("".join(f'{{"row_id": {i}}}\n' for i in rows).encode())
+                for ids in _row_ids(view, _BLOCK):
+                    handle.write("".join(f'{{"row_id": {i}}}\n' for i in ids.tolist()).encode())
             case _:
-                for ids in view.source.selected.blocks(_BLOCK):
-                    rows = view.source.identify(ids).tolist()
-                    handle.write("".join(f"{i}\n" for i in rows).encode())
+                for ids in _row_ids(view, _BLOCK):
+                    handle.write("".join(f"{i}\n" for i in ids.tolist()).encode())
 
 
 def _id_tables(view: View) -> Iterator[pa.Table]:
     schema = pa.schema([pa.field("row_id", pa.int64(), nullable=False)])
     if not len(view):
         yield schema.empty_table()
-    for ids in view.source.selected.blocks(_GROUP_ROWS):
-        rows = pa.array(view.source.identify(np.ascontiguousarray(ids)))
-        yield pa.Table.from_arrays([rows], schema=schema)
+    for ids in _row_ids(view, _GROUP_ROWS):
+        yield pa.Table.from_arrays([pa.array(ids)], schema=schema)
+
+
+def _row_ids(view: View, size: int) -> Iterator[NDArray[np.int64]]:
+    """`view.row_ids`, at most `size` at a time."""
+    for positions in view.source.selected.blocks(size):
+        yield identify(view.source.parent, np.ascontiguousarray(positions))
 
 
 def _write(view: View, format: str, handle: IO[bytes]) -> None:
