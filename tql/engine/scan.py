@@ -18,6 +18,7 @@ from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
 from tql.engine.computed import row_name
 from tql.engine.kernels import Program, Unsuitable, compile_program
+from tql.engine.pruning import Outcome, outcomes
 from tql.engine.reference import Frame, evaluate, is_true
 from tql.language.expr import Expr, UserCall, columns_of, walk
 from tql.sources.protocol import Fragment, Source
@@ -71,12 +72,35 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
 
     if program is not None and _is_quick(program, source):
         settings = replace(settings, threads=1)
-    parts = list(over(source.fragments, bitmaps, settings))
+    known = {f.index: [_known(c, f) for c in conditions] for f in source.fragments}
+    read = over([f for f in source.fragments if None in known[f.index]], bitmaps, settings)
+    parts = [
+        next(read)
+        if None in known[f.index]
+        else [_constant(f.rows, k is True) for k in known[f.index]]
+        for f in source.fragments
+    ]
     lengths = [f.rows for f in source.fragments]
     return [
         join_bits([(part[k], n) for part, n in zip(parts, lengths, strict=True)])
         for k in range(len(conditions))
     ]
+
+
+def _known(condition: Expr, fragment: Fragment) -> bool | None:
+    """Whether `condition` is TRUE in all rows (True) or in none (False), by statistics alone."""
+    if fragment.in_place:
+        return None  # read at no cost, and its statistics would have to be counted
+    found = outcomes(condition, fragment)
+    return True if found == Outcome.TRUE else None if found & Outcome.TRUE else False
+
+
+def _constant(rows: int, value: bool) -> Words:
+    """A bitmap of `rows` equal bits."""
+    words = np.full((rows + 63) // 64, np.uint64(2**64 - 1) if value else np.uint64(0))
+    if value and rows % 64:
+        words[-1] = np.uint64(2 ** (rows % 64) - 1)
+    return words
 
 
 # A kernel runs at 0.1 to 0.2 ns a row and loop, near what memory gives to one core; starting

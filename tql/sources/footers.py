@@ -159,14 +159,21 @@ def repeats_texts(chunk: pq.ColumnChunkMetaData) -> bool:
 
 
 class FooterStats(Mapping[str, ColumnStats]):
-    """The statistics of one row group; decoded when asked for, as most never are."""
+    """The statistics of one row group; decoded when first asked for, as most never are."""
 
-    __slots__ = ("_columns", "_footer", "_group")
+    __slots__ = ("_columns", "_decoded", "_footer", "_group")
 
     def __init__(self, footer: Footer, group: int, columns: Mapping[str, StoredColumn]) -> None:
         self._footer, self._group, self._columns = footer, group, columns
+        self._decoded: dict[str, ColumnStats] = {}
 
     def __getitem__(self, name: str) -> ColumnStats:
+        known = self._decoded.get(name)
+        if known is None:
+            known = self._decoded[name] = self._decode(name)
+        return known
+
+    def _decode(self, name: str) -> ColumnStats:
         stored = self._columns[name]
         leaves = self._footer.leaves[name]
         group = self._footer.metadata.row_group(self._group)
