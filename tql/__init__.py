@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from tql.api import (
+        balanced,
         format,
         is_filter,
         keywords,
@@ -52,6 +53,7 @@ _HOME: Final = {
     "TqlTypeError": "tql.diagnostics",
     "TqlUnsupportedError": "tql.diagnostics",
     "View": "tql.dataset",
+    "balanced": "tql.api",
     "format": "tql.api",
     "is_filter": "tql.api",
     "keywords": "tql.api",
@@ -77,6 +79,7 @@ __all__ = [
     "TqlTypeError",
     "TqlUnsupportedError",
     "View",
+    "balanced",
     "format",
     "is_filter",
     "keywords",

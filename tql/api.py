@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from tql.diagnostics import error
 from tql.grammar import syntax, tokens
 from tql.grammar.parser import parse as _parse
-from tql.grammar.printer import format_query
+from tql.grammar.printer import format_expr, format_query
 
 if TYPE_CHECKING:
     from tql.dataset import Dataset, View
@@ -89,6 +90,30 @@ def unregister_function(name: str) -> None:
     from tql.language.user_functions import unregister
 
     unregister(name)
+
+
+def balanced(column: str, power: float = 1.0) -> str:
+    """The weight expression that draws each class of a column as often as any other.
+
+    A row weighs one over how many of the rows drawn from have its class, to `power`: 1 makes the
+    classes equally heavy, 0.5 goes half of the way, 0 leaves them as they are. A row with a list
+    of classes weighs as the rarest class in it.
+
+        ds.dataloader(seed=7).sample_by(tql.balanced("labels", power=0.5))
+
+    It can be used wherever a weight expression can, also in the text of a query.
+    """
+    given: tuple[Any, Any] = (column, power)
+    match given:
+        case str(name), int() | float() as exponent if name and not isinstance(exponent, bool):
+            if not 0 <= exponent < float("inf"):
+                raise error("value", f"the power of balanced() cannot be {exponent}",
+                            help="0 leaves the classes as they are, 1 makes them equally heavy")  # fmt: skip
+            arguments = (syntax.Name(name), *(() if exponent == 1 else (syntax.Number(exponent),)))
+            return format_expr(syntax.Call("balanced", arguments))
+        case _:
+            raise error("type", f"balanced() needs a column's name and a number, not {given!r}",
+                        help='for example tql.balanced("labels", 0.5)')  # fmt: skip
 
 
 def parse(text: str) -> syntax.Query:

@@ -11,6 +11,7 @@ from tql.language.expr import (
     And,
     Arith,
     ArithOp,
+    Balanced,
     Call,
     Column,
     Compare,
@@ -99,7 +100,7 @@ def _computing(e: Expr) -> float:
             return ARITHMETIC
         case Elementwise() | Subscript():
             return BY_ELEMENT
-        case JsonItem() | JsonCompare() | JsonAs() | UserCall():
+        case JsonItem() | JsonCompare() | JsonAs() | UserCall() | Balanced():
             return BY_OBJECT
         case _:
             assert_never(e)

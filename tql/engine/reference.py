@@ -33,6 +33,7 @@ from tql.language.expr import (
     And,
     Arith,
     ArithOp,
+    Balanced,
     Call,
     Column,
     Compare,
@@ -177,6 +178,8 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return user_calls.call(function, dtype, given, active, frame.named, e.span)
         case Elementwise():
             return _elementwise(e, frame, active)
+        case Balanced():
+            raise AssertionError("a weight that depends on all rows is not evaluated by row")
         case Subscript() | JsonItem() | JsonCompare() | JsonAs():
             raise AssertionError(f"no reference for {type(e).__name__}")
         case WeightCase(kind, arms):

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.diagnostics import TqlError, data_error, error
+from tql.engine.balance import balance
 from tql.engine.columns import Numbers, Vec
-from tql.language.expr import Arm, Const, Expr, WeightCase, WeightKind, can_raise
+from tql.language.expr import Arm, Balanced, Const, Expr, WeightCase, WeightKind, can_raise
 from tql.rowset import RowSet, from_words, partition
 from tql.weights import ClassWeights, RowWeights, Weights
 
@@ -44,6 +45,10 @@ def weigh(weight: Expr, population: RowSet, scan: Scan, values: Values) -> Weigh
             if population.ascending and not any(can_raise(a.condition) for a in arms):
                 return _by_bitmaps(kind, arms, population, scan)
             return _by_values(_per_row(weight, population, values), population)
+        case Balanced():
+            return _by_codes(
+                balance(weight, values(population, weight.operand), population), population
+            )
         case _:
             return RowWeights(_per_row(weight, population, values))
 

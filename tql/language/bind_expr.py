@@ -241,7 +241,11 @@ class ExprBinder:
         test: Expr = IsNull(e, span=span)
         return operators.negate_truth(test, span) if negated else test
 
-    def _call(self, call: s.Call) -> Expr:
+    def bind_weight(self, e: s.Expr) -> Expr:
+        """The typed form of an expression that is the whole weight of a SAMPLE BY."""
+        return self._call(e, as_weight=True) if isinstance(e, s.Call) else self.bind(e)
+
+    def _call(self, call: s.Call, as_weight: bool = False) -> Expr:
         where = call.name_span if call.name_span != NOWHERE else call.span
         function = functions.FUNCTIONS.get(call.function)
         if function is None and call.function in self.users.known:
@@ -269,7 +273,8 @@ class ExprBinder:
         site = self.next_site() if function.name == "random" else 0
         values = tuple(map(self.bind, written))
         at = None if axis is None else self._axis(axis)
-        return function.bind(functions.Arguments(values, at, call.span, site))
+        bind = function.as_weight if as_weight and function.as_weight else function.bind
+        return bind(functions.Arguments(values, at, call.span, site))
 
     def _user_call(self, call: s.Call) -> Expr:
         function = self.users.known[call.function]

@@ -402,6 +402,25 @@ class WeightCase(Node):
         return any(arm.weight.nullable for arm in self.arms)
 
 
+@dataclass(frozen=True, slots=True)
+class Balanced(Node):
+    """A weight: one over how many of the rows to draw from are of the row's class, to `power`.
+
+    It depends on all these rows, so it stands alone as a weight, and no tier evaluates it by row.
+    """
+
+    operand: "Expr"
+    power: float
+
+    @property
+    def dtype(self) -> DType:
+        return Float(64)
+
+    @property
+    def nullable(self) -> bool:
+        return False
+
+
 Expr: TypeAlias = (
     Column
     | Const
@@ -418,6 +437,7 @@ Expr: TypeAlias = (
     | Call
     | UserCall
     | WeightCase
+    | Balanced
     | Slot
     | Elementwise
     | Subscript
@@ -432,7 +452,7 @@ def children(e: Expr) -> tuple[Expr, ...]:
     match e:
         case Column() | Const() | Slot():
             return ()
-        case Not(operand) | IsNull(operand) | Truth(operand) | JsonAs(operand):
+        case Not(operand) | IsNull(operand) | Truth(operand) | JsonAs(operand) | Balanced(operand):
             return (operand,)
         case TextTest(operand) | InSet(operand):
             return (operand,)
@@ -502,7 +522,7 @@ def _with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
         case WeightCase():
             pairs = zip(new[::2], new[1::2], strict=True)
             return replace(e, arms=tuple(Arm(c, w) for c, w in pairs))
-        case Not() | IsNull() | Truth() | TextTest() | InSet() | JsonAs():
+        case Not() | IsNull() | Truth() | TextTest() | InSet() | JsonAs() | Balanced():
             return replace(e, operand=new[0])
         case Compare() | CompareText() | Arith() | JsonCompare():
             return replace(e, left=new[0], right=new[1])
@@ -558,7 +578,7 @@ def _raises(e: Expr) -> bool:
             return _arith_raises(e)
         case Call(function):
             return function in _RAISING_CALLS
-        case UserCall():
+        case UserCall() | Balanced():
             return True
         case Elementwise(operands, body):
             return sum(isinstance(o.dtype, List) for o in operands) > 1 or can_raise(body)

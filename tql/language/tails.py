@@ -77,7 +77,7 @@ def _whole(scope: ExprBinder, e: s.Expr, clause: str) -> int:
 
 def weight(scope: ExprBinder, e: s.Expr) -> Expr:
     """The expression of a SAMPLE BY, a number per row."""
-    bound = scope.bind(e)
+    bound = scope.bind_weight(e)
     if not operators.is_number(bound.dtype):
         raise error("type", f"a weight must be a number, not {bound.dtype}", bound.span,
                     help="give conditions their weights: max_weight(condition: 2, true: 1)")  # fmt: skip

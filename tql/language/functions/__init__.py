@@ -8,7 +8,7 @@ they are never mistaken for misspellings.
 from typing import Final
 
 from tql.language.functions.arrays import ARRAYS
-from tql.language.functions.function import Arguments, Function, check_arity
+from tql.language.functions.function import Arguments, Example, Function, check_arity
 from tql.language.functions.rows import ROWS
 from tql.language.functions.scalars import SCALARS
 from tql.language.functions.weights import WEIGHTS
@@ -16,15 +16,17 @@ from tql.language.functions.weights import WEIGHTS
 __all__ = [
     "FUNCTIONS",
     "LATER",
-    "WEIGHTS",
     "Arguments",
+    "Example",
     "Function",
     "check_arity",
     "instead_of",
     "known_names",
 ]
 
-FUNCTIONS: Final = {f.name: f for f in sorted((*ARRAYS, *ROWS, *SCALARS), key=lambda f: f.name)}
+FUNCTIONS: Final = {
+    f.name: f for f in sorted((*ARRAYS, *ROWS, *SCALARS, *WEIGHTS), key=lambda f: f.name)
+}
 
 LATER: Final = frozenset(
     [
@@ -34,7 +36,6 @@ LATER: Final = frozenset(
         "amin",
         "any",
         "avg",
-        "balanced",
         "bm25_similarity",
         "cosine_similarity",
         "count",
@@ -61,8 +62,6 @@ def instead_of(name: str) -> str:
     match name:
         case "any" | "all" | "all_strict":
             return "contains(column, value) tests whether a list holds a value"
-        case "balanced":
-            return "write the weights out: max_weight(column == 'class': 2, …)"
         case "count":
             return "take len() of the result"
         case "data":
@@ -73,4 +72,4 @@ def instead_of(name: str) -> str:
 
 def known_names() -> tuple[str, ...]:
     """Names to suggest for a function that does not exist."""
-    return (*FUNCTIONS, *WEIGHTS, *sorted(LATER))
+    return (*FUNCTIONS, *sorted(LATER))

@@ -1,7 +1,7 @@
 """What the language knows of one function, and how a call of it is typed."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tql.diagnostics import Span, TqlError, error
 from tql.language import operators
@@ -20,13 +20,44 @@ class Arguments(NamedTuple):
     site: int
 
 
+class Example(NamedTuple):
+    """A query over one of the embedded data sets, and the values of its first column."""
+
+    query: str
+    result: tuple[Any, ...]
+    source: str = "demo:photos"
+
+
 class Function(NamedTuple):
+    """All that is known of one function: binder, messages, `tql functions` and manual read it here.
+
+    signature  optional parts in brackets, … for any number
+    arguments  fewest and most, without the axis
+    meaning    one sentence
+    bind       types a call
+    axis       whether it may be given an axis, by name or as the last argument
+    takes      what the arguments may be
+    result     the type of the result
+    nulls      what happens to NULL
+    special    what happens to empty, zero and other special values; '' where there are none
+    example    a query that tests run
+    kernel     whether calls of it can be compiled
+    as_weight  types a call that is a whole weight, where that is another thing
+    """
+
     name: str
     signature: str
-    arguments: tuple[int, int]  # fewest and most, without the axis
-    meaning: str  # one sentence, with what happens to NULL, NaN or the empty value
+    arguments: tuple[int, int]
+    meaning: str
     bind: Callable[[Arguments], Expr]
-    axis: bool = False  # whether it may be given an axis, by name or as the last argument
+    axis: bool = False
+    takes: str = ""
+    result: str = ""
+    nulls: str = "NULL where an argument is NULL"
+    special: str = ""
+    example: Example | None = None
+    kernel: bool = False
+    as_weight: Callable[[Arguments], Expr] | None = None
 
 
 def check_arity(function: Function, given: int, span: Span) -> None:

@@ -1,8 +1,69 @@
-"""Weights: conditions paired with numbers, which have a grammar of their own."""
+"""How heavily a row counts in SAMPLE BY. `max_weight` and `sum_weight` have a grammar of their own."""
 
-from typing import Final
+import math
+from typing import Final, NoReturn
 
-WEIGHTS: Final = {
-    "max_weight": "max_weight(condition: weight, …)",
-    "sum_weight": "sum_weight(condition: weight, …)",
-}
+from tql.diagnostics import error
+from tql.language.expr import Balanced, Const, Expr
+from tql.language.functions.function import Arguments, Function, wrong_type
+from tql.language.operators import element_type, is_number
+from tql.schema import List, Text, Time
+
+
+def _balanced(a: Arguments) -> Expr:
+    column = a.values[0]
+    one = column.dtype.item if isinstance(column.dtype, List) else column.dtype
+    if not (is_number(one) or isinstance(one, Text | Time)) or element_type(one) != one:
+        raise wrong_type("balanced", "a class or a list of classes", column.dtype, column.span,
+                         "name a column of class labels, numbers, bools or text")  # fmt: skip
+    return Balanced(column, 1.0 if len(a.values) == 1 else _power(a.values[1]), span=a.span)
+
+
+def _power(e: Expr) -> float:
+    match e:
+        case Const(bool()):
+            pass
+        case Const(int() | float() as value):
+            if not 0 <= value < math.inf:
+                raise error("value", f"the power of balanced() cannot be {value}", e.span,
+                            help="0 leaves the classes as they are, 1 makes them equally heavy")  # fmt: skip
+            return float(value)
+    raise error("type", "the power of balanced() is a constant number", e.span,
+                help="for example  balanced(labels, 0.5)")  # fmt: skip
+
+
+def _alone(a: Arguments) -> NoReturn:
+    raise error(
+        "type", "balanced() is a weight by itself: it depends on all rows that are drawn from", a.span,
+        help="write  sample by balanced(column)",
+    )  # fmt: skip
+
+
+def _by_grammar(a: Arguments) -> NoReturn:
+    raise AssertionError("pairs are bound as a weight, not as a call")
+
+
+WEIGHTS: Final = (
+    Function(
+        "balanced", "balanced(column [, power])", (1, 2),
+        "one over how many of the rows to draw from have the row's class, to the power (1 if not "
+        "given): each class is then drawn as often as any other", _alone,
+        takes="class labels, numbers, bools, text or times, or a list of these; a constant from 0 up",
+        result="float64", nulls="an error that names the row",
+        special="a list weighs as the rarest class in it, an empty list is a class of its own; power 0 "
+        "weighs all rows alike; it stands alone as the weight of SAMPLE BY",
+        as_weight=_balanced,
+    ),
+    Function(
+        "max_weight", "max_weight(condition: weight, …)", (1, 1),
+        "the largest of the weights whose condition is true", _by_grammar,
+        takes="conditions with numbers", result="float64",
+        nulls="a condition that is NULL does not count", special="0 where no condition is true",
+    ),
+    Function(
+        "sum_weight", "sum_weight(condition: weight, …)", (1, 1),
+        "the sum of the weights whose condition is true", _by_grammar,
+        takes="conditions with numbers", result="float64",
+        nulls="a condition that is NULL does not count", special="0 where no condition is true",
+    ),
+)  # fmt: skip

@@ -1,0 +1,108 @@
+"""Weights that make classes equally heavy: one over how often a class comes, to a power."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.diagnostics import Span, data_error
+from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc
+from tql.engine.reference import plain_text
+from tql.language.expr import Balanced
+from tql.rowset import RowSet
+
+Codes = NDArray[np.int64]
+Float64s = NDArray[np.float64]
+
+BLOCK: Final = 1 << 20
+_SPARSE: Final = (
+    4  # integers whose range is at most so many times their number are counted directly
+)
+
+
+def balance(e: Balanced, values: Vec, population: RowSet) -> Iterator[Float64s]:
+    """Blocks of float64: the weight of each row of `population`, in its order.
+
+    The class of a row is its value; all NaN are one class. A row with a list weighs as the rarest
+    of the classes in it, each class counted once per row that has it; rows with an empty list are
+    a class of their own.
+    """
+    _refuse_null(values, population, e.span)
+    n = len(population)
+    if isinstance(values, Arrays):
+        yield _rarest(values, n, e.power)
+        return
+    codes, classes = _codes(values, n)
+    weights = _weights(np.bincount(codes, minlength=classes), e.power)
+    for start in range(0, n, BLOCK):
+        yield weights[codes[start : start + BLOCK]]
+
+
+def _refuse_null(values: Vec, population: RowSet, span: Span) -> None:
+    valid = values.valid
+    if valid is not None and not valid.all():
+        row = population.select(int(np.argmin(np.broadcast_to(valid, (len(population),)))))
+        raise data_error("value", f"balanced() has no class for row {row}: its value is NULL",
+                         span=span, help="exclude such rows with  where … is not null")  # fmt: skip
+
+
+def _weights(counts: NDArray[np.int64], power: float) -> Float64s:
+    """float64 (classes,): 0 for a class without rows."""
+    weights = np.zeros(len(counts))
+    np.divide(1.0, counts.astype(np.float64) ** power, out=weights, where=counts > 0)
+    return weights
+
+
+def _codes(values: Vec, n: int) -> tuple[Codes, int]:
+    """int64 (n,): the same number for the same value, below the number given with them."""
+    match values:
+        case Numbers(numbers):
+            return _number_codes(np.broadcast_to(numbers, (n,)))
+        case Arrow(array):
+            encoded = one_array(pc.dictionary_encode(plain_text(array)))
+            codes = encoded.indices.to_numpy().astype(np.int64)
+            return codes, len(encoded.dictionary)
+        case Arrays() | Objects():
+            raise AssertionError("the binder lets numbers, bools, times and text through")
+
+
+def _number_codes(numbers: NDArray[Any]) -> tuple[Codes, int]:
+    if not len(numbers):
+        return np.empty(0, np.int64), 0
+    if numbers.dtype.kind in "biu":
+        low, high = int(numbers.min()), int(numbers.max())
+        if high - low < _SPARSE * len(numbers) + 1024:
+            return (
+                numbers.astype(np.int64) - low if low else numbers.astype(np.int64)
+            ), high - low + 1
+    else:
+        numbers = numbers + 0.0  # -0.0 is 0.0
+    known, codes = np.unique(numbers, return_inverse=True)
+    return codes.astype(np.int64), len(known)
+
+
+def _rarest(arrays: Arrays, n: int, power: float) -> Float64s:
+    """float64 (n,): the weight of the rarest class in each row's list."""
+    counts = np.broadcast_to(arrays.counts, (n,))
+    rows = np.repeat(np.arange(n), counts)
+    items = arrays.items
+    if arrays.shapes.ndim == 1:  # one list for all rows
+        at = np.tile(np.arange(int(arrays.counts)), n)
+        codes, classes = _codes(items, int(arrays.counts))
+        codes = codes[at]
+    else:
+        codes, classes = _codes(items, len(rows))
+    valid = items.valid
+    if valid is not None:
+        present = np.broadcast_to(valid, codes.shape)
+        rows, codes = rows[present], codes[present]
+    pairs = np.unique(rows * max(classes, 1) + codes)  # a class counts once in a row
+    rows, codes = np.divmod(pairs, max(classes, 1))
+    weights = _weights(np.bincount(codes, minlength=classes), power)
+    result = np.zeros(n)
+    np.maximum.at(result, rows, weights[codes])
+    bare = np.ones(n, np.bool_)
+    bare[rows] = False
+    result[bare] = _weights(np.array([np.count_nonzero(bare)]), power)[0]
+    return result
