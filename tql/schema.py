@@ -95,7 +95,13 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """Any JSON value, or an Arrow struct read as an object."""
+    """Any JSON value, or an Arrow struct read as an object.
+
+    `item` says that it was taken out of another value, and so may well be a scalar: a column as it is
+    stored counts as an object.
+    """
+
+    item: bool = False
 
     def __str__(self) -> str:
         return "json"

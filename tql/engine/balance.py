@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tql.diagnostics import Span, data_error
 from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc
-from tql.engine.reference import plain_text
+from tql.engine.comparing import plain_text
 from tql.language.expr import Balanced
 from tql.rowset import RowSet
 

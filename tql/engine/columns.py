@@ -5,15 +5,17 @@ that is only carried stay Arrow arrays; lists are the elements of all rows with 
 JSON is Python values.
 """
 
-import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, assert_never
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, assert_never
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from tql.engine import json_text
 from tql.language.expr import array_of
 from tql.schema import (
     Binary,
@@ -153,31 +155,63 @@ def one_array(column: Any) -> Any:
     return column
 
 
+class Flaw(NamedTuple):
+    """Rows of a column that contradict its type: bool (n,), and the error they are if needed.
+
+    `reasons` says more of single rows.
+    """
+
+    rows: Mask
+    code: str
+    what: str
+    help: str
+    reasons: Mapping[int, str] = MappingProxyType({})
+
+
 def from_arrow(column: Any, dtype: DType) -> Vec:
     """An Arrow array or chunked array as a `Vec` of the column type `dtype`.
 
-    Rows of arrays whose lists differ in length are NULL here; `irregular` tells which they are.
+    Rows that have flaws are NULL here; `read` tells which they are.
+    """
+    return read(column, dtype)[0]
+
+
+def read(column: Any, dtype: DType) -> tuple[Vec, tuple[Flaw, ...]]:
+    """`from_arrow`, and the rows that contradict the type: lists that should make one array and
+    differ in length, text that is not JSON.
     """
     array = one_array(column)
     match dtype:
         case Bool() | Int() | Float() | Label() | Time():
-            return _numbers(array, dtype)
+            return _numbers(array, dtype), ()
         case List():
-            return _arrays(array, dtype)[0]
+            arrays, wrong, problems = _arrays(array, dtype)
+            flaws = [_irregular(wrong)] if wrong.any() else []
+            return arrays, (*flaws, *_not_json(problems, len(array)))
         case Json():
-            return Objects(json_values(array))
+            values, problems = json_text.parsed(array)
+            return Objects(values), tuple(_not_json(problems, len(array)))
         case Text() | Binary() | Opaque():
-            return Arrow(array)
+            return Arrow(array), ()
         case _:
             assert_never(dtype)
 
 
-def irregular(column: Any, dtype: List) -> Mask:
-    """bool (n,): the rows whose lists, which should make one array, differ in length."""
-    return _arrays(one_array(column), dtype)[1]
+def _irregular(rows: Mask) -> Flaw:
+    return Flaw(rows, "shape", "the lists of {} differ in length",
+                "exclude such rows with WHERE, before this expression")  # fmt: skip
 
 
-def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask]:
+def _not_json(problems: Mapping[int, str], n: int) -> Iterator[Flaw]:
+    if problems:
+        rows = np.zeros(n, np.bool_)
+        rows[list(problems)] = True
+        yield Flaw(rows, "value", "the text of {} is not JSON",
+                   "write it again with a JSON writer, or exclude such rows with WHERE", problems)  # fmt: skip
+
+
+def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask, Mapping[int, str]]:
+    """The arrays; the rows whose lists differ in length; and the rows with text that is not JSON."""
     n = len(array)
     rows = np.arange(n)  # of each list at the level looked at
     valid = pc.is_valid(array).to_numpy(zero_copy_only=False) if array.null_count else None
@@ -186,6 +220,7 @@ def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask]:
     shapes = np.zeros((n, rank), np.int64)
     level: DType = dtype
     items: Vec
+    problems: Mapping[int, str] = {}
     for axis in range(rank):
         assert isinstance(level, List)
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
@@ -199,8 +234,11 @@ def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask]:
         rows = np.repeat(rows, lengths)
         array, level = pc.list_flatten(array), level.item
     if isinstance(element, List):
-        items, within = _arrays(array, element)
+        items, within, problems = _arrays(array, element)
         wrong |= np.bincount(rows[within], minlength=n) > 0
+    elif isinstance(element, Json):
+        values, problems = json_text.parsed(array)
+        items = Objects(values)
     else:
         items = from_arrow(array, element)
     gone = wrong if valid is None else wrong | ~valid
@@ -208,17 +246,8 @@ def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask]:
         shapes[gone] = 0
         if wrong.any():
             items, valid = pick(items, np.flatnonzero(~wrong[rows])), ~gone
-    return Arrays(items, shapes, valid), wrong
-
-
-def json_values(array: Any) -> NDArray[np.object_]:
-    """object (n,): JSON text, or Arrow structs, as Python values; JSON null is None."""
-    values = np.empty(len(array), np.object_)
-    plain = array.storage if isinstance(array, pa.ExtensionArray) else array
-    rows = plain.to_pylist()
-    is_text = pa.types.is_string(plain.type) or pa.types.is_large_string(plain.type)
-    values[:] = [None if v is None else json.loads(v) for v in rows] if is_text else rows
-    return values
+    inside = {int(rows[at]): why for at, why in problems.items()}
+    return Arrays(items, shapes, valid), wrong, inside
 
 
 def _numbers(array: Any, dtype: DType) -> Numbers:
@@ -274,10 +303,8 @@ def to_arrow(vec: Vec, dtype: DType, rows: int) -> Any:
             assert isinstance(dtype, List)
             return _lists(vec, dtype, rows)
         case Objects(values):
-            return pa.array(
-                [None if v is None else json.dumps(v, ensure_ascii=False) for v in values],
-                pa.string(),
-            )
+            texts = [None if v is None else json_text.written(v) for v in values]
+            return pa.array(texts, pa.string())
         case _:
             assert_never(vec)
 

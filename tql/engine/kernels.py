@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from tql.bits import aligned_words
 from tql.engine import devices
 from tql.engine.columns import numpy_dtype, one_array, storage
+from tql.engine.comparing import plain_text
 from tql.engine.costs import reference_ns
-from tql.engine.reference import matches, plain_text
+from tql.engine.reference import matches
 from tql.jit import Kernel
 from tql.language.expr import (
     And,
@@ -45,7 +46,7 @@ from tql.language.expr import (
     can_raise,
     integer_type,
 )
-from tql.schema import Bool, DType, Float, Int, Label, Time
+from tql.schema import Bool, DType, Float, Int, Json, Label, Time
 
 Words: TypeAlias = NDArray[np.uint64]
 
@@ -248,6 +249,8 @@ class _Writer:
         if not e.nullable:
             return None
         match e:
+            case Column(_, Json()):  # JSON's null is in the values
+                raise Unsuitable
             case Column(name):
                 return self._bitmap(("valid", name), lambda t: _validity(t, name))
             case Compare(_, left, right) | Arith(_, left, right):

@@ -1,5 +1,6 @@
 """ORDER BY: stable, exact for 64-bit keys, NaN after all numbers and NULL last in both directions."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc, storage
-from tql.engine.reference import plain_text
+from tql.engine.comparing import plain_text
+from tql.engine.json_values import KIND
 
 
 def stable_order(keys: Sequence[tuple[Vec, bool]], rows: int) -> NDArray[np.int64]:
@@ -43,8 +45,26 @@ def _comparable(vec: Vec) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
             return (values.view(np.uint8) if values.dtype.kind == "b" else values), valid
         case Arrow(array):
             return _text_ranks(array), vec.valid
-        case Arrays() | Objects():
+        case Objects(values):
+            return _json_ranks(values)
+        case Arrays():
             raise AssertionError("ORDER BY takes one value per row")
+
+
+def _json_ranks(values: NDArray[np.object_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The rank of each JSON scalar, exactly: bool < number < text; and which values have one.
+
+    Objects and arrays have no place in the order. Ranks are float64 so that NaN, which a struct may
+    hold, stays what it is; there are fewer than 2^53 of them.
+    """
+    kinds = np.array([KIND.get(type(v), -1) for v in values], np.int8)
+    ranks = np.zeros(len(values))
+    for kind in range(3):
+        where = np.flatnonzero(kinds == kind)
+        known = sorted({v for v in values[where] if v == v})
+        rank_of = {v: len(values) * kind + at for at, v in enumerate(known)}
+        ranks[where] = [rank_of.get(v, math.nan) for v in values[where]]
+    return ranks, (kinds >= 0) & (kinds < 3)
 
 
 def _text_ranks(array: Any) -> NDArray[np.int64]:

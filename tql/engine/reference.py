@@ -14,21 +14,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tql.diagnostics import Span, data_error, error
-from tql.engine import user_calls
+from tql.engine import json_text, user_calls
 from tql.engine.arrays import any_of, broadcast
 from tql.engine.columns import (
     Arrays,
     Arrow,
+    Flaw,
     Mask,
     Numbers,
+    Objects,
     Vec,
     from_arrow,
-    irregular,
     numpy_dtype,
     one_array,
     pc,
+    read,
 )
+from tql.engine.comparing import ARROW_COMPARE, bools, both, compare, compare_texts, plain_text
 from tql.engine.integers import checked
+from tql.engine.json_values import Reader, json_call, json_value
 from tql.language.expr import (
     And,
     Arith,
@@ -37,7 +41,6 @@ from tql.language.expr import (
     Call,
     Column,
     Compare,
-    CompareOp,
     CompareText,
     Const,
     Elementwise,
@@ -62,10 +65,9 @@ from tql.language.expr import (
     WeightCase,
     WeightKind,
     array_of,
-    is_rectangular,
 )
 from tql.rng import random31
-from tql.schema import Float, Int, List, Text
+from tql.schema import Float, Int, Json, List, Text
 
 
 @dataclass(slots=True)
@@ -79,26 +81,27 @@ class Frame:
     seed: int
     name: Callable[[int], int] = int
     slots: tuple[Vec, ...] = ()
-    _vecs: dict[str, Vec] = field(default_factory=dict)
-    _irregular: dict[str, Mask] = field(default_factory=dict)
+    _read: dict[str, tuple[Vec, tuple[Flaw, ...]]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         return len(self.positions)
 
     def column(self, c: Column, active: Mask) -> Vec:
-        """The column's values; an error where an active row's lists do not make an array."""
-        if c.name not in self._vecs:
-            stored = self.table.column(c.name)
-            self._vecs[c.name] = from_arrow(stored, c.dtype)
-            if isinstance(c.dtype, List) and not is_rectangular(c.dtype):
-                self._irregular[c.name] = irregular(stored, c.dtype)
-        if c.name in self._irregular:
-            self.reject(
-                self._irregular[c.name] & active, "shape", f"the lists of {c.name!r} differ in length",
-                c.span, "exclude such rows with WHERE, before this expression",
-            )  # fmt: skip
-        return self._vecs[c.name]
+        """The column's values; an error where an active row contradicts the column's type."""
+        if c.name not in self._read:
+            self._read[c.name] = read(self.table.column(c.name), c.dtype)
+        vec, flaws = self._read[c.name]
+        for flaw in flaws:
+            bad = flaw.rows & active
+            reason = flaw.reasons.get(int(np.argmax(bad)))
+            what = flaw.what.format(repr(c.name)) + (f" ({reason})" if reason else "")
+            self.reject(bad, flaw.code, what, c.span, flaw.help)
+        return vec
+
+    def stored(self, name: str) -> Any:
+        """The column as it lies in Arrow."""
+        return self.table.column(name)
 
     def named(self, at: int) -> int:
         """The row of the root data set at this place of the frame."""
@@ -141,6 +144,9 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
         case Const(value, dtype):
             if isinstance(dtype, List):
                 return constant_array(value, dtype)
+            if isinstance(dtype, Json):
+                one, _ = json_text.parsed(pa.array([value], pa.string()))
+                return Objects(np.repeat(one, frame.rows))
             if isinstance(dtype, Text):
                 return Arrow(pa.repeat(pa.scalar(value, pa.string()), frame.rows))
             return Numbers(np.asarray(value, numpy_dtype(dtype)))
@@ -153,10 +159,10 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return _or(terms, frame, active)
         case Compare(op, left, right):
             a, b = _numbers(left, frame, active), _numbers(right, frame, active)
-            return Numbers(compare(op, a.values, b.values), _both(a.valid, b.valid))
+            return Numbers(compare(op, a.values, b.values), both(a.valid, b.valid))
         case CompareText(op, left, right):
             a_text, b_text = _text(left, frame, active), _text(right, frame, active)
-            return _bools(_ARROW_COMPARE[op](a_text, b_text))
+            return compare_texts(op, a_text, b_text)
         case TextTest(operand, rule):
             return _text_test(rule, _evaluate(operand, frame, active))
         case InSet(operand, values):
@@ -171,6 +177,8 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return Numbers(inner.values != 0, inner.valid)
         case Arith():
             return _arith(e, frame, active)
+        case Call(_, (first, *_)) if isinstance(first.dtype, Json):
+            return json_call(e, _json_reader(frame, active))
         case Call():
             return _call(e, frame, active)
         case UserCall(function, arguments, dtype):
@@ -180,7 +188,9 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return _elementwise(e, frame, active)
         case Balanced():
             raise AssertionError("a weight that depends on all rows is not evaluated by row")
-        case Subscript() | JsonItem() | JsonCompare() | JsonAs():
+        case JsonItem() | JsonCompare() | JsonAs():
+            return json_value(e, _json_reader(frame, active))
+        case Subscript():
             raise AssertionError(f"no reference for {type(e).__name__}")
         case WeightCase(kind, arms):
             return _weights(kind, [(a.condition, a.weight) for a in arms], frame, active)
@@ -188,22 +198,14 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             assert_never(e)
 
 
+def _json_reader(frame: Frame, active: Mask) -> Reader:
+    return Reader(frame.rows, lambda e: _evaluate(e, frame, active), frame.stored)
+
+
 def _numbers(e: Expr, frame: Frame, active: Mask) -> Numbers:
     result = _evaluate(e, frame, active)
     assert isinstance(result, Numbers), f"{e} is not numbers"
     return result
-
-
-def _both(a: Mask | None, b: Mask | None) -> Mask | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a & b
-
-
-def _bools(array: Any) -> Numbers:
-    array = one_array(array)
-    valid = pc.is_valid(array).to_numpy(zero_copy_only=False) if array.null_count else None
-    return Numbers(pc.fill_null(array, False).to_numpy(zero_copy_only=False), valid)
 
 
 # -- logic -------------------------------------------------------------------------------------
@@ -242,52 +244,9 @@ def _or(terms: tuple[Expr, ...], frame: Frame, active: Mask) -> Numbers:
 # -- numbers -----------------------------------------------------------------------------------
 
 
-def compare(op: CompareOp, a: NDArray[Any], b: NDArray[Any]) -> Mask:
-    """Element-wise comparison by mathematical value, for any two number types."""
-    if a.dtype.kind == "b" and b.dtype.kind == "b":
-        a, b = a.view(np.uint8), b.view(np.uint8)
-    if {a.dtype.kind, b.dtype.kind} & {"f"} and _wide(a) != _wide(b):
-        sign, known = three_way(a, b) if _wide(a) else three_way(b, a)
-        a, b = (sign, np.zeros_like(sign)) if _wide(a) else (np.zeros_like(sign), sign)
-        result = _NUMPY_COMPARE[op](a, b)
-        return np.where(known, result, op is CompareOp.NE)
-    result = _NUMPY_COMPARE[op](a, b)  # NumPy 2 compares signed with unsigned exactly
-    return np.asarray(result)
-
-
-def _wide(a: NDArray[Any]) -> bool:
-    """Whether float64 does not hold every value of the type."""
-    return a.dtype.kind in "iu" and a.dtype.itemsize == 8
-
-
-def three_way(whole: NDArray[Any], real: NDArray[Any]) -> tuple[NDArray[np.int8], Mask]:
-    """The sign of `whole - real` exactly, int8, and where it is known (not NaN)."""
-    real = real.astype(np.float64)
-    info = np.iinfo(whole.dtype)
-    low, high = float(info.min), float(info.max)  # high rounds up to 2^63 or 2^64
-    above, below = real >= high, real < low
-    inside = np.where(above | below | np.isnan(real), 0.0, real)
-    part = np.trunc(inside)
-    near = part.astype(whole.dtype)
-    sign = (whole > near).astype(np.int8) - (whole < near).astype(np.int8)
-    sign = np.where(sign == 0, -np.sign(inside - part), sign)
-    sign = np.where(above, -1, np.where(below, 1, sign)).astype(np.int8)
-    return sign, ~np.isnan(real)
-
-
-_NUMPY_COMPARE: Mapping[CompareOp, Any] = {
-    CompareOp.EQ: np.equal,
-    CompareOp.NE: np.not_equal,
-    CompareOp.LT: np.less,
-    CompareOp.LE: np.less_equal,
-    CompareOp.GT: np.greater,
-    CompareOp.GE: np.greater_equal,
-}
-
-
 def _arith(e: Arith, frame: Frame, active: Mask) -> Numbers:
     left, right = _numbers(e.left, frame, active), _numbers(e.right, frame, active)
-    valid = _both(left.valid, right.valid)
+    valid = both(left.valid, right.valid)
     with np.errstate(all="ignore"):
         if isinstance(e.dtype, Float):
             kind = numpy_dtype(e.dtype)
@@ -313,15 +272,6 @@ _FLOAT_OPS: Mapping[ArithOp, Any] = {
 
 # -- text --------------------------------------------------------------------------------------
 
-_ARROW_COMPARE: Mapping[CompareOp, Any] = {
-    CompareOp.EQ: pc.equal,
-    CompareOp.NE: pc.not_equal,
-    CompareOp.LT: pc.less,
-    CompareOp.LE: pc.less_equal,
-    CompareOp.GT: pc.greater,
-    CompareOp.GE: pc.greater_equal,
-}
-
 
 def _text(e: Expr, frame: Frame, active: Mask) -> Any:
     result = _evaluate(e, frame, active)
@@ -329,27 +279,20 @@ def _text(e: Expr, frame: Frame, active: Mask) -> Any:
     return plain_text(result.array)
 
 
-def plain_text(array: Any) -> Any:
-    """Text as string or large_string, no dictionary."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
-
-
 def _text_test(rule: TextRule, text: Vec) -> Numbers:
     """The rule, once per distinct value where the column is a dictionary, else once per row."""
     assert isinstance(text, Arrow)
     array = text.array
     if not pa.types.is_dictionary(array.type):
-        return _bools(matches(rule, plain_text(array)))
-    hits = _bools(matches(rule, plain_text(array.dictionary)))
+        return bools(matches(rule, plain_text(array)))
+    hits = bools(matches(rule, plain_text(array.dictionary)))
     codes = from_arrow(array.indices, Int(32))
     assert isinstance(codes, Numbers)
     if not len(hits.values):
         return Numbers(np.zeros(len(array), np.bool_), codes.valid)
     found = codes.values if codes.valid is None else np.where(codes.valid, codes.values, 0)
     # A dictionary may itself hold a null.
-    valid = codes.valid if hits.valid is None else _both(codes.valid, hits.valid[found])
+    valid = codes.valid if hits.valid is None else both(codes.valid, hits.valid[found])
     return Numbers(hits.values[found], valid)
 
 
@@ -357,7 +300,7 @@ def matches(rule: TextRule, array: Any) -> Any:
     """A bool Arrow array: where `rule` holds. Text compares by code point, as UTF-8 bytes do."""
     match rule:
         case TextIs(op, value):
-            return _ARROW_COMPARE[op](array, pa.scalar(value, array.type))
+            return ARROW_COMPARE[op](array, pa.scalar(value, array.type))
         case TextIn(values):
             found = pc.is_in(array, value_set=pa.array(sorted(values), array.type))
             return pc.if_else(pc.is_valid(array), found, pa.scalar(None, pa.bool_()))
@@ -416,7 +359,7 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
                 None if h is None or n is None else n in h
                 for h, n in zip(hay.to_pylist(), needle.to_pylist(), strict=True)
             ]
-            return _bools(pa.array(found, pa.bool_()))
+            return bools(pa.array(found, pa.bool_()))
         case other:
             raise AssertionError(f"no reference for {other}()")
 
@@ -448,9 +391,9 @@ def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
     result = np.zeros(frame.rows, np.bool_)
     for pattern, start, stop in zip(known, [0, *ends], ends, strict=False):
         rule = TextLike(pattern, e.function == "ilike")
-        hits = _bools(matches(rule, sorted_text.slice(start, stop - start)))
+        hits = bools(matches(rule, sorted_text.slice(start, stop - start)))
         result[order[start:stop]] = hits.values
-    return Numbers(result, _both(Arrow(text).valid, Arrow(patterns).valid))
+    return Numbers(result, both(Arrow(text).valid, Arrow(patterns).valid))
 
 
 # -- arrays ------------------------------------------------------------------------------------
@@ -513,7 +456,7 @@ def _weights(
         w = _numbers(weight, frame, hit)
         value = np.broadcast_to(w.values.astype(np.float64), (frame.rows,))
         if w.valid is not None:
-            valid = _both(valid, w.valid | ~hit)
+            valid = both(valid, w.valid | ~hit)
         if kind is WeightKind.SUM:
             total = np.where(hit, total + value, total)
         else:

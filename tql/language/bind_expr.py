@@ -1,12 +1,12 @@
 """Expressions as written → typed expressions: names, parameters, functions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from tql.diagnostics import NOWHERE, Span, did_you_mean, error
 from tql.grammar import syntax as s
-from tql.language import functions, operators
+from tql.language import functions, json_rules, operators
 from tql.language.expr import (
     ArithOp,
     Arm,
@@ -19,7 +19,7 @@ from tql.language.expr import (
     WeightKind,
 )
 from tql.language.user_functions import Users
-from tql.schema import Bool, Label, Opaque, Schema, Text
+from tql.schema import Bool, Json, Label, Opaque, Schema, Text
 
 _COMPARE = {op.value: op for op in CompareOp}
 _ARITH = {op.value: op for op in ArithOp}
@@ -147,11 +147,23 @@ class ExprBinder:
                 raise error("unsupported", "ARRAY[…] outside IN is not in this version", e.span,
                             help="x in array[…] works, and so does a list as the value of  x in ?")  # fmt: skip
             case s.Subscript():
-                raise error("unsupported", "indexing with […] is not in this version", e.span,
-                            help="store that element as a column of its own; "
-                            "contains(column, value) looks through a list")  # fmt: skip
+                return self._subscript(self.bind(e.value), e.subscripts, e.span)
             case _:
                 assert_never(e)
+
+    def _subscript(
+        self, operand: Expr, subscripts: tuple[s.Expr | s.Slice, ...], span: Span
+    ) -> Expr:
+        if isinstance(operand.dtype, Json):
+            for key in subscripts:
+                if isinstance(key, s.Slice):
+                    raise error("type", "a JSON value has elements and members, no slices", span,
+                                help="take one element: column['key'][0]")  # fmt: skip
+                operand = json_rules.item(operand, self.bind(key), span)
+            return operand
+        raise error("unsupported", "indexing with […] is not in this version", span,
+                    help="store that element as a column of its own; "
+                    "contains(column, value) looks through a list")  # fmt: skip
 
     def _parameter(self, p: s.Parameter) -> Expr:
         value = self.parameters.take(p)
@@ -190,6 +202,7 @@ class ExprBinder:
             case s.UnaryOp.NOT:
                 return operators.negate_truth(operators.condition(e), span)
             case s.UnaryOp.NEG | s.UnaryOp.POS:
+                e = json_rules.number(e)
                 if not operators.is_number(operators.element_type(e.dtype)):
                     raise error("type", f"{op.value} needs a number, not {e.dtype}", e.span,
                                 help="name a column of numbers")  # fmt: skip
@@ -238,6 +251,8 @@ class ExprBinder:
     def _is_null(self, e: Expr, negated: bool, span: Span) -> Expr:
         if isinstance(e, Const):
             return Const(negated, Bool(), span=span)
+        if isinstance(e, Column) and isinstance(e.dtype, Json):
+            e = replace(e, nullable=True)  # JSON's null is NULL, too
         test: Expr = IsNull(e, span=span)
         return operators.negate_truth(test, span) if negated else test
 
@@ -297,7 +312,7 @@ class ExprBinder:
         bound = []
         for arm in arms:
             condition = operators.truth(self.bind(arm.condition))
-            weight = self.bind(arm.weight)
+            weight = json_rules.number(self.bind(arm.weight))
             if not operators.is_number(weight.dtype):
                 raise error("type", f"a weight must be a number, not {weight.dtype}", weight.span,
                             help="write  condition: number")  # fmt: skip

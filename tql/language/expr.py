@@ -325,7 +325,7 @@ class JsonItem(Node):
 
     @property
     def dtype(self) -> DType:
-        return Json()
+        return Json(item=True)
 
     @property
     def nullable(self) -> bool:
@@ -586,7 +586,9 @@ def _raises(e: Expr) -> bool:
             steps = [s.step for s in subscripts if isinstance(s, Slice)]
             return any(s is not None and not isinstance(s, Const) for s in steps)
         case Column(_, List() as dtype):
-            return not is_rectangular(dtype)
+            return not is_rectangular(dtype) or isinstance(array_of(dtype)[0], Json)
+        case Column(_, Json()):  # what is stored may not be JSON
+            return True
         case _:
             return False
 

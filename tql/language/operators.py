@@ -14,6 +14,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from tql.diagnostics import Note, Span, TqlError, did_you_mean, error
+from tql.language import json_rules
 from tql.language.expr import (
     And,
     Arith,
@@ -74,6 +75,8 @@ def truth(e: Expr) -> Expr:
         case Text():
             hint = "compare it, for example  == 'text',  or use contains(…)"
             raise error("type", "text is not a truth value", e.span, help=hint)
+        case Json():
+            return json_rules.truth(e)
         case _:
             raise error("type", f"{e.dtype} is not a truth value", e.span,
                         help="test for a value with  is not null")  # fmt: skip
@@ -233,6 +236,8 @@ def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
     """`left OP right`; of arrays, by element."""
     if _any_list(left, right):
         return by_element((left, right), lambda two: compare(op, two[0], two[1], span), span)
+    if json_rules.is_json(left, right):
+        return json_rules.compare(op, left, right, span)
     left, right = _names_to_labels(left, right)
     a, b = left.dtype, right.dtype
     if is_number(a) and is_number(b):
@@ -241,7 +246,7 @@ def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
         return _compare_texts(op, left, right, span)
     if isinstance(a, Time) and a == b:
         return Compare(op, left, right, span=span)
-    if isinstance(a, List | Json | Binary | Time) or isinstance(b, List | Json | Binary | Time):
+    if isinstance(a, List | Binary | Time) or isinstance(b, List | Binary | Time):
         raise _not_yet_or_type(left, right, span)
     raise _mismatch("compare", left, right, span)
 
@@ -252,9 +257,6 @@ def _not_yet_or_type(left: Expr, right: Expr, span: Span) -> TqlError:
     if Time in both and Text in both:
         return error("unsupported", "comparing times with text is not in this version", span,
                      help="compare two columns of times, or store the time as a number")  # fmt: skip
-    if Json in both:
-        return error("unsupported", "JSON values in expressions are not in this version", span,
-                     help="store the value as a column of its own")  # fmt: skip
     return _mismatch("compare", left, right, span)
 
 
@@ -414,6 +416,8 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
             "type", f"IN needs one value per row on its left, not {e.dtype}", e.span,
             help="use contains(column, value)",
         )  # fmt: skip
+    if json_rules.is_json(e, *choices):
+        return _one_of_json(e, choices, span)
     if isinstance(e.dtype, Label):
         choices = [label_index(c, e.dtype) for c in choices]
     for c in choices:
@@ -429,12 +433,19 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
     return InSet(e, representable(e, constants), span=span)
 
 
+def _one_of_json(e: Expr, choices: list[Expr], span: Span) -> Expr:
+    known = [c for c in choices if isinstance(c, Const)] if json_rules.is_json(e) else []
+    others = [compare(CompareOp.EQ, e, c, span) for c in choices if c not in known]
+    return disjunction([*json_rules.memberships(e, known), *others], span)
+
+
 # -- text and lists ----------------------------------------------------------------------------
 
 
 def like(e: Expr, pattern: Expr, fold_case: bool, span: Span) -> Expr:
     """`e like pattern`, or `ilike` with `fold_case`."""
     word = "ILIKE" if fold_case else "LIKE"
+    e, pattern = json_rules.text(e), json_rules.text(pattern)
     if not isinstance(e.dtype, Text):
         hint = (
             "compare class labels with == and names in quotes"
@@ -455,7 +466,10 @@ def like(e: Expr, pattern: Expr, fold_case: bool, span: Span) -> Expr:
 def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
     """`contains(haystack, needle)`: membership in a list, substring of a text, else equality."""
     match haystack.dtype:
+        case Json():
+            return json_rules.contains(haystack, needle, span)
         case Text():
+            needle = json_rules.text(needle)
             if not isinstance(needle.dtype, Text):
                 raise _mismatch("look for", needle, haystack, span, joint="in")
             if isinstance(needle, Const):
@@ -469,7 +483,8 @@ def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
                     "unsupported", "contains() over nested lists is not in this version", span,
                     help="store the inner lists as a column of their own",
                 )  # fmt: skip
-            if is_number(needle.dtype) != is_number(element) and not isinstance(element, Label):
+            comparable = json_rules.is_json(needle) or isinstance(element, Label | Json)
+            if is_number(needle.dtype) != is_number(element) and not comparable:
                 raise _mismatch("look for", needle, haystack, span, joint="in")
             hits = compare(CompareOp.EQ, haystack, needle, span)
             return BoundCall("any", (hits,), Bool(), hits.nullable, span=span)
@@ -484,6 +499,7 @@ def arith(op: ArithOp, left: Expr, right: Expr, span: Span) -> Expr:
     """`left OP right` for numbers, of arrays by element; integers in 64 bits, or with an error."""
     if _any_list(left, right):
         return by_element((left, right), lambda two: arith(op, two[0], two[1], span), span)
+    left, right = json_rules.number(left), json_rules.number(right)
     if not (is_number(left.dtype) and is_number(right.dtype)):
         raise _mismatch(f"compute {op} of", left, right, span, joint="and")
     if isinstance(left, Const) and isinstance(right, Const):
@@ -498,6 +514,7 @@ def negative(e: Expr, span: Span) -> Expr:
     """Unary minus; of an unsigned column it is a signed number."""
     if _any_list(e):
         return by_element((e,), lambda one: negative(one[0], span), span)
+    e = json_rules.number(e)
     if isinstance(e, Const) and is_number(e.dtype):
         return constant(-e.value if not isinstance(e.value, bool) else -int(e.value), span)
     if isinstance(integer_type(e.dtype), Int):

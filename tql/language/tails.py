@@ -5,7 +5,7 @@ from fractions import Fraction
 from tql.diagnostics import error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
-from tql.language import operators
+from tql.language import json_rules, operators
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Const, Expr
 from tql.language.plan import Bound, Count, Cut, Order, Percent, Plan, Sample, Size, SortKey
@@ -39,8 +39,7 @@ def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey
             raise error("type", f"ORDER BY needs values with an order, not {e.dtype}", e.span,
                         help="order by a column of numbers, text or times")  # fmt: skip
         if isinstance(e.dtype, Json):
-            raise error("unsupported", "ordering by JSON values is not in this version", e.span,
-                        help="store the value as a column of its own")  # fmt: skip
+            e = json_rules.sortable(e)
         bound.append(SortKey(e, key.descending, format_expr(key.expr)))
     return tuple(bound)
 
@@ -77,7 +76,7 @@ def _whole(scope: ExprBinder, e: s.Expr, clause: str) -> int:
 
 def weight(scope: ExprBinder, e: s.Expr) -> Expr:
     """The expression of a SAMPLE BY, a number per row."""
-    bound = scope.bind_weight(e)
+    bound = json_rules.number(scope.bind_weight(e))
     if not operators.is_number(bound.dtype):
         raise error("type", f"a weight must be a number, not {bound.dtype}", bound.span,
                     help="give conditions their weights: max_weight(condition: 2, true: 1)")  # fmt: skip

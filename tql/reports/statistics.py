@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tql.diagnostics import error
 from tql.engine.columns import Numbers, from_arrow, one_array
-from tql.engine.reference import plain_text
+from tql.engine.comparing import plain_text
 from tql.engine.scan import Settings, over
 from tql.memory_size import shown
 from tql.reports.class_counts import can_class

@@ -45,7 +45,11 @@ def export_table(table: pa.Table, schema: Schema) -> pa.Table:
     arrays = []
     for column in schema:
         array = table.column(column.name)
-        if column.dtype == Json() and pa.types.is_string(array.type) and hasattr(pa, "json_"):
+        if (
+            isinstance(column.dtype, Json)
+            and pa.types.is_string(array.type)
+            and hasattr(pa, "json_")
+        ):
             chunks = [pa.ExtensionArray.from_storage(pa.json_(), c) for c in array.chunks]
             array = pa.chunked_array(chunks, pa.json_())
         arrays.append(array)

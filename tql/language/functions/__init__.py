@@ -9,6 +9,7 @@ from typing import Final
 
 from tql.language.functions.arrays import ARRAYS
 from tql.language.functions.function import Arguments, Example, Function, check_arity
+from tql.language.functions.json import JSON
 from tql.language.functions.rows import ROWS
 from tql.language.functions.scalars import SCALARS
 from tql.language.functions.weights import WEIGHTS
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 FUNCTIONS: Final = {
-    f.name: f for f in sorted((*ARRAYS, *ROWS, *SCALARS, *WEIGHTS), key=lambda f: f.name)
+    f.name: f for f in sorted((*ARRAYS, *JSON, *ROWS, *SCALARS, *WEIGHTS), key=lambda f: f.name)
 }
 
 LATER: Final = frozenset(
@@ -42,7 +43,6 @@ LATER: Final = frozenset(
         "data",
         "dot",
         "hamming_distance",
-        "keys",
         "l1_norm",
         "l2_norm",
         "linf_norm",

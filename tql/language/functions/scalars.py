@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tql.language import operators
+from tql.language import json_rules, operators
 from tql.language.expr import Call, CompareOp, Expr, integer_type
 from tql.language.functions.function import Arguments, Function, numbers
 from tql.schema import DType, Float, Int, List
@@ -17,7 +17,7 @@ def _equals(a: Arguments) -> Expr:
 
 
 def _abs(a: Arguments) -> Expr:
-    (e,) = numbers("abs", a.values)
+    (e,) = numbers("abs", tuple(map(json_rules.number, a.values)))
     if isinstance(e.dtype, List):
         return operators.by_element((e,), lambda one: _abs(a._replace(values=tuple(one))), a.span)
     return Call("abs", (e,), _abs_type(e.dtype), e.nullable, span=a.span)
@@ -31,7 +31,7 @@ def _abs_type(dtype: DType) -> DType:
 
 
 def _sqrt(a: Arguments) -> Expr:
-    (e,) = numbers("sqrt", a.values)
+    (e,) = numbers("sqrt", tuple(map(json_rules.number, a.values)))
     if isinstance(e.dtype, List):
         return operators.by_element((e,), lambda one: _sqrt(a._replace(values=tuple(one))), a.span)
     dtype = Float(32) if e.dtype == Float(32) else Float(64)
