@@ -17,6 +17,7 @@ NEEDED = {
     "tql/__init__.py",
     "tql/py.typed",
     "tql/demo/digits.parquet",
+    "tql/demo/photos.parquet",
     "tql/grammar/tql.lark",
     "tql/planner/__init__.py",
     "tql/loader/__init__.py",

@@ -62,6 +62,14 @@ def tokenize(text: str) -> Tokens:
     return Tokens(text, [*kinds, END], [*starts, len(text)], [*stops, len(text)])
 
 
+def has_comments(text: str) -> bool:
+    """Whether more than blanks stand between the tokens of `text`."""
+    tokens = tokenize(text)
+    stops = [0, *tokens.stops]
+    gaps = zip(stops, tokens.starts, strict=False)
+    return any(text[stop:start].strip() for stop, start in gaps)
+
+
 @cache
 def _reserved() -> dict[str, str]:
     return {word: word.upper() for word in tables.KEYWORDS}

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -117,6 +118,15 @@ def test_the_demo_needs_neither_torch_nor_tensorflow() -> None:
 def test_every_requirement_is_pinned_to_one_version(file: str) -> None:
     for package, version in pins(file).items():
         assert re.fullmatch(r"\d+(\.\d+)*", version), f"{package}=={version}"
+
+
+def test_the_embedded_photos_are_what_the_script_writes(tmp_path: Path) -> None:
+    made = tmp_path / "photos.parquet"
+    script = ROOT / "scripts" / "make_photos.py"
+    subprocess.run([sys.executable, script, made], check=True, capture_output=True)
+    embedded = pq.read_table(ROOT / "tql" / "demo" / "photos.parquet")
+    assert pq.read_table(made).equals(embedded, check_metadata=True)
+    assert embedded.num_rows == 8
 
 
 def test_the_embedded_digits_are_what_the_script_writes() -> None:

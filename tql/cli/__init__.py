@@ -26,6 +26,8 @@ VERBS: Final = {
     "stats": ("tql.cli.stats", "Ranges and nulls per column, or rows per class."),
     "explain": ("tql.cli.explain", "What a query will read, drop, weigh and draw."),
     "run": ("tql.cli.run", "Run a query: rows as a table, JSON lines, CSV, Arrow or Parquet."),
+    "functions": ("tql.cli.functions", "The functions of the language, or one of them in full."),
+    "format": ("tql.cli.format", "A query in canonical form."),
     "demo": ("tql.cli.demo", "A tour on embedded data: query, plan, one epoch of batches."),
 }
 

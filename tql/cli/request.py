@@ -138,7 +138,7 @@ def is_query(text: str) -> bool:
     return _QUERY.match(text, blanks.end() if blanks else 0) is not None
 
 
-def _is_nearly_query(text: str) -> bool:
+def is_nearly_query(text: str) -> bool:
     """Whether a lone argument is rather a misspelt query than a path."""
     words = text.split()
     return len(words) > 2 and did_you_mean(words[0].lower(), ["select"]) is not None
@@ -153,34 +153,34 @@ def _source_and_query(arguments: Sequence[str], file: str | None) -> tuple[str |
     if file is not None:
         if len(arguments) == 2 or (arguments and is_query(arguments[0])):
             raise click.UsageError("the query is given twice: with -f and as an argument")
-        return (arguments[0] if arguments else None), _text_of(file)
+        return (arguments[0] if arguments else None), text_of(file)
     match arguments:
         case []:
             raise click.UsageError("SOURCE and QUERY are missing")
         case [only] if is_query(only):
             return None, only
         case ["-"]:
-            return None, _text_of("-")
-        case [only] if _is_nearly_query(only):
+            return None, text_of("-")
+        case [only] if is_nearly_query(only):
             return None, only  # the parser says where it is wrong
         case [only]:
             return only, "select *"
         case [source, query] if is_query(source) and not is_query(query):
             raise click.UsageError("SOURCE comes first, then QUERY")
         case [source, query]:
-            return source, _text_of("-") if query == "-" else query
+            return source, text_of("-") if query == "-" else query
         case _:
             raise AssertionError(arguments)
 
 
-def _text_of(file: str) -> str:
+def text_of(file: str) -> str:
     """The text of a query file, or of standard input."""
     shown = "standard input" if file == "-" else f"'{file}'"
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as e:
         raise data_error("source", f"the query file {shown} cannot be read: {e.strerror}",
-                         help="check the path given to -f") from e  # fmt: skip
+                         help="check the path") from e  # fmt: skip
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:

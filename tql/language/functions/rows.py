@@ -3,7 +3,7 @@
 from typing import Final
 
 from tql.language.expr import Call, Expr
-from tql.language.functions.function import Arguments, Function
+from tql.language.functions.function import Arguments, Example, Function
 from tql.schema import Int
 
 
@@ -18,7 +18,15 @@ def _random(a: Arguments) -> Expr:
 ROWS: Final = (
     Function(
         "random", "random()", (0, 0),
-        "a whole number from 0 to 2^31 - 1, fixed by seed, call and row", _random,
+        "a whole number from 0 to 2^31 - 1, fixed by the seed, the call and the row", _random,
+        result="int64", nulls="never NULL",
+        special="two calls in one query give different numbers",
+        example=Example("select id where random() < 0", ()),
     ),
-    Function("row_number", "row_number()", (0, 0), "position of the row in FROM, from 0", _row_number),
+    Function(
+        "row_number", "row_number()", (0, 0), "where the row stands in FROM, from 0", _row_number,
+        result="int64", nulls="never NULL",
+        special="the same in every clause, before and after filters, orders and limits",
+        example=Example("select row_number() as n where animal == 'dog'", (2, 3, 4)),
+    ),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Final
 
 from tql.language import json_rules, operators
 from tql.language.expr import Call, CompareOp, Expr, integer_type
-from tql.language.functions.function import Arguments, Function, numbers
+from tql.language.functions.function import Arguments, Example, Function, numbers
 from tql.schema import DType, Float, Int, List
 
 
@@ -39,12 +39,33 @@ def _sqrt(a: Arguments) -> Expr:
 
 
 SCALARS: Final = (
-    Function("abs", "abs(x)", (1, 1), "absolute value; integers in 64 bits", _abs),
+    Function(
+        "abs", "abs(x)", (1, 1), "absolute value; of an array, by element", _abs,
+        takes="number or bool, or an array of them", result="int64 or uint64; the type of a float",
+        special="integers are widened to 64 bits; the least int64 is an error",
+        example=Example("select abs(frame - 2) as a limit 3", (2, 1, 2)),
+        kernel=True,
+    ),
     Function(
         "contains", "contains(haystack, needle)", (2, 2),
-        "needle is an element of the list, a part of the text, or equal to the number; "
-        "'' is part of every text, nothing is in an empty list", _contains,
+        "whether needle is an element of an array, a part of a text, or equal to a single value",
+        _contains, takes="an array and one of its elements; two texts; or two values that compare",
+        result="bool", special="'' is part of every text; nothing is in an empty array; NaN is in none",
+        example=Example("select id where contains(tags, 'grass')", (2, 5)),
+        kernel=True,
     ),
-    Function("equals", "equals(x, y)", (2, 2), "the same as x == y", _equals),
-    Function("sqrt", "sqrt(x)", (1, 1), "square root; NaN for negative numbers", _sqrt),
+    Function(
+        "equals", "equals(x, y)", (2, 2), "the same as x == y", _equals,
+        takes="two values that compare", result="bool",
+        special="NaN equals nothing",
+        example=Example("select id where equals(animal, 'horse')", (5, 7)),
+        kernel=True,
+    ),
+    Function(
+        "sqrt", "sqrt(x)", (1, 1), "square root; of an array, by element", _sqrt,
+        takes="number or bool, or an array of them", result="float64; float32 for float32",
+        special="NaN for negative numbers",
+        example=Example("select sqrt(frame + 7) as root where id == 4", (3.0,)),
+        kernel=True,
+    ),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Final, NoReturn
 
 from tql.diagnostics import error
 from tql.language.expr import Balanced, Const, Expr
-from tql.language.functions.function import Arguments, Function, wrong_type
+from tql.language.functions.function import Arguments, Example, Function, wrong_type
 from tql.language.operators import element_type, is_number
 from tql.schema import List, Text, Time
 
@@ -52,6 +52,7 @@ WEIGHTS: Final = (
         result="float64", nulls="an error that names the row",
         special="a list weighs as the rarest class in it, an empty list is a class of its own; power 0 "
         "weighs all rows alike; it stands alone as the weight of SAMPLE BY",
+        example=Example("select animal where id > 4 sample by balanced(animal) limit 6", (0, 2, 0, 2, 0, 2)),
         as_weight=_balanced,
     ),
     Function(
@@ -59,11 +60,21 @@ WEIGHTS: Final = (
         "the largest of the weights whose condition is true", _by_grammar,
         takes="conditions with numbers", result="float64",
         nulls="a condition that is NULL does not count", special="0 where no condition is true",
+        example=Example(
+            "select max_weight(score > 0.6: 3, contains(tags, 'ball'): 2, true: 1) as w limit 5",
+            (3.0, 3.0, 3.0, 1.0, 1.0),
+        ),
+        kernel=True,
     ),
     Function(
         "sum_weight", "sum_weight(condition: weight, …)", (1, 1),
         "the sum of the weights whose condition is true", _by_grammar,
         takes="conditions with numbers", result="float64",
         nulls="a condition that is NULL does not count", special="0 where no condition is true",
+        example=Example(
+            "select sum_weight(score > 0.6: 3, contains(tags, 'ball'): 2, true: 1) as w limit 5",
+            (4.0, 4.0, 6.0, 1.0, 1.0),
+        ),
+        kernel=True,
     ),
 )  # fmt: skip
