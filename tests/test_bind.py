@@ -184,7 +184,7 @@ def test_an_error_points_at(text: str, code: str, ds: tql.Dataset) -> None:
         ("select * where id % width == 0", tql.TqlDataError),
         ("select * sample by score", tql.TqlDataError),
         ("select * sample by -1", tql.TqlPlanError),
-        ("select * group by id", tql.TqlUnsupportedError),
+        ("select count(*) as n", tql.TqlUnsupportedError),
         ("select * from \"nowhere.parquet\"", tql.TqlDataError),
         ("select * where", tql.TqlSyntaxError),
     ],

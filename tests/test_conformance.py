@@ -41,11 +41,7 @@ AREAS: Final = (
         "indexing with […]",
         "class_label 014; index 002 004 005 007 008 009 013 016 022 023 024 026 "
         "027; slice 003 004 005 006 007 008 009 010 011 014 015 017 018 019 020 022 024 025 026; "
-        "json 036; order_by 026",
-    ),
-    Area(
-        "GROUP BY",
-        "null 028; group_by 001 004 010 012 013 014 015 017 019 020 021 023 025 027 028 030 031",
+        "json 036; order_by 026; group_by 014 021; ungroup 004",
     ),
     Area(
         "ARRAY[…] outside IN",
@@ -53,20 +49,17 @@ AREAS: Final = (
         "where 019",
     ),
     Area("joins", "join 003 004 007 008 009 010 011 012 013 022 023 024"),
-    Area("EXPAND BY", "expand 003 004 005 007 008 009 013 014; clauses 008"),
-    Area("UNGROUP BY", "ungroup 001 002 003 004"),
-    Area("DISTINCT", "select 033 034 035"),
     Area("UNION of different sources", "set_ops 038"),
     Area(
         "any()",
         "class_label 012; json 033; anyall 004 007 008 009 012 013 014 020 021 022 026; "
-        "logical_fn 003",
+        "logical_fn 003; group_by 010 023",
     ),
     Area("all()", "anyall 002 010 015 016 019 024 025"),
     Area("all_strict()", "anyall 003 011"),
     Area("logical_and()", "logical_fn 004 006"),
     Area("logical_or()", "logical_fn 007"),
-    Area("sum()", "null 024; aggregate 001 003 007 018 022"),
+    Area("sum()", "null 024; aggregate 001 003 007 018 022; group_by 013 020"),
     Area("avg()", "aggregate 005 014 017 020"),
     Area("amin()", "aggregate 010"),
     Area("amax()", "aggregate 012 015"),

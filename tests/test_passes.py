@@ -27,12 +27,15 @@ from tql.language.plan import (
     Cut,
     Derived,
     Filter,
+    Grouped,
     Order,
     Output,
     Plan,
     Sample,
     Scan,
     SortKey,
+    Split,
+    Windows,
     source_of,
 )
 from tql.language.verify import verify
@@ -79,7 +82,7 @@ def answer(b: Bound, source: Any = SOURCE) -> tuple[list[int], dict[str, list[An
     view = derive(found.source, found.rows, b.outputs, 3)
     everything = np.arange(view.rows)
     table = view.take(everything, view.schema.names)
-    return view.identify(view.selected.to_numpy()).tolist(), table.to_pydict()
+    return view.identify(everything).tolist(), table.to_pydict()
 
 
 def shape(plan: Plan) -> str:
@@ -89,6 +92,8 @@ def shape(plan: Plan) -> str:
             return "scan"
         case Derived(query):
             return f"[{shape(query.plan)}]"
+        case Grouped(query) | Split(query) | Windows(query):
+            return f"{type(plan).__name__.lower()}[{shape(query.plan)}]"
         case Combine(op, _, left, right):
             return f"{op}({shape(left)}, {shape(right)})"
         case _:
@@ -108,6 +113,18 @@ def shape(plan: Plan) -> str:
         ("select * from (select * order by i8) limit 3", "cut [order scan]", "cut order scan"),
         ("select * from (select * where i8 > 1) sample by i8", "sample [filter scan]",
          "sample filter scan"),
+        ("select i8 from (select * where i8 > 1) group by i16 having count(*) > 1",
+         "filter grouped[[filter scan]]", "filter grouped[filter scan]"),
+        ("select i8 from (select i8 where i8 > 1) group by i8 ungroup by split",
+         "split[grouped[[filter scan]]]", "split[grouped[filter scan]]"),
+        ("select distinct i8 from (select * where i8 > 1) where i16 > 1",
+         "distinct filter [filter scan]", "distinct filter scan"),
+        ("select * from (select * where i8 > 1) where i16 > 1 expand by 1",
+         "expand filter [filter scan]", "expand filter [filter scan]"),
+        ("select * from (select * where i8 > 1 expand by 1) where i16 > 1",
+         "filter [expand filter scan]", "filter expand filter scan"),
+        ("select * from (select * from (select * where i8 > 1) where i16 > 1) expand by 1 as w",
+         "windows[[filter [filter scan]]]", "windows[[filter scan]]"),
         ("select * where true", "filter scan", "scan"),
         ("select * from (select * where i8 > 1) where row_number() < 3", "filter [filter scan]",
          "filter [filter scan]"),

@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from tql.diagnostics import NOWHERE, Span, TqlError, error
 from tql.engine.columns import Numbers, Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
+from tql.engine.equality import codes, combined, first_rows
+from tql.engine.expanding import WindowSource, expand
+from tql.engine.grouping import group
 from tql.engine.ordering import stable_order
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings, column, scan
+from tql.engine.splitting import SplitSource
 from tql.engine.weigh import weigh
 from tql.grammar.syntax import SetOp
 from tql.language.expr import Expr, can_raise
@@ -28,7 +32,10 @@ from tql.language.plan import (
     Count,
     Cut,
     Derived,
+    Distinct,
+    Expand,
     Filter,
+    Grouped,
     Leaf,
     Order,
     Percent,
@@ -36,6 +43,8 @@ from tql.language.plan import (
     Sample,
     Scan,
     Size,
+    Split,
+    Windows,
     source_of,
     walk_plan,
 )
@@ -49,6 +58,9 @@ Draw: TypeAlias = Callable[
     [RowSet, Weights, int | None, bool, int], tuple[NDArray[np.int64], tuple[str, ...]]
 ]
 
+
+MadeLeaf: TypeAlias = Derived | Grouped | Split | Windows
+"""A leaf over the result of a query."""
 
 # Rows per wanted row up to which a whole column is evaluated and then indexed.
 _SPARSE: Final = 8
@@ -101,12 +113,19 @@ class Run:
     def rows(self, plan: Plan) -> RowSet:
         """The rows of `plan`, in order."""
         match plan:
-            case Scan() | Derived():
+            case Scan() | Derived() | Grouped() | Split() | Windows():
                 return everything(self.source.rows)
             case Filter(input, predicate):
                 if id(plan) in self._filtered:
                     return self._filtered[id(plan)]
                 return self._filter(self.rows(input), predicate)
+            case Expand(input, before, after, overlap):
+                with pointing_at(plan.span):
+                    return expand(self.rows(input), before, after, overlap).rows
+            case Distinct(input, distinct_keys):
+                rows = self.rows(input)
+                found = combined([codes(self.values(rows, k), len(rows)) for k in distinct_keys])
+                return from_ids(rows.select(first_rows(found)), rows.universe)
             case Order(input, keys):
                 rows = self.rows(input)
                 vecs = [(self.values(rows, k.expr), k.descending) for k in keys]
@@ -214,17 +233,41 @@ def select(bound: Bound, environment: Environment) -> Selection:
 
 def resolve(bound: Bound, environment: Environment) -> Source:
     """The source that the plan's row numbers count; a subquery is run."""
-    match source_of(bound.plan):
-        case Scan(None):
-            assert environment.here is not None
-            return environment.here
-        case Scan(str(name)):
-            return environment.tables[name]
-        case Derived(query):
-            inner = select(query, environment)
-            return DerivedSource(inner.source, inner.rows, query.outputs, environment.seed)
+    leaf = source_of(bound.plan)
+    if isinstance(leaf, Scan):
+        if leaf.table is not None:
+            return environment.tables[leaf.table]
+        assert environment.here is not None
+        return environment.here
+    found = select(leaf.query, environment)
+    return over_result(leaf, found.source, found.rows, environment)
+
+
+def over_result(
+    leaf: Derived | Grouped | Split | Windows,
+    source: Source,
+    rows: RowSet,
+    environment: Environment,
+) -> Source:
+    """The source that a leaf makes of the result of its query, which is `rows` of `source`."""
+    query, seed = leaf.query, environment.seed
+    match leaf:
+        case Derived():
+            return DerivedSource(source, rows, query.outputs, seed)
+        case Grouped(_, keys):
+            known = {o.name: o.expr for o in query.outputs}
+            run = Run(source, environment)
+            values = [run.values(rows, known[k]) for k in keys]
+            return group(DerivedSource(source, rows, query.outputs, seed), leaf, values)
+        case Split():
+            return SplitSource(DerivedSource(source, rows, query.outputs, seed), leaf)
+        case Windows(_, before, after, overlap):
+            with pointing_at(leaf.span):
+                runs = expand(rows, before, after, overlap)
+            inner = DerivedSource(source, runs.rows, query.outputs, seed)
+            return WindowSource(inner, leaf, runs.windows)
         case _:
-            raise AssertionError("a plan ends in a source")
+            assert_never(leaf)
 
 
 def rows_of(size: Size, arriving: int) -> int:

@@ -11,7 +11,7 @@ from tql.engine import user_calls
 from tql.engine.derived import frame_at
 from tql.engine.reference import evaluate
 from tql.language.expr import Expr, substitute
-from tql.language.plan import Derived, Leaf, Scan, source_of
+from tql.language.plan import Derived, Grouped, Leaf, Scan, Split, Windows, source_of
 from tql.language.user_function import UserFunction
 from tql.schema import DType
 from tql.sources.protocol import Source
@@ -32,6 +32,8 @@ def stored(leaf: Leaf, arguments: tuple[Expr, ...]) -> tuple[Scan, tuple[Expr, .
         case Derived(query):
             known = {o.name: o.expr for o in query.outputs}
             return stored(source_of(query.plan), tuple(substitute(a, known) for a in arguments))
+        case Grouped() | Split() | Windows():
+            return None
         case _:
             assert_never(leaf)
 

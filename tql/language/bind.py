@@ -1,7 +1,8 @@
 """The query as written → the typed plan: sources, scopes, clauses, set operations.
 
-Evaluation order is the language's, whatever the spelling (tql-reference §2): FROM, WHERE, select
-expressions, ORDER BY, OFFSET and LIMIT, SAMPLE BY, final ORDER BY.
+Evaluation order is the language's, whatever the spelling (tql-reference §2): FROM, WHERE, EXPAND,
+GROUP, HAVING, UNGROUP, select expressions, DISTINCT, ORDER BY, OFFSET and LIMIT, SAMPLE BY, final
+ORDER BY.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from tql.grammar.printer import format_expr
 from tql.language import operators
 from tql.language.bind_expr import ExprBinder, Parameters, Params
 from tql.language.expr import Expr
+from tql.language.layers import LayerBinder, over_one_leaf
 from tql.language.plan import (
     Bound,
     Combine,
@@ -22,9 +24,11 @@ from tql.language.plan import (
     Leaf,
     Plan,
     Scan,
+    in_scope,
     source_of,
 )
-from tql.language.select_list import select_list
+from tql.language.select_list import name_outputs
+from tql.language.select_rows import check_where, distinct, expanded, makes_new_rows, over_new_rows
 from tql.language.tails import tail, weight
 from tql.language.user_functions import TryOut, Users, never_tried
 from tql.schema import Schema
@@ -105,7 +109,8 @@ def _query(b: Binder, q: s.Query) -> Bound:
         case inner:
             bound = _query(b, inner)
             scope = _scope_of(b, bound)
-    return tail(bound, scope, q)
+    bound = tail(bound, scope, q)
+    return scope.complete(bound) if isinstance(scope, LayerBinder) else bound
 
 
 def _body(b: Binder, body: s.Body) -> Bound:
@@ -116,35 +121,30 @@ def _scope_of(b: Binder, bound: Bound) -> ExprBinder:
     """Names in the tail of a combination: its output columns, then those of the source."""
     source = source_of(bound.plan)
     aliases = {o.name: o.expr for o in bound.outputs}
-    return ExprBinder(source.schema, b.parameters, b.sites, aliases=aliases, prefer_alias=True,
+    return ExprBinder(in_scope(source), b.parameters, b.sites, aliases=aliases, prefer_alias=True,
                       users=b.users.over(source))  # fmt: skip
 
 
 def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
-    _refuse_what_is_not_built(q)
-    plan, name = _from(b, q.source, q.span)
-    scope = ExprBinder(plan.schema, b.parameters, b.sites, name, users=b.users.over(plan))
-    outputs = select_list(scope, q.items)
-    scope.aliases = {o.name: o.expr for o in outputs if o.stored != o.name}
-    result: Plan = plan
-    if q.where is not None:
-        predicate = operators.truth(scope.bind(q.where))
-        result = Filter(result, predicate, span=q.where.span, text=format_expr(q.where))
-    scope.prefer_alias = True
-    return Bound(result, outputs), scope
+    """The SELECT, and the scope of the clauses that follow it."""
+    leaf, name = _from(b, q.source, q.span)
+    rows = ExprBinder(leaf.schema, b.parameters, b.sites, name, users=b.users.over(leaf))
+    if makes_new_rows(q):
+        check_where(rows, q)
+        plan = _where(rows, leaf, q.where)
+        return over_new_rows(rows, plan, q)
+    outputs = name_outputs(rows, q.items)
+    plan = _where(rows, leaf, q.where)
+    plan = expanded(plan, q.expand)
+    rows.prefer_alias = True
+    return distinct(Bound(plan, outputs), rows, q.distinct), rows
 
 
-def _refuse_what_is_not_built(q: s.Select) -> None:
-    for clause, name, instead in (
-        (q.distinct, "DISTINCT", "remove repeated rows before the data is opened"),
-        (q.expand, "EXPAND BY", "choose the neighbours with row_number() between … and …"),
-        (q.group, "GROUP BY", "group the result: view.to_arrow().group_by(…)"),
-    ):
-        if clause is not None:
-            raise error("unsupported", f"{name} is not in this version", clause.span, help=instead)
-    if q.ungroup:
-        raise error("unsupported", "UNGROUP BY is not in this version", q.span,
-                    help="flatten the lists before the data is opened")  # fmt: skip
+def _where(rows: ExprBinder, plan: Plan, condition: s.Expr | None) -> Plan:
+    if condition is None:
+        return plan
+    predicate = operators.truth(rows.bind(condition))
+    return Filter(plan, predicate, span=condition.span, text=format_expr(condition))
 
 
 def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Leaf, str | None]:
@@ -168,7 +168,7 @@ def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Leaf, str | N
 
 
 def _combined(b: Binder, q: s.Combined) -> Bound:
-    left, right = _body(b, q.left), _body(b, q.right)
+    left, right = over_one_leaf(_body(b, q.left), _body(b, q.right))
     _check_same_columns(left, right, q)
     same_source = source_of(left.plan) == source_of(right.plan)
     same_columns = {o.name: o.expr for o in left.outputs} == {o.name: o.expr for o in right.outputs}

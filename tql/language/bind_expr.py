@@ -266,6 +266,9 @@ class ExprBinder:
         if function is None and call.function in self.users.known:
             return self._user_call(call)
         if function is None:
+            if call.function == "count":
+                raise error("unsupported", "count(*) counts the rows of a group, and there is no "
+                            "GROUP BY here", where, help="add GROUP BY, or take len() of the result")  # fmt: skip
             if call.function in functions.LATER:
                 raise error("unsupported", f"{call.function}() is not in this version", where,
                             help=functions.instead_of(call.function))  # fmt: skip

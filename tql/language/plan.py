@@ -4,16 +4,16 @@ Every node but a `Leaf` keeps the row numbers of the leaf below it, so a row set
 about the rows; `Bound.outputs` says what the columns are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TypeAlias, assert_never
+from typing import TypeAlias, TypeGuard, assert_never
 
 from tql.diagnostics import NOWHERE, Span
 from tql.grammar.syntax import SetOp
 from tql.language.expr import Column, Expr
 from tql.schema import Column as SchemaColumn
-from tql.schema import Schema
+from tql.schema import DType, Int, List, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,101 @@ class Derived(Node):
         return self.query.schema
 
 
-Leaf: TypeAlias = Scan | Derived
+@dataclass(frozen=True, slots=True)
+class Grouped(Node):
+    """The groups of a query's rows that agree in `keys`, which name columns of it.
+
+    Groups nest: by the first key in order of appearance, within it by the second, and so on. Each
+    column of `query` becomes the sequence of a group's values, in row order. Beside them stand the
+    single value of each key (`key_column`) and the number of rows (`count_column`).
+
+    visible  the columns that a query names; the others are what its expressions need of the rows
+    """
+
+    query: "Bound"
+    keys: tuple[str, ...]
+    visible: tuple[str, ...]
+    text: str = field(default="", compare=False, kw_only=True)
+
+    @property
+    def schema(self) -> Schema:
+        sequences = [
+            SchemaColumn(c.name, List(c.dtype, grouped=True), False) for c in self.query.schema
+        ]
+        return Schema([*sequences, *map(self.key_column, self.keys), self.count_column])
+
+    def key_column(self, key: str) -> SchemaColumn:
+        """The value of `key` that all rows of a group have."""
+        column = self.query.schema[key]
+        return SchemaColumn(self._unused(f"{key} of the group"), column.dtype, column.nullable)
+
+    @property
+    def count_column(self) -> SchemaColumn:
+        return SchemaColumn(self._unused("rows of the group"), Int(64), False)
+
+    def _unused(self, name: str) -> str:
+        return unused(name, self.query.schema.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Node):
+    """The members of the sequences of a query's rows, one row each; other columns repeat."""
+
+    query: "Bound"
+    visible: tuple[str, ...]
+
+    @property
+    def schema(self) -> Schema:
+        return Schema(
+            SchemaColumn(c.name, c.dtype.item, True) if is_sequence(c.dtype) else c
+            for c in self.query.schema
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Windows(Node):
+    """The rows of EXPAND BY … AS name: `Expand` of the query's rows, with the window's number."""
+
+    query: "Bound"
+    before: int
+    after: int
+    overlap: bool
+    name: str
+    visible: tuple[str, ...]
+
+    @property
+    def schema(self) -> Schema:
+        return Schema([*self.query.schema, SchemaColumn(self.name, Int(64), False)])
+
+
+Leaf: TypeAlias = Scan | Derived | Grouped | Split | Windows
 """What rows come from: every plan ends in one, whose rows its row numbers count."""
+
+
+def in_scope(leaf: Leaf) -> Schema:
+    """The columns of `leaf` that a query over it may name."""
+    match leaf:
+        case Scan() | Derived():
+            return leaf.schema
+        case Grouped(_, _, visible) | Split(_, visible):
+            return leaf.schema.select(visible)
+        case Windows():
+            return leaf.schema.select([*leaf.visible, leaf.name])
+        case _:
+            assert_never(leaf)
+
+
+def is_sequence(dtype: DType) -> TypeGuard[List]:
+    """Whether a value is the sequence of a group's values."""
+    return isinstance(dtype, List) and dtype.grouped
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """`name`, marked where a column has it already."""
+    known = frozenset(taken)
+    while name in known:
+        name += "'"
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +143,31 @@ class Filter(Node):
 
     input: "Plan"
     predicate: Expr
+    text: str = field(default="", compare=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Expand(Node):
+    """Also the rows up to `before` ahead of and `after` behind each row, as far as there are any.
+
+    Each row once, ascending; with `overlap` one window for each row that arrives, in their order.
+    """
+
+    input: "Plan"
+    before: int
+    after: int
+    overlap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct(Node):
+    """The first of the rows that agree in all keys; NULL and NaN agree with themselves.
+
+    `text` is what the keys are, for people.
+    """
+
+    input: "Plan"
+    keys: tuple[Expr, ...]
     text: str = field(default="", compare=False, kw_only=True)
 
 
@@ -119,7 +237,7 @@ class Combine(Node):
     right: "Plan"
 
 
-Plan: TypeAlias = Leaf | Filter | Order | Cut | Sample | Combine
+Plan: TypeAlias = Leaf | Filter | Expand | Distinct | Order | Cut | Sample | Combine
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +272,11 @@ class Bound:
 def inputs(plan: Plan) -> tuple[Plan, ...]:
     """The plans that this one takes rows from; a subquery is a source, not an input."""
     match plan:
-        case Scan() | Derived():
+        case Scan() | Derived() | Grouped() | Split() | Windows():
             return ()
-        case Filter(input) | Order(input) | Cut(input) | Sample(input):
+        case Filter(input) | Expand(input) | Distinct(input) | Order(input) | Cut(input):
+            return (input,)
+        case Sample(input):
             return (input,)
         case Combine(_, _, left, right):
             return (left, right)
@@ -167,9 +287,9 @@ def inputs(plan: Plan) -> tuple[Plan, ...]:
 def with_inputs(plan: Plan, new: tuple[Plan, ...]) -> Plan:
     """The plan over other inputs, as many as `inputs(plan)` has."""
     match plan:
-        case Scan() | Derived():
+        case Scan() | Derived() | Grouped() | Split() | Windows():
             return plan
-        case Filter() | Order() | Cut() | Sample():
+        case Filter() | Expand() | Distinct() | Order() | Cut() | Sample():
             return replace(plan, input=new[0])
         case Combine():
             return replace(plan, left=new[0], right=new[1])
@@ -177,16 +297,47 @@ def with_inputs(plan: Plan, new: tuple[Plan, ...]) -> Plan:
             assert_never(plan)
 
 
+def subqueries(leaf: Leaf) -> tuple["Bound", ...]:
+    """The queries whose results the rows of `leaf` are made of."""
+    match leaf:
+        case Scan():
+            return ()
+        case Derived(query) | Grouped(query) | Split(query) | Windows(query):
+            return (query,)
+        case _:
+            assert_never(leaf)
+
+
+def with_subqueries(leaf: Leaf, new: tuple["Bound", ...]) -> Leaf:
+    """The leaf over other queries, as many as `subqueries(leaf)` has."""
+    match leaf:
+        case Scan():
+            return leaf
+        case Derived() | Grouped() | Split() | Windows():
+            return replace(leaf, query=new[0])
+        case _:
+            assert_never(leaf)
+
+
+def with_leaf(plan: Plan, leaf: Plan) -> Plan:
+    """The plan over another leaf."""
+    if isinstance(plan, Leaf):
+        return leaf
+    return with_inputs(plan, tuple(with_leaf(p, leaf) for p in inputs(plan)))
+
+
 def expressions(plan: Plan) -> tuple[Expr, ...]:
     """The expressions of this node alone."""
     match plan:
         case Filter(_, predicate):
             return (predicate,)
-        case Order(_, keys):
-            return tuple(k.expr for k in keys)
+        case Distinct(_, keys):
+            return keys
+        case Order(_, sort_keys):
+            return tuple(k.expr for k in sort_keys)
         case Sample(_, weight):
             return (weight,)
-        case Scan() | Derived() | Cut() | Combine():
+        case Scan() | Derived() | Grouped() | Split() | Windows() | Expand() | Cut() | Combine():
             return ()
         case _:
             assert_never(plan)
@@ -197,11 +348,13 @@ def with_expressions(plan: Plan, rule: Callable[[Expr], Expr]) -> Plan:
     match plan:
         case Filter(_, predicate):
             return replace(plan, predicate=rule(predicate))
-        case Order(_, keys):
-            return replace(plan, keys=tuple(replace(k, expr=rule(k.expr)) for k in keys))
+        case Distinct(_, keys):
+            return replace(plan, keys=tuple(map(rule, keys)))
+        case Order(_, sort_keys):
+            return replace(plan, keys=tuple(replace(k, expr=rule(k.expr)) for k in sort_keys))
         case Sample(_, weight):
             return replace(plan, weight=rule(weight))
-        case Scan() | Derived() | Cut() | Combine():
+        case Scan() | Derived() | Grouped() | Split() | Windows() | Expand() | Cut() | Combine():
             return plan
         case _:
             assert_never(plan)

@@ -8,7 +8,7 @@ from tql.grammar.printer import format_expr
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Column, Expr
 from tql.language.plan import Output
-from tql.schema import Opaque
+from tql.schema import DType, List, Opaque
 
 
 def select_list(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> tuple[Output, ...]:
@@ -38,18 +38,30 @@ def select_list(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> 
     return tuple(outputs.values())
 
 
+def name_outputs(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> tuple[Output, ...]:
+    """The select list, whose names `scope` then knows: what is bound next may use them."""
+    outputs = select_list(scope, items)
+    scope.aliases = {o.name: o.expr for o in outputs if o.stored != o.name}
+    return outputs
+
+
 def _item(scope: ExprBinder, e: s.Expr) -> Expr:
     """A select item; a column that no expression may use can still be selected as it is."""
     if isinstance(e, s.Name) and e.source in (None, scope.source_name) and e.name in scope.schema:
         column = scope.schema[e.name]
-        if isinstance(column.dtype, Opaque):
+        if _is_opaque(column.dtype):
             return Column(column.name, column.dtype, column.nullable, span=e.span)
     return scope.bind(e)
 
 
+def _is_opaque(dtype: DType) -> bool:
+    """Opaque, or a sequence of such values."""
+    return isinstance(dtype, Opaque) or (isinstance(dtype, List) and _is_opaque(dtype.item))
+
+
 def _name_of(e: s.Expr, span: Span) -> str:
     """The name of an item without AS (reference §3)."""
-    names = _names_in(e)
+    names = names_in(e)
     if len(names) == 1:
         return names.pop()
     match e:
@@ -60,14 +72,14 @@ def _name_of(e: s.Expr, span: Span) -> str:
                         help=f"write  {format_expr(e)} as NAME")  # fmt: skip
 
 
-def _names_in(value: Any) -> set[str]:
+def names_in(value: Any) -> set[str]:
     """Names of the columns mentioned anywhere in a syntax node."""
     match value:
         case s.Name(name):
             return {name}
         case tuple():
-            return set().union(*map(_names_in, value)) if value else set()
+            return set().union(*map(names_in, value)) if value else set()
         case s.Node() | s.Arm():
-            return set().union(*(_names_in(getattr(value, f)) for f in value.__dataclass_fields__))
+            return set().union(*(names_in(getattr(value, f)) for f in value.__dataclass_fields__))
         case _:
             return set()

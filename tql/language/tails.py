@@ -33,8 +33,10 @@ def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey
             raise error("unsupported", "ORDER BY needs an expression of the row, not a constant",
                         e.span, help="name the column: positions are not used here")  # fmt: skip
         if isinstance(e.dtype, List):
+            one = "a key of GROUP BY, count(*), or a value of the group such as amin(x) or x[0]"
+            way_out = one if e.dtype.grouped else "a column of numbers, text or times"
             raise error("type", f"ORDER BY needs one value per row, not {e.dtype}", e.span,
-                        help="order by a column of numbers, text or times")  # fmt: skip
+                        help=f"order by {way_out}")  # fmt: skip
         if isinstance(e.dtype, Binary):
             raise error("type", f"ORDER BY needs values with an order, not {e.dtype}", e.span,
                         help="order by a column of numbers, text or times")  # fmt: skip

@@ -11,13 +11,19 @@ from tql.language.plan import (
     Combine,
     Cut,
     Derived,
+    Distinct,
+    Expand,
     Filter,
+    Grouped,
     Order,
     Plan,
     Sample,
     Scan,
+    Split,
+    Windows,
     expressions,
     inputs,
+    is_sequence,
     source_of,
 )
 from tql.schema import Bool, Schema
@@ -39,18 +45,28 @@ def _verify(plan: Plan, schema: Schema, after: str) -> None:
     for e in expressions(plan):
         _reads_only(e, schema, after)
     match plan:
-        case Derived(query):
+        case Derived(query) | Windows(query):
             verify(query, after=after)
+        case Grouped(query, keys, visible):
+            verify(query, after=after)
+            missing = [n for n in (*keys, *visible) if n not in query.schema]
+            assert not missing, f"after {after}: groups of {missing}, which the rows do not have"
+        case Split(query):
+            verify(query, after=after)
+            some = any(is_sequence(c.dtype) for c in query.schema)
+            assert some, f"after {after}: nothing to split"
         case Filter(_, predicate):
             assert predicate.dtype == Bool(), f"after {after}: a filter on {predicate.dtype}"
-        case Order(_, keys):
-            assert keys, f"after {after}: an order without keys"
+        case Distinct(_, distinct_keys):
+            assert distinct_keys, f"after {after}: a DISTINCT of nothing"
+        case Order(_, sort_keys):
+            assert sort_keys, f"after {after}: an order without keys"
         case Cut(_, offset):
             assert offset >= 0, f"after {after}: offset {offset}"
         case Combine(_, _, left, right):
             same = source_of(left) == source_of(right)
             assert same, f"after {after}: a set operation over two sources"
-        case Scan() | Sample():
+        case Scan() | Expand() | Sample():
             return
         case _:
             assert_never(plan)

@@ -10,7 +10,7 @@ import numpy as np
 from tql.engine.derived import DerivedSource, frame_at
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings
-from tql.engine.select import Environment, Run, resolve, rows_of
+from tql.engine.select import Environment, MadeLeaf, Run, over_result, resolve, rows_of
 from tql.grammar.syntax import SetOp
 from tql.language.expr import Column, Const, Expr, Not, WeightCase, columns_of, walk
 from tql.language.plan import (
@@ -19,7 +19,10 @@ from tql.language.plan import (
     Count,
     Cut,
     Derived,
+    Distinct,
+    Expand,
     Filter,
+    Grouped,
     Leaf,
     Order,
     Output,
@@ -28,7 +31,12 @@ from tql.language.plan import (
     Sample,
     Scan,
     Size,
+    Split,
+    Windows,
+    expressions,
+    inputs,
     source_of,
+    walk_plan,
 )
 from tql.planner import make_plan
 from tql.queries import Question, pointing_into
@@ -36,11 +44,12 @@ from tql.reports.class_counts import Drawing, can_class
 from tql.reports.class_table import ClassTable, class_table, weight_table
 from tql.reports.user_notes import called_in
 from tql.rowset import Range, RowSet, from_ids, from_words
-from tql.schema import Label
+from tql.schema import Binary, Json, Label, List
 from tql.sources.protocol import Source
 from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
 
 Fetch: TypeAlias = tuple[tuple[str, ...], int | None]
+_TOLD: Final = ("Subquery", "Group", "Ungroup", "Windows")
 _UNKNOWN: Final = "what lies above a draw inside the query (?) is known when it is run: --analyze"
 
 
@@ -124,17 +133,10 @@ class TracedRun(Run):
 
 
 def _filters(plan: Plan) -> Iterator[Filter]:
-    match plan:
-        case Scan() | Derived():
-            return
-        case Filter():
-            yield from _filters(plan.input)
-            yield plan
-        case Combine(_, _, left, right):
-            yield from _filters(left)
-            yield from _filters(right)
-        case _:
-            yield from _filters(plan.input)
+    for below in inputs(plan):
+        yield from _filters(below)
+    if isinstance(plan, Filter):
+        yield plan
 
 
 @dataclass(slots=True)
@@ -162,7 +164,7 @@ class Teller:
 
     def _node(self, plan: Plan) -> Node:
         match plan:
-            case Scan() | Derived():
+            case Scan() | Derived() | Grouped() | Split() | Windows():
                 node = replace(self.base, details=(*self.base.details, "same pass as above"),
                                bytes=None) if self.scanned else self.base  # fmt: skip
                 self.scanned = True
@@ -172,6 +174,12 @@ class Teller:
                 below, rows = self.node(input), self.count(plan)
                 return Node("Filter", plan.text, rows, details=self._dropped(plan),
                             children=(below,))  # fmt: skip
+            case Expand(input, before, after, overlap):
+                title = windows_title(before, after, overlap)
+                return Node("Expand", title, self.count(plan), children=(self.node(input),))
+            case Distinct(input, distinct_keys):
+                self.read |= frozenset().union(*map(columns_of, distinct_keys))
+                return Node("Distinct", plan.text, self.count(plan), children=(self.node(input),))
             case Order(input, keys):
                 self.read |= frozenset().union(*(columns_of(k.expr) for k in keys))
                 title = ", ".join(f"{k.text} descending" if k.descending else k.text for k in keys)
@@ -191,9 +199,9 @@ class Teller:
     def count(self, plan: Plan) -> int | None:
         """Rows that `plan` gives; nothing is sorted or drawn for it if that can be helped."""
         match plan:
-            case Scan() | Derived():
+            case Scan() | Derived() | Grouped() | Split() | Windows():
                 return self.base.rows
-            case Filter():
+            case Filter() | Expand() | Distinct():
                 return len(self.run.rows(plan)) if self.known(plan) else None
             case Order(input):
                 return self.count(input)
@@ -217,7 +225,7 @@ class Teller:
                 assert_never(plan)
 
     def known(self, plan: Plan) -> bool:
-        """Whether the rows of `plan` can be had without drawing, or drawing is allowed."""
+        """Whether the rows of `plan` can be had without drawing, or reading much, or both are allowed."""
         return self.base.rows is not None and (self.draws or not _draws_in(plan))
 
     def drawing(self, plan: Sample) -> Drawing | None:
@@ -259,15 +267,19 @@ class Teller:
 
 
 def _draws_in(plan: Plan) -> bool:
+    """Whether the rows are known only when the query is run: draws, DISTINCT of what is payload."""
     match plan:
         case Sample():
             return True
-        case Scan() | Derived():
-            return False
-        case Combine(_, _, left, right):
-            return _draws_in(left) or _draws_in(right)
+        case Distinct(_, keys) if any(isinstance(k.dtype, Binary | List | Json) for k in keys):
+            return True
         case _:
-            return _draws_in(plan.input)
+            return any(map(_draws_in, inputs(plan)))
+
+
+def windows_title(before: int, after: int, overlap: bool) -> str:
+    each = "a window for each row" if overlap else "each row once"
+    return f"{before:,} before and {after:,} after, {each}"
 
 
 def _cut(offset: int, size: Size | None) -> tuple[str, str]:
@@ -320,12 +332,12 @@ def teller_of(
     bound: Bound, environment: Environment, *, draws: bool, base: Node | None = None
 ) -> Teller:
     """Evaluates the filters of the query, over a source that `base` describes where it is given."""
-    match source_of(bound.plan):
-        case Derived(query):
-            source, below, notes = _subquery(query, environment, draws)
-        case _:
-            source, notes = resolve(bound, environment), []
-            below = scan_node(source, ()) if base is None else base
+    leaf = source_of(bound.plan)
+    if isinstance(leaf, Scan):
+        source, notes = resolve(bound, environment), list[str]()
+        below = scan_node(source, ()) if base is None else base
+    else:
+        source, below, notes = _made(leaf, _read_of(bound), environment, draws, base)
     run = TracedRun(source, environment)
     teller = Teller(bound, run, draws, below, set(), notes)
     if teller.base.rows is not None:
@@ -344,17 +356,46 @@ def tell(teller: Teller) -> Told:
     return Told(node, table, fetch, (*teller.notes, *teller.run.notes, *called_in(bound), *note))
 
 
-def _subquery(
-    query: Bound, environment: Environment, draws: bool
+def _read_of(bound: Bound) -> set[str]:
+    """The columns of the leaf that the plan's expressions read."""
+    return {c for p in walk_plan(bound.plan) for e in expressions(p) for c in columns_of(e)}
+
+
+def _made(
+    leaf: MadeLeaf, read: set[str], environment: Environment, draws: bool, base: Node | None
 ) -> tuple[Source, Node, list[str]]:
-    """A subquery's result as a source, its node and its notes."""
-    teller = teller_of(query, environment, draws=draws)
+    """The source that a leaf makes of its query's rows, its node and its notes.
+
+    `read` are the columns of it that are read above.
+    """
+    query = leaf.query
+    teller = teller_of(query, environment, draws=draws, base=base)
     known = teller.known(query.plan)
     rows = teller.run.rows(query.plan) if known else Range(0, 0, teller.run.source.rows)
-    told = tell(teller)
-    source = DerivedSource(teller.run.source, rows, query.outputs, environment.seed)
-    node = Node("Subquery", "", told.node.rows if known else None, children=(told.node,))
-    return source, node, list(told.notes)
+    source = over_result(leaf, teller.run.source, rows, environment)
+    if isinstance(leaf, Derived):
+        told = tell(teller)
+        node = Node("Subquery", "", told.node.rows if known else None, children=(told.node,))
+        return source, node, list(told.notes)
+    if isinstance(leaf, Grouped):
+        read = read | set(leaf.keys)
+    needed = [o.expr for o in query.outputs if o.name in read]
+    teller.read |= frozenset().union(*map(columns_of, needed))
+    below = with_scan(teller.node(query.plan), teller.run.source, teller.read)
+    notes = [*teller.notes, *teller.run.notes, *(() if known else (_UNKNOWN,))]
+    return source, Node(*_making(leaf), source.rows if known else None, children=(below,)), notes
+
+
+def _making(leaf: Grouped | Split | Windows) -> tuple[str, str]:
+    match leaf:
+        case Grouped():
+            return "Group", f"by {leaf.text}"
+        case Split():
+            return "Ungroup", "a row for each member of a sequence"
+        case Windows(_, before, after, overlap, name):
+            return "Windows", f"{windows_title(before, after, overlap)}; their number is {name}"
+        case _:
+            assert_never(leaf)
 
 
 def _selecting(bound: Bound, source: Source, node: Node) -> Node:
@@ -379,9 +420,9 @@ def scan_node(source: Source, columns: Sequence[str]) -> Node:
 
 
 def with_scan(node: Node, source: Source, read: set[str]) -> Node:
-    """The tree with its scan knowing what is read of it; scans of a subquery know already."""
+    """The tree with its scan knowing what is read of it; scans below another leaf know already."""
     columns = [name for name in source.schema.names if name in read]
-    if node.kind == "Subquery":
+    if node.kind in _TOLD:
         return node
     if node.kind == "Scan":
         scan = scan_node(source, columns)

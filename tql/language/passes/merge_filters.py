@@ -7,7 +7,16 @@ from dataclasses import replace
 
 from tql.language.expr import Const
 from tql.language.operators import conjunction
-from tql.language.plan import Bound, Derived, Filter, Plan, inputs, with_inputs
+from tql.language.plan import (
+    Bound,
+    Filter,
+    Leaf,
+    Plan,
+    inputs,
+    subqueries,
+    with_inputs,
+    with_subqueries,
+)
 
 
 def merge_filters(bound: Bound) -> Bound:
@@ -16,10 +25,10 @@ def merge_filters(bound: Bound) -> Bound:
 
 
 def _merge(plan: Plan) -> Plan:
+    if isinstance(plan, Leaf):
+        return with_subqueries(plan, tuple(map(merge_filters, subqueries(plan))))
     plan = with_inputs(plan, tuple(map(_merge, inputs(plan))))
     match plan:
-        case Derived(query):
-            return replace(plan, query=merge_filters(query))
         case Filter(below, Const(True)):
             return below
         case Filter(Filter(source, first) as below, second):

@@ -1,9 +1,9 @@
 """select B where q from (select A where p from X) → select B(A) where q(A) of p of X.
 
 The outer query's expressions are rewritten over the inner one's source, so that the inner result
-is never made. Not where the outer query asks for positions, `row_number()` and `random()`, which
-count the rows of the inner result; nor under a set operation, which would run a sampling inner
-query once per branch.
+is never made. Not where the outer query asks for positions, as `row_number()`, `random()` and
+EXPAND BY do, which count the rows of the inner result; nor under a set operation, which would run a
+sampling inner query once per branch.
 """
 
 from collections.abc import Callable
@@ -15,28 +15,35 @@ from tql.language.fold import refold
 from tql.language.plan import (
     Bound,
     Combine,
+    Derived,
+    Expand,
     Leaf,
     Output,
     Plan,
-    Scan,
+    Windows,
     expressions,
     inputs,
     source_of,
+    subqueries,
     walk_plan,
     with_expressions,
     with_inputs,
+    with_leaf,
+    with_subqueries,
 )
 
 
 def merge_subqueries(bound: Bound) -> Bound:
     """No subquery in FROM that its outer query can be written without."""
     source = source_of(bound.plan)
-    if isinstance(source, Scan):
-        return bound
+    if not isinstance(source, Derived):
+        merge = _merge_below if isinstance(source, Windows) else merge_subqueries
+        leaf = with_subqueries(source, tuple(map(merge, subqueries(source))))
+        return replace(bound, plan=with_leaf(bound.plan, leaf))
     inner = merge_subqueries(source.query)
-    kept = replace(bound, plan=_over(bound.plan, replace(source, query=inner), lambda e: e))
-    combines = any(isinstance(p, Combine) for p in walk_plan(bound.plan))
-    if combines or any(map(is_positional, _all_expressions(bound))):
+    kept = replace(bound, plan=with_leaf(bound.plan, replace(source, query=inner)))
+    bars = any(isinstance(p, Combine | Expand) for p in walk_plan(bound.plan))
+    if bars or any(map(is_positional, _all_expressions(bound))):
         return kept
     known = {o.name: o.expr for o in inner.outputs}
     merged = Bound(
@@ -44,6 +51,13 @@ def merge_subqueries(bound: Bound) -> Bound:
         tuple(Output(o.name, refold(substitute(o.expr, known))) for o in bound.outputs),
     )
     return merged if all(map(is_small, _all_expressions(merged))) else kept
+
+
+def _merge_below(bound: Bound) -> Bound:
+    """The query with the subqueries of its subquery merged, but not that itself."""
+    source = source_of(bound.plan)
+    leaf = with_subqueries(source, tuple(map(merge_subqueries, subqueries(source))))
+    return replace(bound, plan=with_leaf(bound.plan, leaf))
 
 
 def _over(plan: Plan, source: Plan, rule: Callable[[Expr], Expr]) -> Plan:
