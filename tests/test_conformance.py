@@ -41,7 +41,7 @@ AREAS: Final = (
         "indexing with […]",
         "class_label 014; index 002 004 005 007 008 009 013 016 022 023 024 026 "
         "027; slice 003 004 005 006 007 008 009 010 011 014 015 017 018 019 020 022 024 025 026; "
-        "json 036; order_by 026; group_by 014 021; ungroup 004",
+        "json 036; order_by 026; group_by 014 021",
     ),
     Area(
         "ARRAY[…] outside IN",
@@ -63,7 +63,7 @@ AREAS: Final = (
     Area("avg()", "aggregate 005 014 017 020"),
     Area("amin()", "aggregate 010"),
     Area("amax()", "aggregate 012 015"),
-    Area("shape()", "shape 001 002 003 011 012 013 014 015 016; sample 041"),
+    Area("shape()", "shape 001 002 003 011 012 013 014 015 016; sample 041; ungroup 004"),
     Area("nonzero()", "nonzero 002 003 004 005"),
     Area("data()", "data 001 002 005 006"),
     Area("dot()", "vector 019"),
