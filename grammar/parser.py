@@ -12,6 +12,7 @@ from tql.diagnostics import Span, error
 from tql.grammar import hints, syntax, tables
 from tql.grammar.build import DEPTH, Builder
 from tql.grammar.tokens import Tokens, keywords, tokenize
+from tql.stack import make_room
 
 __all__ = ["keywords", "parse", "parse_weight"]
 
@@ -137,6 +138,7 @@ def _run(automaton: _Automaton, tokens: Tokens, start: str) -> Any:
         starts.append(tokens.starts[i])
         stops.append(tokens.stops[i])
         depths.append(0)
+    make_room(max(depths))
     return values[0]
 
 

@@ -13,7 +13,7 @@ package is not a TqlError: it is an AssertionError.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Final, NoReturn
 
@@ -69,6 +69,7 @@ class TqlError(Exception):
     """
 
     def __init__(self, diagnostic: Diagnostic, query: str = "") -> None:
+        diagnostic = _clipped(diagnostic)
         query = diagnostic.span.query or query
         super().__init__(render(diagnostic, query))
         self.diagnostic: Final = diagnostic
@@ -158,6 +159,20 @@ def data_error(
 def with_query(e: TqlError, query: str) -> NoReturn:
     """Raise `e` again knowing the query text, so that its caret can be drawn."""
     raise type(e)(e.diagnostic, query) from e.__cause__
+
+
+_LONGEST: Final = 600  # characters of a sentence
+
+
+def _clipped(d: Diagnostic) -> Diagnostic:
+    """The diagnostic with long sentences cut in the middle: names and texts may be a megabyte."""
+    notes = tuple(replace(n, message=_cut(n.message)) for n in d.notes)
+    return replace(d, message=_cut(d.message), notes=notes, help=d.help and _cut(d.help))
+
+
+def _cut(sentence: str) -> str:
+    half = _LONGEST // 2
+    return sentence if len(sentence) <= _LONGEST else f"{sentence[:half]} … {sentence[-half:]}"
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str | None:

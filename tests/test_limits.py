@@ -1,0 +1,193 @@
+"""How large a query may be: what the limits are, and that nothing below them fails or crawls."""
+
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+import pytest
+
+import tql
+from tql.grammar.parser import parse
+from tql.grammar.printer import format_query
+
+T = TypeVar("T")
+DATASET: Final = tql.open(
+    pa.table(
+        {
+            "id": [0, 1, 2, 3, 4],
+            "flag": [True, False, True, None, False],
+            "text": ["a", "b", None, "", "d"],
+            "tags": pa.array([[1, 2], [], None, [3], [4]], pa.list_(pa.int64())),
+        }
+    )
+)
+
+# What nests, and how many levels of the tree, or brackets, one more of it adds.
+NESTED: Final[dict[str, tuple[Callable[[int], str], int]]] = {
+    "parentheses": (lambda n: f"select * where {'(' * n}id{')' * n} > 2", 1),
+    "not": (lambda n: f"select * where {'not ' * n}flag", 1),
+    "minus": (lambda n: f"select {'- ' * n}id as x", 1),
+    "calls": (lambda n: f"select {'abs(' * n}id{')' * n} as x", 1),
+    "sums": (lambda n: f"select {'id + ' * n}id as x", 1),
+    "sums from the right": (lambda n: f"select {'(id + ' * n}id{')' * n} as x", 1),
+    "and in or": (
+        lambda n: f"select * where {'(flag and (id > 1 or ' * (n // 2)}flag{'))' * (n // 2)}", 1,
+    ),
+    "comparisons": (lambda n: f"select * where {'(flag == ' * n}flag{')' * n}", 1),
+    "is null": (lambda n: f"select * where {'(' * n}id{' is null)' * n}", 1),
+    "lists": (lambda n: f"select * where {'(flag in (' * (n // 2)}flag{'))' * (n // 2)}", 1),
+    "weights": (lambda n: f"select {'max_weight(flag: ' * n}1{')' * n} as x", 1),
+    "arrays": (lambda n: f"select {'array[' * n}1{']' * n} as x", 1),
+    "subscripts": (lambda n: f"select tags{'[0]' * n} as x", 1),
+    "subqueries": (lambda n: f"{'select * from (' * n}select *{')' * n}", 3),
+    "filtered subqueries": (
+        lambda n: f"{'select * from (' * n}select *{' where id > 0)' * n}", 3
+    ),
+    "computed subqueries": (
+        lambda n: f"{'select x + 1 as x from (' * n}select id as x{')' * n}", 3
+    ),
+    "unions": (lambda n: "select * where id > 0" + " union select *" * n, 1),
+    "unions from the right": (
+        lambda n: f"{'(select * where id > 0 union ' * n}select *{')' * n}", 1
+    ),
+    "order keys": (lambda n: f"select * order by {'abs(' * n}id{')' * n}", 1),
+    "limits": (lambda n: f"select * limit {'(' * n}1{')' * n}", 1),
+    "draws": (lambda n: f"select * sample by {'abs(' * n}id{')' * n}", 1),
+}  # fmt: skip
+ROOM: Final = 6  # levels that stand around what nests: the query, the comparison, …
+
+
+def below(frames: int, f: Callable[[], T]) -> T:
+    """The value of `f`, called from deep inside of other calls."""
+    return f() if frames == 0 else below(frames - 1, f)
+
+
+@pytest.mark.parametrize("frames", [0, 600])
+@pytest.mark.parametrize("kind", NESTED)
+def test_what_nests_less_deep_than_the_limit_works(kind: str, frames: int) -> None:
+    make, levels = NESTED[kind]
+    text = make((200 - ROOM) // levels)
+
+    def whole_way() -> None:
+        query = parse(text)
+        again = pickle.loads(pickle.dumps(query))
+        assert parse(format_query(query)) == query == again
+        assert hash(query) == hash(again) and repr(query) == repr(again)
+        try:
+            view = DATASET.query(text)
+            assert len(view) == view.to_arrow().num_rows
+            str(DATASET.explain(text))
+        except tql.TqlError as e:  # more subscripts than dimensions
+            assert kind in ("arrays", "subscripts"), e
+            assert len(str(e)) < 2_000
+
+    below(frames, whole_way)
+
+
+@pytest.mark.parametrize("kind", NESTED)
+@pytest.mark.parametrize("depth", [201, 1_000, 20_000])
+def test_what_nests_deeper_is_refused_with_the_limit(kind: str, depth: int) -> None:
+    with pytest.raises(tql.TqlSyntaxError, match="nested deeper than 200 levels") as e:
+        DATASET.query(NESTED[kind][0](depth + 1))
+    assert e.value.diagnostic.help
+    assert len(str(e.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "text", ["select " + "(" * 100_000, "select " + "[" * 100_000, "(" * 100_000,
+             "select " + ")" * 100_000, "select " + "not " * 100_000, "select a" + "[" * 100_000,
+             "select " + "abs(" * 100_000, "select * from (" * 60_000]
+)  # fmt: skip
+def test_brackets_that_never_close_are_refused(text: str) -> None:
+    with pytest.raises(tql.TqlSyntaxError) as e:
+        DATASET.query(text)
+    assert e.value.diagnostic.help and len(str(e.value)) < 1_000
+
+
+@pytest.mark.parametrize("letter", ["x", "ä"])
+def test_a_text_is_at_most_a_mebibyte_long(letter: str) -> None:
+    most = (1 << 20) - len("select * where text == ''")
+    width = len(letter.encode())
+    longest = f"select * where text == '{letter * (most // width)}'"
+    assert len(DATASET.query(longest)) == 0
+    with pytest.raises(tql.TqlSyntaxError, match="at most 1,048,576 are allowed") as e:
+        DATASET.query(longest + "  ")
+    assert e.value.diagnostic.help
+    assert len(str(e.value)) < 1_000
+
+
+def test_a_list_is_as_long_as_the_text() -> None:
+    listed = ",".join(map(str, range(2, 150_000)))
+    assert len(listed) > 900_000
+    assert DATASET.query(f"select * where id in ({listed})").row_ids.tolist() == [2, 3, 4]
+
+
+CHAINS: Final[dict[str, tuple[Callable[[int], str], list[int]]]] = {
+    "or": (lambda n: " or ".join(f"id={i % 7 + 3}" for i in range(n)), [3, 4]),
+    "and": (lambda n: " and ".join(f"id<{9 - i % 7}" for i in range(n)), [0, 1, 2]),
+    "or of and": (lambda n: " or ".join(["id>3 and flag=false"] * (n // 3)), [4]),
+    "and of or": (lambda n: " and ".join(["(id>3 or flag)"] * (n // 2)), [0, 2, 4]),
+}
+
+
+@pytest.mark.parametrize("kind", ["or", "and"])
+def test_a_chain_of_a_hundred_thousand_terms_works(kind: str) -> None:
+    make, rows = CHAINS[kind]
+    condition = make(100_000)
+    assert len(condition) < 1 << 20
+    assert DATASET.query(f"select * where {condition}").row_ids.tolist() == rows
+
+
+LONG: Final[dict[str, Callable[[int], str]]] = {
+    **{f"chain: {name}": lambda n, make=make: f"select * where {make(n)}"
+       for name, (make, _) in CHAINS.items()},
+    "list": lambda n: f"select * where id in ({', '.join(map(str, range(n)))})",
+    "list of texts": lambda n: "select * where text in ('" + "','".join(map(str, range(n))) + "')",
+    "list of expressions": lambda n: f"select * where id in ({', '.join(['id + 1'] * (n // 4))})",
+    "patterns": lambda n: " or ".join(["select * where text like 'a*'"] + ["text like 'b*'"] * (n // 4)),
+    "select list": lambda n: "select " + ", ".join(f"id + {i} as c{i}" for i in range(n // 4)),
+    "order keys": lambda n: "select * order by " + ", ".join(["id desc"] * (n // 4)),
+    "weights": lambda n: "select * sample by max_weight("
+        + ", ".join(f"id == {i}: {i + 1}" for i in range(n // 4)) + ")",
+    "brackets": lambda n: "select " + "(" * n,
+    "commas": lambda n: "select " + "," * n,
+    "misspelt": lambda n: "select " + "id, " * n + "form x",
+    "text": lambda n: f"select '{'x' * n * 9}' as x",
+    "text that does not end": lambda n: "select '" + "x" * n * 9,
+    "name": lambda n: "select " + "x" * n * 9,
+    "blanks": lambda n: "select *" + " " * n * 9 + "nope",
+    "lines": lambda n: "select *" + "\n" * n * 9 + "where nope",
+    "quotes": lambda n: "select '" + "''" * n + "' as x",
+    "digits": lambda n: "select " + "1" * n + " as x",
+    "comments": lambda n: "select *" + "/* */" * n + "--" * n,
+}  # fmt: skip
+
+
+def events(f: Callable[[], Any]) -> int:
+    """How many calls of functions, those of C included, `f` takes."""
+    count = 0
+
+    def counted(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += 1
+
+    before = sys.getprofile()
+    sys.setprofile(counted)
+    try:
+        f()
+    except tql.TqlError:
+        pass
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_the_work_grows_with_the_text_and_not_with_its_square(kind: str) -> None:
+    make = LONG[kind]
+    _, few, many = (
+        events(lambda n=n: DATASET.query(make(n)).to_arrow()) for n in (100, 500, 2_000)
+    )
+    assert many < 6 * few + 10_000, (few, many)
