@@ -143,7 +143,7 @@ def marked(text: str) -> tuple[str, list[Span]]:
         ("select * where «absolute»(id) > 1", "unknown_function"),
         ("select * where «abs(id, 2)» > 1", "arity"),
         ("select * where «sum»(tags) > 1", "unsupported"),
-        ("select * where «tags[0]» == 1", "unsupported"),
+        ("select * where «tags[0, 1]» == 1", "shape"),
         ("select «*»  order by «tags»", "type"),
         ("select * order by «1»", "unsupported"),
         ("select * order by id limit «-1»", "value"),

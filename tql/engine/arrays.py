@@ -33,9 +33,15 @@ class Broadcast:
     flat: tuple[Vec, ...]
 
 
-def broadcast(operands: Sequence[Vec], n: int) -> Broadcast:
-    """The operands of `n` rows by NumPy's broadcasting rules, within each row."""
-    arrays = [o for o in operands if isinstance(o, Arrays)]
+def broadcast(operands: Sequence[Vec], n: int, whole: Sequence[bool] = ()) -> Broadcast:
+    """The operands of `n` rows by NumPy's broadcasting rules, within each row.
+
+    whole  per operand, whether an array is one value that every element of the others meets
+    """
+    takes_part = [isinstance(o, Arrays) for o in operands]
+    if whole:
+        takes_part = [t and not w for t, w in zip(takes_part, whole, strict=True)]
+    arrays = [o for o, t in zip(operands, takes_part, strict=True) if t and isinstance(o, Arrays)]
     rank = max(a.rank for a in arrays)
     shapes = np.ones((n, rank), np.int64)
     wrong = np.zeros(n, np.bool_)
@@ -54,7 +60,10 @@ def broadcast(operands: Sequence[Vec], n: int) -> Broadcast:
     gone = wrong if valid is None else wrong | ~valid
     shapes = np.where(gone[:, None], 0, shapes)
     rows = np.repeat(np.arange(n), shapes.prod(axis=1))
-    flat = tuple(_spread(o, shapes, rows) for o in operands)
+    flat = tuple(
+        _spread(o, shapes, rows) if t and isinstance(o, Arrays) else pick(o, rows)
+        for o, t in zip(operands, takes_part, strict=True)
+    )
     return Broadcast(shapes, rows, wrong, valid, flat)
 
 
@@ -64,10 +73,8 @@ def _aligned(a: Arrays, n: int, rank: int) -> Int64s:
     return np.concatenate([np.ones((n, rank - a.rank), np.int64), shapes], axis=1)
 
 
-def _spread(o: Vec, shapes: Int64s, rows: Int64s) -> Vec:
+def _spread(o: Arrays, shapes: Int64s, rows: Int64s) -> Vec:
     """One value of `o` per element of arrays of these shapes."""
-    if not isinstance(o, Arrays):
-        return pick(o, rows)
     n, rank = shapes.shape
     theirs = _aligned(o, n, rank)
     if o.shapes.ndim == 2 and np.array_equal(theirs, shapes):

@@ -16,7 +16,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from tql.engine import json_text
-from tql.language.expr import array_of
+from tql.language.array_types import array_of, sizes_of
 from tql.schema import (
     Binary,
     Bool,
@@ -131,6 +131,40 @@ def pick(vec: Vec, index: NDArray[np.int64]) -> Vec:
             assert_never(vec)
 
 
+def pick_where(vec: Vec, index: NDArray[np.int64], there: Mask) -> Vec:
+    """The rows `index` of `vec` where `there`, and NULL elsewhere, whatever the index is.
+
+    Not for a constant.
+    """
+    if there.all():
+        return pick(vec, index)
+    match vec:
+        case Numbers(values, valid):
+            found = np.zeros(len(index), values.dtype)
+            found[there] = values[index[there]]
+            known = there.copy()
+            if valid is not None:
+                known[there] = valid[index[there]]
+            return Numbers(found, known)
+        case Arrow(array):
+            return Arrow(array.take(pa.array(index, mask=~there)))
+        case Objects(values):
+            members = np.full(len(index), None, np.object_)
+            members[there] = values[index[there]]
+            return Objects(members)
+        case Arrays():
+            some = pick(vec, index[there])
+            assert isinstance(some, Arrays) and vec.shapes.ndim == 2
+            shapes = np.zeros((len(index), vec.rank), np.int64)
+            shapes[there] = some.shapes
+            known = there.copy()
+            if some.valid is not None:
+                known[there] = some.valid
+            return Arrays(some.items, shapes, known)
+        case _:
+            assert_never(vec)
+
+
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
     """The NumPy type of a column that becomes `Numbers`."""
     match dtype:
@@ -231,11 +265,12 @@ def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask, Mapping[int, str]]:
         if axis and array.null_count:
             missing = pc.is_null(array).to_numpy(zero_copy_only=False)
             wrong |= np.bincount(rows[missing], minlength=n) > 0
-        rows = np.repeat(rows, lengths)
+        if axis < rank - 1:
+            rows = np.repeat(rows, lengths)
         array, level = pc.list_flatten(array), level.item
     if isinstance(element, List):
         items, within, problems = _arrays(array, element)
-        wrong |= np.bincount(rows[within], minlength=n) > 0
+        wrong |= np.bincount(np.repeat(rows, lengths)[within], minlength=n) > 0
     elif isinstance(element, Json):
         values, problems = json_text.parsed(array)
         items = Objects(values)
@@ -245,8 +280,12 @@ def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask, Mapping[int, str]]:
     if gone.any():
         shapes[gone] = 0
         if wrong.any():
-            items, valid = pick(items, np.flatnonzero(~wrong[rows])), ~gone
-    inside = {int(rows[at]): why for at, why in problems.items()}
+            # Not for every column: the rows of its elements may be larger than all it holds.
+            items, valid = pick(items, np.flatnonzero(~wrong[np.repeat(rows, lengths)])), ~gone
+    inside = {}
+    if problems:
+        of = np.repeat(rows, lengths)
+        inside = {int(of[at]): why for at, why in problems.items()}
     return Arrays(items, shapes, valid), wrong, inside
 
 
@@ -321,10 +360,11 @@ def _times(counts: Any, dtype: Time) -> Any:
 
 
 def _lists(vec: Arrays, dtype: List, rows: int) -> Any:
-    """The arrays as nested lists, large_list at every level; a size in `dtype` is not kept."""
+    """The arrays as nested lists: large_list, or fixed_size_list where `dtype` has a size."""
     if vec.shapes.ndim == 1:
         vec = repeated(vec, rows)
     element, rank = array_of(dtype)
+    sizes = sizes_of(dtype)
     array = to_arrow(vec.items, element, int(vec.counts.sum()))
     inner = vec.shapes
     for axis in range(rank - 1, -1, -1):
@@ -335,6 +375,8 @@ def _lists(vec: Arrays, dtype: List, rows: int) -> Any:
         if axis == 0 and vec.valid is not None:
             mask = pa.array(~vec.valid)
         array = pa.LargeListArray.from_arrays(offsets, array, mask=mask)
+        if sizes[axis] is not None:
+            array = array.cast(pa.list_(array.type.value_type, sizes[axis]))
     return array
 
 

@@ -33,6 +33,8 @@ from tql.engine.columns import (
 from tql.engine.comparing import ARROW_COMPARE, bools, both, compare, compare_texts, plain_text
 from tql.engine.integers import checked
 from tql.engine.json_values import Reader, json_call, json_value
+from tql.engine.subscripts import Picking, numbers_in, picked
+from tql.language.array_types import array_of, sizes_of
 from tql.language.expr import (
     And,
     Arith,
@@ -52,6 +54,7 @@ from tql.language.expr import (
     JsonItem,
     Not,
     Or,
+    Slice,
     Slot,
     Subscript,
     TextContains,
@@ -64,7 +67,6 @@ from tql.language.expr import (
     UserCall,
     WeightCase,
     WeightKind,
-    array_of,
 )
 from tql.rng import random31
 from tql.schema import Float, Int, Json, List, Text
@@ -186,12 +188,12 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return user_calls.call(function, dtype, given, active, frame.named, e.span)
         case Elementwise():
             return _elementwise(e, frame, active)
+        case Subscript():
+            return _subscript(e, frame, active)
         case Balanced():
             raise AssertionError("a weight that depends on all rows is not evaluated by row")
         case JsonItem() | JsonCompare() | JsonAs():
             return json_value(e, _json_reader(frame, active))
-        case Subscript():
-            raise AssertionError(f"no reference for {type(e).__name__}")
         case WeightCase(kind, arms):
             return _weights(kind, [(a.condition, a.weight) for a in arms], frame, active)
         case _:
@@ -401,10 +403,10 @@ def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
 
 def constant_array(value: Any, dtype: List) -> Arrays:
     """A nested tuple as the array that every row has."""
-    element, rank = array_of(dtype)
-    shape, flat = [], [value]
-    for _ in range(rank):
-        shape.append(len(flat[0]))
+    element = array_of(dtype)[0]
+    shape = sizes_of(dtype)  # of a constant all are known, also where it is empty
+    flat = [value]
+    for _ in shape:
         flat = [item for part in flat for item in part]
     items = (
         Arrow(pa.array(flat, pa.string()))
@@ -416,14 +418,18 @@ def constant_array(value: Any, dtype: List) -> Arrays:
 
 def _elementwise(e: Elementwise, frame: Frame, active: Mask) -> Arrays:
     operands = [_evaluate(o, frame, active) for o in e.operands]
-    met = broadcast(operands, frame.rows)
+    # Where the members of a group are taken one by one, each meets the whole of any other array.
+    whole = [
+        e.dtype.grouped and isinstance(o.dtype, List) and not o.dtype.grouped for o in e.operands
+    ]
+    met = broadcast(operands, frame.rows, whole)
     bad = met.wrong & active
     if bad.any():
         at = int(np.argmax(bad))
         shown = " and ".join(
             str(tuple(np.broadcast_to(o.shapes, (frame.rows, o.rank))[at].tolist()))
-            for o in operands
-            if isinstance(o, Arrays)
+            for o, all_of_it in zip(operands, whole, strict=True)
+            if isinstance(o, Arrays) and not all_of_it
         )
         frame.reject(bad, "shape", f"arrays of shapes {shown} do not fit each other", e.span,
                      "their shapes must be equal, or 1 where they differ")  # fmt: skip
@@ -433,6 +439,30 @@ def _elementwise(e: Elementwise, frame: Frame, active: Mask) -> Arrays:
         result = Numbers(np.broadcast_to(result.values, (inner.rows,)), result.valid)
     gone = met.wrong if met.valid is None else met.wrong | ~met.valid
     return Arrays(result, met.shapes, ~gone if gone.any() else None)
+
+
+def _subscript(e: Subscript, frame: Frame, active: Mask) -> Vec:
+    operand = _evaluate(e.operand, frame, active)
+    assert isinstance(operand, Arrays)
+
+    def number(part: Expr | None) -> Numbers | None:
+        return None if part is None else _numbers(part, frame, active)
+
+    parts: list[Numbers | Picking] = []
+    for s in e.subscripts:
+        match s:
+            case Slice(start, stop, step):
+                parts.append(Picking(number(start), number(stop), number(step)))
+            case _:
+                parts.append(_numbers(s, frame, active))
+    known = active
+    for valid in (operand.valid, *(x.valid for x in numbers_in(parts))):
+        known = known if valid is None else known & valid
+    for p in parts:
+        if isinstance(p, Picking) and p.step is not None:
+            frame.reject(known & (p.step.values == 0), "value", "the step of a slice is 0", e.span,
+                         "exclude such rows with WHERE, before this expression")  # fmt: skip
+    return picked(operand, parts, frame.rows)
 
 
 def _any(e: Call, frame: Frame, active: Mask) -> Numbers:

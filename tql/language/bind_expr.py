@@ -7,6 +7,7 @@ from typing import Any, assert_never
 from tql.diagnostics import NOWHERE, Span, did_you_mean, error
 from tql.grammar import syntax as s
 from tql.language import functions, json_rules, operators
+from tql.language.array_literals import listed, literal
 from tql.language.expr import (
     ArithOp,
     Arm,
@@ -15,9 +16,11 @@ from tql.language.expr import (
     Const,
     Expr,
     IsNull,
+    Slice,
     WeightCase,
     WeightKind,
 )
+from tql.language.subscripts import subscript
 from tql.language.user_functions import Users
 from tql.schema import Bool, Json, Label, Opaque, Schema, Text
 
@@ -143,13 +146,21 @@ class ExprBinder:
                 return self._call(e)
             case s.WeightCall(name, arms):
                 return self._weights(WeightKind(name), arms, e.span)
-            case s.Array():
-                raise error("unsupported", "ARRAY[…] outside IN is not in this version", e.span,
-                            help="x in array[…] works, and so does a list as the value of  x in ?")  # fmt: skip
-            case s.Subscript():
-                return self._subscript(self.bind(e.value), e.subscripts, e.span)
+            case s.Array(items):
+                return literal([self.bind(i) for i in items], e.span)
+            case s.Subscript(value, subscripts):
+                return self._subscript(self.bind(value), subscripts, e.span)
             case _:
                 assert_never(e)
+
+    def _parameter(self, p: s.Parameter) -> Expr:
+        value = self.parameters.take(p)
+        if isinstance(value, set | frozenset):
+            raise error("parameter", "a set has no order, so it cannot be an array", p.span,
+                        help="pass a list, or write  … in ?")  # fmt: skip
+        if isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0:
+            return listed(value, p.span)
+        return operators.constant(value, p.span)
 
     def _subscript(
         self, operand: Expr, subscripts: tuple[s.Expr | s.Slice, ...], span: Span
@@ -161,16 +172,17 @@ class ExprBinder:
                                 help="take one element: column['key'][0]")  # fmt: skip
                 operand = json_rules.item(operand, self.bind(key), span)
             return operand
-        raise error("unsupported", "indexing with […] is not in this version", span,
-                    help="store that element as a column of its own; "
-                    "contains(column, value) looks through a list")  # fmt: skip
 
-    def _parameter(self, p: s.Parameter) -> Expr:
-        value = self.parameters.take(p)
-        if isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0) > 0:
-            raise error("parameter", "a list can only stand after IN", p.span,
-                        help="write  … in ?  without parentheses")  # fmt: skip
-        return operators.constant(value, p.span)
+        def bound(e: s.Expr | None) -> Expr | None:
+            return None if e is None else self.bind(e)
+
+        parts = [
+            Slice(bound(p.start), bound(p.stop), bound(p.step))
+            if isinstance(p, s.Slice)
+            else self.bind(p)
+            for p in subscripts
+        ]
+        return subscript(operand, parts, span)
 
     def _name(self, n: s.Name) -> Expr:
         if n.source is not None and n.source != self.source_name:

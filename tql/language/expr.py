@@ -12,8 +12,11 @@ from itertools import islice
 from typing import Any, Final, TypeAlias, assert_never
 
 from tql.diagnostics import NOWHERE, Span
+from tql.language.array_types import array_of as array_of
+from tql.language.array_types import broadcast_sizes, scalar_of, sizes_of
+from tql.language.array_types import is_rectangular as is_rectangular
 from tql.language.user_function import UserFunction
-from tql.schema import Bool, DType, Float, Int, Json, Label, List
+from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List
 
 
 class CompareOp(StrEnum):
@@ -564,9 +567,7 @@ def can_raise(e: Expr) -> bool:
     return any(_raises(n) for n in walk(e))
 
 
-_RAISING_CALLS: Final = frozenset(
-    ["sum", "prod", "dot", "cosine_similarity", "hamming_distance", "maxsim"]
-)
+_PAIRED: Final = frozenset(["dot", "cosine_similarity", "hamming_distance"])
 
 
 def _raises(e: Expr) -> bool:
@@ -574,14 +575,24 @@ def _raises(e: Expr) -> bool:
     match e:
         case Call("abs", (operand,), Int(64, True)):
             return integer_range(operand)[0] == _lowest(Int(64))
+        case Call("sum" | "prod", _, dtype):
+            return isinstance(scalar_of(dtype), Int)
+        case Call("dot", _, Int()):
+            return True
+        case Call(function, (left, right)) if function in _PAIRED:
+            return not _same_length(left.dtype, right.dtype)
+        case Call("maxsim", (document, query)):
+            return not _same_length(document.dtype, query.dtype)
+        case Call("shape", (operand,)):
+            return isinstance(operand.dtype, Binary)  # bytes that are no image
+        case Call():
+            return False
         case Arith():
             return _arith_raises(e)
-        case Call(function):
-            return function in _RAISING_CALLS
         case UserCall() | Balanced():
             return True
         case Elementwise(operands, body):
-            return sum(isinstance(o.dtype, List) for o in operands) > 1 or can_raise(body)
+            return not broadcast_sizes([o.dtype for o in operands])[1] or can_raise(body)
         case Subscript(_, subscripts):
             steps = [s.step for s in subscripts if isinstance(s, Slice)]
             return any(s is not None and not isinstance(s, Const) for s in steps)
@@ -593,25 +604,10 @@ def _raises(e: Expr) -> bool:
             return False
 
 
-def array_of(dtype: List) -> tuple[DType, int]:
-    """(type of an element, number of dimensions) of the arrays of this type.
-
-    A sequence of a group has one dimension, whatever its elements are.
-    """
-    item, rank = dtype.item, 1
-    while isinstance(item, List) and not dtype.grouped and not item.grouped:
-        item, rank = item.item, rank + 1
-    return item, rank
-
-
-def is_rectangular(dtype: List) -> bool:
-    """Whether the type alone says that the lists within a row have one length."""
-    item: DType = dtype.item
-    while isinstance(item, List):
-        if item.size is None and not dtype.grouped:
-            return False
-        item = item.item
-    return True
+def _same_length(left: DType, right: DType) -> bool:
+    """Whether the last dimensions are known to be equal; a scalar is an array of one."""
+    a, b = (sizes_of(t)[-1] if isinstance(t, List) else 1 for t in (left, right))
+    return a is not None and a == b
 
 
 def _arith_raises(e: Arith) -> bool:

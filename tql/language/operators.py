@@ -6,7 +6,7 @@ Rules: tql-reference §5 (values), §7 (operators), §8 (arithmetic), §11 (clas
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, assert_never
@@ -15,6 +15,7 @@ import numpy as np
 
 from tql.diagnostics import Note, Span, TqlError, did_you_mean, error
 from tql.language import json_rules
+from tql.language.array_types import array_of, array_type, broadcast_sizes, sizes_of
 from tql.language.expr import (
     And,
     Arith,
@@ -35,17 +36,17 @@ from tql.language.expr import (
     TextLike,
     TextTest,
     Truth,
-    array_of,
     can_raise,
     integer_range,
     integer_type,
 )
 from tql.language.expr import Call as BoundCall
 from tql.language.membership import gathered, representable, round_to
-from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Text, Time
+from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Opaque, Text, Time
 
 INT64 = Int(64)
 UINT64 = Int(64, signed=False)
+NOTHING = Opaque("nothing")  # what an empty list that was passed as a parameter holds
 LEAST_INT, GREATEST_INT = -(2**63), 2**64 - 1
 
 
@@ -70,7 +71,7 @@ def truth(e: Expr) -> Expr:
         case List():
             raise error(
                 "type", f"a condition must be one truth value, not {e.dtype}", e.span,
-                help="use any(…), all(…) or contains(column, value)",
+                help=_instead_of_array(e),
             )  # fmt: skip
         case Text():
             hint = "compare it, for example  == 'text',  or use contains(…)"
@@ -80,6 +81,14 @@ def truth(e: Expr) -> Expr:
         case _:
             raise error("type", f"{e.dtype} is not a truth value", e.span,
                         help="test for a value with  is not null")  # fmt: skip
+
+
+def _instead_of_array(e: Expr) -> str:
+    match e:
+        case Elementwise((one, Const()) | (Const(), one)) if not isinstance(one.dtype, List):
+            return "to test for one of several values, write  … in (1, 2)  or  … in ?"
+        case _:
+            return "use any(…), all(…) or contains(column, value)"
 
 
 def condition(e: Expr) -> Expr:
@@ -162,70 +171,91 @@ def by_element(
 
     Constant scalars go into the body itself, so that they take the type of the elements they meet.
     """
-    operands = _adapted(operands)
+    operands = adapted(operands)
+    grouped = any(isinstance(o.dtype, List) and o.dtype.grouped for o in operands)
     kept: list[Expr] = []
     inside: list[Expr] = []
-    rank, grouped = 0, False
+    meeting: list[DType] = []
     for o in operands:
-        if isinstance(o, Const) and not isinstance(o.dtype, List):
+        # In a group every member meets the whole of an array that is no sequence.
+        whole = grouped and isinstance(o.dtype, List) and not o.dtype.grouped
+        if isinstance(o, Const) and (whole or not isinstance(o.dtype, List)):
             inside.append(o)
             continue
-        element, dimensions = array_of(o.dtype) if isinstance(o.dtype, List) else (o.dtype, 0)
-        rank = max(rank, dimensions)
-        grouped = grouped or (isinstance(o.dtype, List) and o.dtype.grouped)
-        inside.append(Slot(len(kept), element, isinstance(o.dtype, List), span=o.span))
+        one = o.dtype if whole else element_type(o.dtype)
+        inside.append(Slot(len(kept), one, isinstance(o.dtype, List), span=o.span))
         kept.append(o)
+        meeting.append(Bool() if whole else o.dtype)
+    sizes, _, never = broadcast_sizes(meeting)
+    if never:
+        raise unfit(kept, span)
     body = build(inside)
-    dtype: DType = body.dtype
-    for axis in range(rank):
-        dtype = List(dtype, grouped=grouped and axis == rank - 1)
+    dtype = array_type(body.dtype, sizes, grouped)
     assert isinstance(dtype, List)
     return Elementwise(tuple(kept), body, dtype, span=span)
 
 
-def _adapted(operands: Sequence[Expr]) -> Sequence[Expr]:
-    """Array literals in the type of the floats they meet, as scalar literals are; names of classes
+def unfit(operands: Sequence[Expr], span: Span) -> TqlError:
+    """A shape error for arrays whose types say that they never fit each other."""
+    arrays = [o for o in operands if isinstance(o.dtype, List)]
+    shown = " and ".join(str(o.dtype) for o in arrays)
+    return error(
+        "shape", f"the shapes of {shown} do not fit each other", span,
+        notes=tuple(Note(f"this is {o.dtype}", o.span) for o in arrays),
+        help="make both of one length, for example with a slice: column[0:3]",
+    )  # fmt: skip
+
+
+def adapted(operands: Sequence[Expr]) -> Sequence[Expr]:
+    """Array literals in the type of the numbers they meet, as scalar literals are; names of classes
     as indices.
     """
-    others = [
-        array_of(o.dtype)[0] if isinstance(o.dtype, List) else o.dtype
+    others = [element_type(o.dtype) for o in operands if not isinstance(o, Const)]
+    return [
+        _literal_beside(o, others) if isinstance(o, Const) and isinstance(o.dtype, List) else o
         for o in operands
-        if not isinstance(o, Const)
     ]
+
+
+def _literal_beside(literal: Const, others: list[DType]) -> Const:
+    element = element_type(literal.dtype)
     floats = [t for t in others if isinstance(t, Float)]
     labels = [t for t in others if isinstance(t, Label)]
-    return [
-        _literal_as(o, floats, labels) if isinstance(o, Const) and isinstance(o.dtype, List) else o
-        for o in operands
-    ]
-
-
-def _literal_as(literal: Const, floats: list[Float], labels: list[Label]) -> Const:
-    assert isinstance(literal.dtype, List)
-    element, rank = array_of(literal.dtype)
+    if element == NOTHING and others:
+        return _literal_as(literal, others[0], lambda value: value)
     if labels and isinstance(element, Text):
-        item: DType = INT64
 
-        def convert(value: Any) -> Any:
-            index = label_index(Const(value, Text(), span=literal.span), labels[0])
-            assert isinstance(index, Const)
-            return index.value
-    elif floats and is_number(element):
-        item = max(floats, key=lambda t: t.bits)
-        bits = item.bits
+        def index(name: Any) -> Any:
+            found = label_index(Const(name, Text(), span=literal.span), labels[0])
+            assert isinstance(found, Const)
+            return found.value
 
-        def convert(value: Any) -> Any:
-            return round_to(bits, value)
-    else:
-        return literal
+        return _literal_as(literal, INT64, index)
+    if floats and is_number(element):
+        widest = max(floats, key=lambda t: t.bits)
+        return _literal_as(literal, widest, lambda value: round_to(widest.bits, value))
+    if element == INT64 and others and all(t == UINT64 for t in others):
+        values = list(_single(literal.value))
+        if min(values, default=0) >= 0:
+            return _literal_as(literal, UINT64, lambda value: value)
+    return literal
 
+
+def _literal_as(literal: Const, element: DType, convert: Callable[[Any], Any]) -> Const:
     def each(value: Any) -> Any:
         return tuple(map(each, value)) if isinstance(value, tuple) else convert(value)
 
-    dtype: DType = item
-    for _ in range(rank):
-        dtype = List(dtype)
+    dtype = array_type(element, sizes_of(literal.dtype))
     return Const(each(literal.value), dtype, span=literal.span)
+
+
+def _single(value: Any) -> Iterator[Any]:
+    """The elements of nested tuples."""
+    if isinstance(value, tuple):
+        for part in value:
+            yield from _single(part)
+    else:
+        yield value
 
 
 def _any_list(*operands: Expr) -> bool:
