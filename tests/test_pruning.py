@@ -163,3 +163,16 @@ def test_statistics_that_were_cut_or_are_missing_prune_nothing(tmp_path: Path) -
     assert len(ds.query("select * where x != 1")) == 10
     pq.write_table(table, path, write_statistics=False)
     assert len(tql.open(str(path)).query("select * where text like 'a*'")) == 10
+
+
+def test_explain_counts_the_fragments_that_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "sorted.parquet"
+    pq.write_table(pa.table({"id": np.arange(1000), "x": np.ones(1000)}), path, row_group_size=100)
+    ds = tql.open(str(path))
+    shown = str(ds.explain("select * where id between 250 and 349"))
+    assert "2 of 10 fragments kept; columns: id" in shown
+    both = "(select * where id < 50) union all (select * where id > 950)"
+    assert "2 of 10 fragments kept" in str(ds.explain(both))
+    assert "10 of 10 fragments kept" in str(ds.explain(f"{both} union all select *"))
+    loader = ds.dataloader().query("select * where id between 250 and 349").batch(8)
+    assert "2 of 10 fragments kept" in str(loader.explain())
