@@ -11,7 +11,7 @@ import pytest
 
 import tql
 from tql.diagnostics import NOWHERE, Span
-from tql.language import operators
+from tql.language import functions, operators, other_names
 from tql.language.expr import (
     And,
     Arith,
@@ -358,3 +358,17 @@ def test_constant_terms_do_not_look_back_at_all_terms_before_them(
 def test_binding_of_very_long_conditions_makes_one_set(ds: tql.Dataset) -> None:
     terms = " or ".join(f"labels == '{('cat', 'dog')[n % 2]}'" for n in range(1000))
     assert ds.query(f"select * where {terms}").row_ids.tolist() == [0, 1, 3, 4]
+
+
+def test_what_other_languages_call_a_function_is_none_of_ours() -> None:
+    ours = set(functions.FUNCTIONS) | set(functions.known_names())
+    assert not ours & set(other_names.FUNCTIONS)
+    for name, way_out in other_names.FUNCTIONS.items():
+        assert name == name.lower() and way_out
+
+
+@pytest.mark.parametrize("name", sorted(other_names.COLUMNS))
+def test_words_for_missing_values_and_the_like_are_no_columns(name: str, ds: tql.Dataset) -> None:
+    e = refusal(ds, f"select * where id == {name}")
+    assert e.diagnostic.code == "unknown_column"
+    assert e.diagnostic.help == other_names.COLUMNS[name]
