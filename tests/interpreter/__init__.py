@@ -1,0 +1,15 @@
+"""A second opinion: TQL as its reference describes it, row by row, on Python values.
+
+It interprets the syntax tree and shares nothing with the package but the parser: neither the
+binder nor the engine. Slow is fine here; clear is the point. Where the package and this disagree,
+the reference of the language decides who is wrong.
+
+kinds         the types of values; what an Arrow column holds, as Python values
+scalars       numbers, comparison, patterns, times
+arrays        shapes, subscripts, reductions, vectors
+json_values   paths, comparison and order of JSON values
+functions     the functions of the language
+expressions   the value of an expression for a row
+queries       whole queries over relations
+relations     rows with columns, and where they came from
+"""

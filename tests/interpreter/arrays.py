@@ -1,0 +1,323 @@
+"""Arrays of one row: operators by element, subscripts, reductions, vectors (reference §9, §12).
+
+An element that is NULL gives NULL in an operator, is passed over by a reduction, and makes a product
+or a distance of two vectors NULL.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tests.interpreter import scalars
+from tests.interpreter.kinds import (
+    BOOL,
+    FLOAT64,
+    INT64,
+    Kind,
+    RowError,
+    Value,
+    array_of,
+    filled,
+    objects,
+)
+
+Subscript = int | slice | None
+"""An index, a slice, or None for an index that is NULL."""
+
+
+# -- by element --------------------------------------------------------------------------------
+
+
+def by_element(operation: Callable[..., Value], *operands: Value) -> Value:
+    """What `operation` makes of scalars, for every element; NumPy's rules join the shapes."""
+    if not any(o.kind.name == "array" for o in operands):
+        return operation(*operands)
+    if any(_of_members(o) for o in operands):
+        return _by_member(operation, operands)
+    item = operation(*(Value(_inner(o), None) for o in operands)).kind
+    rank = max(o.kind.rank for o in operands)
+    grouped = any(o.kind.grouped for o in operands)
+    constant = all(o.kind.constant for o in operands)
+    kind = replace(array_of(item, rank, grouped), constant=constant)
+    if any(o.data is None for o in operands):
+        return Value(kind, None)
+    try:
+        spread = np.broadcast_arrays(*(_boxed(o) for o in operands))
+    except ValueError:
+        raise RowError("shape") from None
+    kinds = [_inner(o) for o in operands]
+    found = [
+        operation(*(Value(k, x) for k, x in zip(kinds, xs))).data
+        for xs in zip(*(a.flat for a in spread))
+    ]
+    return Value(kind, objects(spread[0].shape, found))
+
+
+def _inner(o: Value) -> Kind:
+    return o.kind.element
+
+
+def _boxed(o: Value) -> Any:
+    return o.data if o.kind.name == "array" else objects((), [o.data])
+
+
+def _of_members(o: Value) -> bool:
+    return o.kind.grouped and o.kind.element.name == "array"
+
+
+def _by_member(operation: Callable[..., Value], operands: Sequence[Value]) -> Value:
+    """Sequences of arrays: for every member, which the other operands meet as they are."""
+    inner = [Value(o.kind.element, None) if o.kind.grouped else o for o in operands]
+    kind = array_of(by_element(operation, *inner).kind, 1, grouped=True)
+    if any(o.data is None for o in operands):
+        return Value(kind, None)
+    (length, *_) = {len(o.data) for o in operands if o.kind.grouped}
+    members = [
+        by_element(
+            operation,
+            *(Value(o.kind.element, o.data[at]) if o.kind.grouped else o for o in operands),
+        ).data
+        for at in range(length)
+    ]
+    return Value(kind, members)
+
+
+# -- subscripts --------------------------------------------------------------------------------
+
+
+def subscripted(v: Value, subscripts: Sequence[Subscript]) -> Value:
+    """NumPy's rules, but an index out of range is NULL."""
+    if _of_members(v):
+        first, *rest = subscripts
+        assert not isinstance(first, slice) or not rest, "which members? not drawn"
+        if isinstance(first, slice):
+            return Value(v.kind, None if v.data is None else v.data[checked(first)])
+        inside = v.data is not None and first is not None and -len(v.data) <= first < len(v.data)
+        member = Value(v.kind.element, v.data[first] if inside else None)
+        return subscripted(member, rest) if rest else member
+    picked = sum(not isinstance(s, slice) for s in subscripts)
+    assert len(subscripts) <= v.kind.rank, f"too many subscripts for {v.kind}"
+    kind = array_of(v.kind.element, v.kind.rank - picked, v.kind.grouped)
+    if v.data is None or any(s is None for s in subscripts):
+        return Value(kind, None)
+    for at, s in enumerate(subscripts):
+        if isinstance(s, slice):
+            checked(s)
+        elif not -v.data.shape[at] <= s < v.data.shape[at]:
+            return Value(kind, None)
+    return Value(kind, v.data[tuple(subscripts)])
+
+
+def checked(s: slice) -> slice:
+    if s.step == 0:
+        raise RowError("value")
+    return s
+
+
+# -- reductions --------------------------------------------------------------------------------
+
+
+def elements(v: Value) -> list[Any]:
+    """The elements that are not NULL, in row-major order; a scalar is an array of one."""
+    if v.kind.name != "array":
+        return [v.data]
+    members = v.data if _of_members(v) else [v.data]
+    return [x for m in members if m is not None for x in m.flat if x is not None]
+
+
+def along(v: Value, axis: int, fold: Callable[[list[Any]], Any], item: Kind) -> Value:
+    """`fold` over the elements along one axis, for every place of the others."""
+    kind = array_of(item, v.kind.rank - 1)
+    if v.data is None:
+        return Value(kind, None)
+    lanes = np.moveaxis(v.data, axis, -1)
+    shape = lanes.shape[:-1]
+    found = [fold([x for x in lanes[at] if x is not None]) for at in np.ndindex(*shape)]
+    return Value(kind, objects(shape, found) if shape or kind.rank else found[0])
+
+
+def reduced(v: Value, axis: int | None, fold: Callable[[list[Any]], Any], item: Kind) -> Value:
+    if axis is not None:
+        return along(v, axis, fold, item)
+    return Value(item, None if v.data is None else fold(elements(v)))
+
+
+def any_true(xs: list[Any]) -> bool:
+    return any(x != 0 for x in xs)
+
+
+def all_true(xs: list[Any]) -> bool:
+    return all(x != 0 for x in xs)
+
+
+def all_strict(xs: list[Any]) -> bool:
+    return bool(xs) and all_true(xs)
+
+
+def total_kind(k: Kind) -> Kind:
+    if k.name == "float":
+        return replace(k, constant=False)
+    return Kind("int", 64, not (k.name == "int" and k.bits == 64 and not k.signed))
+
+
+def total(k: Kind) -> Callable[[list[Any]], Any]:
+    """Floats from left to right in float64, then in their own type; integers exactly."""
+    return _accumulated(k, 0, lambda x, y: x + y)
+
+
+def product(k: Kind) -> Callable[[list[Any]], Any]:
+    return _accumulated(k, 1, lambda x, y: x * y)
+
+
+def _accumulated(k: Kind, start: int, step: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    kind = total_kind(k)
+
+    def fold(xs: list[Any]) -> Any:
+        result: Any = float(start) if kind.name == "float" else start
+        for x in xs:
+            result = step(result, x if kind.name == "float" else int(x))
+        if kind.name == "float":
+            return scalars.rounded(kind.bits, result)
+        return scalars.fitting(result, kind)
+
+    return fold
+
+
+def mean(xs: list[Any]) -> float | None:
+    if not xs:
+        return None
+    if isinstance(xs[0], float):
+        result = 0.0
+        for x in xs:
+            result += x
+        return result / len(xs)
+    return sum(map(int, xs)) / len(xs)
+
+
+def least(xs: list[Any]) -> Any:
+    return _extreme(xs, min)
+
+
+def greatest(xs: list[Any]) -> Any:
+    return _extreme(xs, max)
+
+
+def _extreme(xs: list[Any], pick: Callable[[list[Any]], Any]) -> Any:
+    """As NumPy: NaN where there is one; NULL of nothing."""
+    return next((x for x in xs if x != x), pick(xs)) if xs else None
+
+
+def norm(kind: str) -> Callable[[list[Any]], float]:
+    def fold(xs: list[Any]) -> float:
+        result = 0.0
+        for x in (abs(scalars.to_float(x)) for x in xs):
+            if kind == "linf":
+                result = math.nan if math.isnan(x) or math.isnan(result) else max(result, x)
+            else:
+                result += x if kind == "l1" else x * x
+        return math.sqrt(result) if kind == "l2" else result
+
+    return fold
+
+
+def nonzero(v: Value) -> Value:
+    """Row-major positions of the elements that are not zero."""
+    kind = array_of(INT64)
+    if v.data is None:
+        return Value(kind, None)
+    flat = v.data.flat if v.kind.name == "array" else [v.data]
+    return Value(kind, filled([at for at, x in enumerate(flat) if x is not None and x != 0]))
+
+
+def shape(v: Value) -> Value:
+    data = () if v.kind.name != "array" else v.data.shape if v.data is not None else ()
+    return Value(array_of(INT64), None if v.data is None else filled(list(data)))
+
+
+def contains(haystack: Value, needle: Value) -> Value:
+    """An element of the array, or a slice of it along its first axis."""
+    if haystack.data is None or needle.data is None:
+        return Value(BOOL, None)
+    slices = list(haystack.data) if needle.kind.name == "array" else haystack.data.flat
+    below = array_of(haystack.kind.element, needle.kind.rank)
+    return Value(BOOL, any(_equal(Value(below, s), needle) for s in slices))
+
+
+def _equal(a: Value, b: Value) -> bool:
+    if a.kind.name != "array":
+        return scalars.compare("==", a, b).data is True
+    if a.data.shape != b.data.shape:
+        return False
+    equal = by_element(lambda x, y: scalars.compare("==", x, y), a, b)
+    return all(x is True for x in equal.data.flat)
+
+
+# -- vectors -----------------------------------------------------------------------------------
+
+
+def _pair(a: Value, b: Value) -> tuple[list[Any], list[Any]] | None:
+    """The elements of two vectors of one length; None where one of them is NULL."""
+    if a.data is None or b.data is None:
+        return None
+    if len(a.data) != len(b.data):
+        raise RowError("shape")
+    xs, ys = list(a.data), list(b.data)
+    return None if None in xs or None in ys else (xs, ys)
+
+
+def dot(a: Value, b: Value) -> Value:
+    pair = _pair(a, b)
+    whole = "float" not in (a.kind.element.name, b.kind.element.name)
+    if pair is None:
+        return Value(INT64 if whole else FLOAT64, None)
+    if whole:
+        exact = sum(int(x) * int(y) for x, y in zip(*pair))
+        return Value(INT64, scalars.fitting(exact, INT64))
+    return Value(FLOAT64, _dot(*pair))
+
+
+def _dot(xs: list[Any], ys: list[Any]) -> float:
+    result = 0.0
+    for x, y in zip(xs, ys):
+        result += float(x) * float(y)
+    return result
+
+
+def cosine(a: Value, b: Value) -> Value:
+    pair = _pair(a, b)
+    return Value(FLOAT64, None if pair is None else _cosine(*pair))
+
+
+def _cosine(xs: list[Any], ys: list[Any]) -> float:
+    """0 where one of the two is all zero, or empty."""
+    if not any(xs) or not any(ys):
+        return 0.0
+    near = _dot(xs, ys) / (math.sqrt(_dot(xs, xs)) * math.sqrt(_dot(ys, ys)))
+    return near if math.isnan(near) else max(-1.0, min(1.0, near))
+
+
+def hamming(a: Value, b: Value) -> Value:
+    pair = _pair(a, b)
+    if pair is None:
+        return Value(INT64, None)
+    inner = [Value(v.kind.element, None) for v in (a, b)]
+    differs = [
+        scalars.compare("!=", inner[0]._replace(data=x), inner[1]._replace(data=y)).data
+        for x, y in zip(*pair)
+    ]
+    return Value(INT64, sum(differs))
+
+
+def maxsim(document: Value, query: Value) -> Value:
+    """For every vector of the query the nearest of the document, summed."""
+    d, q = document.data, query.data
+    if d is None or q is None or any(x is None for m in (d, q) for x in m.flat):
+        return Value(FLOAT64, None)
+    if len(d) == 0:
+        return Value(FLOAT64, None)
+    if len(q) and d.shape[1] != q.shape[1]:
+        raise RowError("shape")
+    return Value(FLOAT64, float(sum(max(_cosine(list(r), list(s)) for r in d) for s in q)))
