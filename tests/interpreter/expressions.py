@@ -74,11 +74,9 @@ def value(e: s.Expr, env: Env) -> Value:
             return _chain(op is s.BinaryOp.AND, terms, env)
         case s.Binary(op, left, right):
             how = scalars.arithmetic if op.value in "+-*/%" else scalars.compare
-            return by_element(
-                lambda x, y: how(op.value, x, y), value(left, env), value(right, env)
-            )
-        case s.Between(operand, low, high, negated):
-            return _between(e, env, negated)
+            return by_element(lambda x, y: how(op.value, x, y), value(left, env), value(right, env))
+        case s.Between():
+            return _between(e, env)
         case s.InList(operand, choices, negated):
             x = value(operand, env)
             found = [scalars.compare("==", x, c).data for c in _choices(choices, env)]
@@ -132,13 +130,13 @@ def _arrays_joined(both: bool, values: list[Value]) -> Value:
     return result
 
 
-def _between(e: s.Between, env: Env, negated: bool) -> Value:
+def _between(e: s.Between, env: Env) -> Value:
     x = value(e.operand, env)
     above = scalars.compare(">=", x, value(e.low, env)).data
     if above is False:
-        return _maybe_not(False, negated)
+        return _maybe_not(False, e.negated)
     below = scalars.compare("<=", x, value(e.high, env)).data
-    return _maybe_not(scalars.conjunction(above, below), negated)
+    return _maybe_not(scalars.conjunction(above, below), e.negated)
 
 
 def _choices(choices: Any, env: Env) -> list[Value]:
@@ -208,4 +206,3 @@ def _weight(function: str, arms: tuple[s.Arm, ...], env: Env) -> Value:
     for w in found:
         total += w
     return Value(FLOAT64, total)
-

@@ -141,10 +141,7 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Relation, Aliases]:
         first = list(seen.values())
         result, rows = _kept(result, first), _kept(rows, first)
         envs = [envs[at] for at in first]
-    aliases = {
-        c.name: (lambda at, name=c.name: result.cell(at, name))
-        for c in result.columns
-    }
+    aliases = {c.name: (lambda at, name=c.name: result.cell(at, name)) for c in result.columns}
     return result, replace(rows, base=envs), aliases
 
 
@@ -227,9 +224,7 @@ def _grouped(r: Relation, group: s.GroupBy, positions: list[int], world: World) 
         for at in range(len(r.rows))
     ]
     members = list(_nested(list(range(len(r.rows))), keys, 0, len(group.keys)))
-    columns = tuple(
-        Column(c.name, array_of(c.kind, 1, grouped=True), c.source) for c in r.columns
-    )
+    columns = tuple(Column(c.name, array_of(c.kind, 1, grouped=True), c.source) for c in r.columns)
     rows: list[Row] = [
         tuple(
             Cell(lambda n=n, c=c, m=m: sequence(c, [r.rows[at][n].get() for at in m]))
@@ -517,7 +512,11 @@ def _tail(
 
 
 def ordered(
-    keys: Sequence[s.OrderKey], result: Relation, rows: Relation | None, aliases: Aliases, world: World
+    keys: Sequence[s.OrderKey],
+    result: Relation,
+    rows: Relation | None,
+    aliases: Aliases,
+    world: World,
 ) -> list[int]:
     """The places of the rows in order; an alias wins over a column of FROM."""
     envs: Any = rows.base if rows is not None else None
@@ -593,7 +592,9 @@ def _cut(
 def _count(limit: s.Limit, n: int, world: World) -> int:
     if limit.count is None:
         return n
-    count = expressions.value(limit.count, Env(lambda *name: Value(BOOL, None), params=world.params))
+    count = expressions.value(
+        limit.count, Env(lambda *name: Value(BOOL, None), params=world.params)
+    )
     return int(n * count.data / 100) if limit.percent else int(count.data)
 
 

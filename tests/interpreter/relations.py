@@ -83,9 +83,7 @@ class Groups:
 
 def from_arrow(table: pa.Table) -> Relation:
     """A stored table, which is its own base."""
-    columns = tuple(
-        Column(f.name, kind_of(f), made_of=s.Name(f.name)) for f in table.schema
-    )
+    columns = tuple(Column(f.name, kind_of(f), made_of=s.Name(f.name)) for f in table.schema)
     data = [values_of(table.column(c.name), c.kind) for c in columns]
     rows = [tuple(map(known, values)) for values in zip(*data)]
     return Relation(columns, rows, object(), list(range(len(rows))))
@@ -99,4 +97,3 @@ def data_of(relation: Relation, name: str) -> list[Any]:
 def sequence(column: Column, values: Sequence[Any]) -> Any:
     """The values that a group has in a column."""
     return list(values) if column.kind.name == "array" else filled(list(values))
-

@@ -4,11 +4,11 @@ import math
 import re
 import struct
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.interpreter import json_values
-from tests.interpreter.kinds import BOOL, FLOAT64, INT64, Kind, RowError, Value
+from tests.interpreter.kinds import BOOL, FLOAT64, Kind, RowError, Value
 
 # -- truth -------------------------------------------------------------------------------------
 
@@ -202,12 +202,14 @@ def instant(text: str, kind: Kind) -> int:
     found = _ISO.fullmatch(text)
     assert found, f"no time: {text!r}"
     year, month, day, hour, minute, second, fraction, offset = found.groups()
-    at = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0))
+    at = datetime(
+        int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0)
+    )
     if offset and offset != "Z":
         sign = -1 if offset[0] == "-" else 1
         at -= sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[4:]))
-    seconds = (at.replace(tzinfo=timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc))
-    whole = seconds.days * 86_400 + seconds.seconds
+    since = at - datetime(1970, 1, 1)
+    whole = since.days * 86_400 + since.seconds
     return whole * 10**9 + int((fraction or "").ljust(9, "0"))
 
 
@@ -240,5 +242,3 @@ def _same(a: str, b: str, fold_case: bool) -> bool:
 def whole_index(v: Value) -> int | None:
     assert v.kind.name in ("int", "bool"), f"no index: {v}"
     return None if v.data is None else int(v.data)
-
-
