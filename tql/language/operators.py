@@ -647,7 +647,7 @@ def _of_literal(e: Expr, other: Expr) -> str | None:
             return None
 
 
-def _of_kinds(left: Expr, right: Expr) -> str:
+def _of_kinds(left: Expr, right: Expr) -> str | None:
     kinds = {type(left.dtype), type(right.dtype)}
     if Binary in kinds:
         return "bytes and images can be selected and loaded, not compared"
@@ -655,8 +655,6 @@ def _of_kinds(left: Expr, right: Expr) -> str:
         return "times compare with times of the same unit only; store a number beside them"
     if kinds == {Text}:
         return "there is no operator on text but comparison, LIKE and contains(…)"
-    if List in kinds:
-        return "an element is x[0]; any(…), all(…) and contains(…) look at all of them"
     if Text in kinds:
         return "text and numbers are not converted into each other; store both as one type"
-    return "compare values of one kind: numbers with numbers, text with text"
+    return None

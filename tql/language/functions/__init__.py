@@ -39,7 +39,6 @@ LATER: Final = frozenset(
         "avg",
         "bm25_similarity",
         "cosine_similarity",
-        "count",
         "data",
         "dot",
         "hamming_distance",
@@ -62,8 +61,6 @@ def instead_of(name: str) -> str:
     match name:
         case "any" | "all" | "all_strict":
             return "contains(column, value) tests whether a list holds a value"
-        case "count":
-            return "take len() of the result"
         case "data":
             return "pass the value as a parameter"
         case _:

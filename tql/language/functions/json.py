@@ -3,7 +3,7 @@
 from typing import Final
 
 from tql.language.expr import Call, Expr
-from tql.language.functions.function import Arguments, Function, wrong_type
+from tql.language.functions.function import Arguments, Example, Function, wrong_type
 from tql.schema import Json, List, Text
 
 
@@ -19,6 +19,9 @@ def _keys(a: Arguments) -> Expr:
 JSON: Final = (
     Function(
         "keys", "keys(json)", (1, 1),
-        "the keys of a JSON object as a list of text, sorted; NULL for anything else", _keys,
+        "the keys of a JSON object, sorted", _keys,
+        takes="JSON", result="list[text]",
+        nulls="NULL for NULL and for what is no object", special="[] of an object without keys",
+        example=Example("select keys(meta) as k limit 2", (("author", "iso", "place"), ("author", "iso"))),
     ),
 )  # fmt: skip

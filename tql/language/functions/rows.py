@@ -1,10 +1,14 @@
 """Functions of where a row stands in FROM."""
 
-from typing import Final
+from typing import Final, NoReturn
 
 from tql.language.expr import Call, Expr
 from tql.language.functions.function import Arguments, Example, Function
 from tql.schema import Int
+
+
+def _count(a: Arguments) -> NoReturn:
+    raise AssertionError("count(*) is bound by the groups that it counts")
 
 
 def _row_number(a: Arguments) -> Expr:
@@ -16,6 +20,11 @@ def _random(a: Arguments) -> Expr:
 
 
 ROWS: Final = (
+    Function(
+        "count", "count(*)", (1, 1), "how many rows the group has; only with GROUP BY", _count,
+        takes="*", result="int64", nulls="never NULL: rows are counted, not values",
+        example=Example("select count(*) as n group by animal", (3, 3, 2)),
+    ),
     Function(
         "random", "random()", (0, 0),
         "a whole number from 0 to 2^31 - 1, fixed by the seed, the call and the row", _random,
