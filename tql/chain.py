@@ -13,8 +13,11 @@ sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size
 from tql.diagnostics import TqlError, error
@@ -443,6 +446,8 @@ def _functions(tree: syntax.Node) -> dict[str, dict[str, str]]:
 
 def _plain(value: Any) -> Any:
     """A parameter as JSON can hold it: NumPy numbers and arrays as Python's, sets sorted."""
+    if isinstance(value, date | np.datetime64):
+        return str(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, set | frozenset):

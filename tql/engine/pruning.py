@@ -27,7 +27,7 @@ from tql.language.expr import (
     TextTest,
     Truth,
 )
-from tql.schema import Float, List
+from tql.schema import Float, Json, List
 from tql.sources.protocol import Fragment
 
 
@@ -113,6 +113,8 @@ def _values(e: Expr, fragment: Fragment) -> _Values:
             nan = value != value
             known = not nan and not isinstance(dtype, List)
             return _Values(value if known else None, value if known else None, nan, null=False)
+        case Column(_, Json()):  # JSON's null is a value to the statistics
+            return _Values(None, None, nan=True, null=True)
         case Column(name, dtype, nullable) if name in fragment.columns:
             stats = fragment.columns[name]
             null = nullable if stats.nulls is None else stats.nulls > 0

@@ -43,6 +43,7 @@ from tql.language.expr import (
     Call,
     Column,
     Compare,
+    CompareOp,
     CompareText,
     Const,
     Elementwise,
@@ -68,8 +69,9 @@ from tql.language.expr import (
     WeightCase,
     WeightKind,
 )
+from tql.language.times import per_day
 from tql.rng import random31
-from tql.schema import Float, Int, Json, List, Text
+from tql.schema import Float, Int, Json, List, Text, Time
 
 
 @dataclass(slots=True)
@@ -179,6 +181,8 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return Numbers(inner.values != 0, inner.valid)
         case Arith():
             return _arith(e, frame, active)
+        case Call(function, (left, right)) if function.startswith("times "):
+            return _times(CompareOp(function.removeprefix("times ")), left, right, frame, active)
         case Call(_, (first, *_)) if isinstance(first.dtype, Json):
             return json_call(e, _json_reader(frame, active))
         case Call():
@@ -270,6 +274,19 @@ _FLOAT_OPS: Mapping[ArithOp, Any] = {
     ArithOp.DIV: np.divide,
     ArithOp.MOD: np.fmod,
 }
+
+
+def _times(op: CompareOp, left: Expr, right: Expr, frame: Frame, active: Mask) -> Numbers:
+    """Two columns of times of different units, exactly: the finer one is cut to the coarser unit."""
+    assert isinstance(left.dtype, Time) and isinstance(right.dtype, Time)
+    if per_day(left.dtype) < per_day(right.dtype):
+        return _times(op.mirrored, right, left, frame, active)
+    fine, coarse = _numbers(left, frame, active), _numbers(right, frame, active)
+    ratio = per_day(left.dtype) // per_day(right.dtype)
+    whole, rest = np.divmod(fine.values, ratio)
+    sign = (whole > coarse.values).astype(np.int8) - (whole < coarse.values).astype(np.int8)
+    sign = np.where((sign == 0) & (rest > 0), 1, sign)
+    return Numbers(compare(op, sign, np.zeros_like(sign)), both(fine.valid, coarse.valid))
 
 
 # -- text --------------------------------------------------------------------------------------

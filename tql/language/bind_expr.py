@@ -40,7 +40,7 @@ class Parameters:
     def __post_init__(self) -> None:
         given: Any = self.values
         if getattr(given, "ndim", 0) == 1 and hasattr(given, "tolist"):
-            self.values = given.tolist()
+            self.values = _listed(given)
         elif isinstance(given, str | bytes) or not (
             given is None or isinstance(given, Sequence | Mapping)
         ):
@@ -88,6 +88,12 @@ class Parameters:
                         f"values given: {len(values)}; parameters in the query: {len(self.used)}",
                         help="give one value for each ?",
                     )
+
+
+def _listed(values: Any) -> Any:
+    """An array as a list of its values; `tolist` makes integers of nanoseconds."""
+    is_times = getattr(getattr(values, "dtype", None), "kind", "") == "M"
+    return list(values) if is_times else values.tolist()
 
 
 @dataclass(slots=True)
@@ -249,7 +255,7 @@ class ExprBinder:
             case s.Parameter():
                 value = self.parameters.take(choices)
                 if hasattr(value, "tolist"):
-                    value = value.tolist()
+                    value = _listed(value)
                 if not isinstance(value, list | tuple | set | frozenset):
                     raise error("parameter", "IN needs a list of values", choices.span,
                                 help="write  in (?)  for a single value")  # fmt: skip

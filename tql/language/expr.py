@@ -16,7 +16,7 @@ from tql.language.array_types import array_of as array_of
 from tql.language.array_types import broadcast_sizes, scalar_of, sizes_of
 from tql.language.array_types import is_rectangular as is_rectangular
 from tql.language.user_function import UserFunction
-from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List
+from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Time
 
 
 class CompareOp(StrEnum):
@@ -134,7 +134,7 @@ class Or(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Compare(Condition):
-    """Two numbers by mathematical value (bool counts as 0 and 1), or two times of one type.
+    """Two numbers by mathematical value (bool counts as 0 and 1), or two times of one unit.
 
     Operands of different types are compared exactly: 2^53 + 1 is not 2^53.0.
     """
@@ -653,15 +653,20 @@ def _reach(op: ArithOp, a: tuple[int, int], b: tuple[int, int]) -> tuple[int, in
 
 
 def _lowest(dtype: DType) -> int:
-    whole = integer_type(dtype)
-    assert whole is not None
+    whole = _counted(dtype)
     return -(2 ** (whole.bits - 1)) if whole.signed else 0
 
 
 def _highest(dtype: DType) -> int:
-    whole = integer_type(dtype)
-    assert whole is not None
+    whole = _counted(dtype)
     return 1 if isinstance(dtype, Bool) else int(2 ** (whole.bits - whole.signed)) - 1
+
+
+def _counted(dtype: DType) -> Int:
+    """The integers that the values lie among; a time is a count of its unit."""
+    whole = Int(64) if isinstance(dtype, Time) else integer_type(dtype)
+    assert whole is not None
+    return whole
 
 
 def integer_type(dtype: DType) -> Int | None:

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from tql.diagnostics import Note, Span, TqlError, did_you_mean, error
-from tql.language import json_rules
+from tql.language import json_rules, times
 from tql.language.array_types import array_of, array_type, broadcast_sizes, sizes_of
 from tql.language.expr import (
     And,
@@ -274,20 +274,17 @@ def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
         return _compare_numbers(op, left, right, span)
     if isinstance(a, Text) and isinstance(b, Text):
         return _compare_texts(op, left, right, span)
-    if isinstance(a, Time) and a == b:
-        return Compare(op, left, right, span=span)
-    if isinstance(a, List | Binary | Time) or isinstance(b, List | Binary | Time):
-        raise _not_yet_or_type(left, right, span)
+    if isinstance(a, Time) or isinstance(b, Time):
+        found = times.compare(op, left, right, span)
+        return _settled(found, left, right, span) if isinstance(found, bool) else found
     raise _mismatch("compare", left, right, span)
 
 
-def _not_yet_or_type(left: Expr, right: Expr, span: Span) -> TqlError:
-    a, b = left.dtype, right.dtype
-    both = (type(a), type(b))
-    if Time in both and Text in both:
-        return error("unsupported", "comparing times with text is not in this version", span,
-                     help="compare two columns of times, or store the time as a number")  # fmt: skip
-    return _mismatch("compare", left, right, span)
+def _settled(outcome: bool, left: Expr, right: Expr, span: Span) -> Expr:
+    """The outcome of comparing an operand that varies with one that does not."""
+    varying = right if isinstance(left, Const) else left
+    constant = isinstance(varying, Const)
+    return Const(outcome, Bool(), span=span) if constant else _always(varying, outcome, span)
 
 
 def _names_to_labels(left: Expr, right: Expr) -> tuple[Expr, Expr]:
@@ -450,9 +447,12 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
         return _one_of_json(e, choices, span)
     if isinstance(e.dtype, Label):
         choices = [label_index(c, e.dtype) for c in choices]
+    if isinstance(e.dtype, Time) and all(isinstance(c, Const) for c in choices):
+        return _one_of_times(e, e.dtype, choices, span)
     for c in choices:
         if is_number(c.dtype) != is_number(e.dtype) or (
             isinstance(c.dtype, Text) != isinstance(e.dtype, Text)
+            and Time not in (type(c.dtype), type(e.dtype))
         ):
             raise _mismatch("compare", e, c, c.span)
     constants = [c.value for c in choices if isinstance(c, Const)]
@@ -461,6 +461,16 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
     if isinstance(e.dtype, Text):
         return TextTest(e, TextIn(frozenset(constants)), span=span)
     return InSet(e, representable(e, constants), span=span)
+
+
+def _one_of_times(e: Expr, dtype: Time, choices: list[Expr], span: Span) -> Expr:
+    constants = [c for c in choices if isinstance(c, Const)]
+    for c in constants:
+        if not isinstance(c.dtype, Text | Time):
+            raise times.mismatch(e, c, c.span)
+    if isinstance(e, Const):
+        return disjunction([compare(CompareOp.EQ, e, c, span) for c in constants], span)
+    return InSet(e, times.counts_of(constants, dtype), span=span)
 
 
 def _one_of_json(e: Expr, choices: list[Expr], span: Span) -> Expr:
@@ -601,7 +611,7 @@ def _fold(op: ArithOp, a: Any, b: Any, span: Span) -> Const | None:
 
 def constant(value: Any, span: Span) -> Const:
     """A Python or NumPy scalar as a constant; range error outside -2^63 … 2^64-1."""
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
         value = value.item()
     match value:
         case bool():
@@ -618,9 +628,12 @@ def constant(value: Any, span: Span) -> Const:
         case str():
             return Const(value, Text(), span=span)
         case _:
+            moment = times.constant(value, span)
+            if moment is not None:
+                return moment
             kind = type(value).__name__
             raise error("type", f"a {kind} cannot be a value in a query", span,
-                        help="pass a bool, an int, a float, a str, or a list of these")  # fmt: skip
+                        help="pass a bool, a number, text, a date or datetime, or a list of these")  # fmt: skip
 
 
 def _mismatch(verb: str, left: Expr, right: Expr, span: Span, joint: str = "with") -> TqlError:
@@ -652,7 +665,7 @@ def _of_kinds(left: Expr, right: Expr) -> str | None:
     if Binary in kinds:
         return "bytes and images can be selected and loaded, not compared"
     if Time in kinds:
-        return "times compare with times of the same unit only; store a number beside them"
+        return "times can be compared, not computed with; store a number beside them"
     if kinds == {Text}:
         return "there is no operator on text but comparison, LIKE and contains(…)"
     if Text in kinds:
