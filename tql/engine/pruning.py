@@ -4,6 +4,7 @@ A fragment's least and greatest values and its count of NULLs bound what a condi
 Where it can be nothing but TRUE, or never TRUE, its bitmap is known and no column is read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Flag
 from typing import Any
@@ -82,6 +83,13 @@ def outcomes(condition: Expr, fragment: Fragment) -> Outcome:
             return _compared(CompareOp.EQ, _values(condition, fragment), one)
         case _:
             return ANYTHING
+
+
+def kept(fragments: Sequence[Fragment], conditions: Sequence[Expr]) -> Sequence[Fragment]:
+    """The fragments in which one of the conditions at least may be TRUE."""
+    return [
+        f for f in fragments if f.in_place or any(outcomes(c, f) & Outcome.TRUE for c in conditions)
+    ]
 
 
 def _negated(o: Outcome) -> Outcome:

@@ -394,7 +394,8 @@ def _absolute(e: Call, frame: Frame, active: Mask) -> Numbers:
         bad = least if inner.valid is None else least & inner.valid
         if bad.any():
             row = frame.name(int(frame.positions[int(np.argmax(bad))]))
-            raise data_error("range", f"abs() does not fit in int64 in row {row}", span=e.span)
+            raise data_error("range", f"abs() does not fit in int64 in row {row}", span=e.span,
+                             help="exclude such rows with WHERE, before this expression")  # fmt: skip
     return Numbers(np.abs(values), inner.valid)
 
 

@@ -1,12 +1,13 @@
 """Expressions as written → typed expressions: names, parameters, functions."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from tql.diagnostics import NOWHERE, Span, did_you_mean, error
 from tql.grammar import syntax as s
-from tql.language import functions, json_rules, operators
+from tql.language import functions, json_rules, operators, other_names
 from tql.language.array_literals import listed, literal
 from tql.language.expr import (
     ArithOp,
@@ -203,10 +204,21 @@ class ExprBinder:
             return Column(column.name, column.dtype, column.nullable, span=n.span)
         if aliased is not None:
             return aliased
-        near = did_you_mean(n.name, (*self.schema.names, *self.aliases))
-        listed = ", ".join(self.schema.names[:12])
-        hint = near or f"the columns are {listed}; text goes in single quotes: '{n.name}'"
-        raise error("unknown_column", f"no column named {n.name!r}", n.span, help=hint)
+        raise error("unknown_column", f"no column named {n.name!r}", n.span,
+                    help=self._instead_of_column(n.name))  # fmt: skip
+
+    def _instead_of_column(self, name: str) -> str:
+        known = (*self.schema.names, *self.aliases)
+        if name.lower() in other_names.COLUMNS:
+            return other_names.COLUMNS[name.lower()]
+        words = re.split(r"[^\w/]+", name)
+        if len(words) > 1 and words[0] in known:
+            return f"double quotes make one name of it; without them: {name}"
+        near = did_you_mean(name, known)
+        if near is None and name.lower() in functions.FUNCTIONS:
+            return f"a function takes parentheses:  {functions.FUNCTIONS[name.lower()].signature}"
+        columns = ", ".join(self.schema.names[:12])
+        return near or f"the columns are {columns}; text goes in single quotes: '{name}'"
 
     def _instead_of_source(self, source: str, name: str) -> str:
         if f"{source}/{name}" in self.schema:
@@ -290,11 +302,8 @@ class ExprBinder:
             if call.function in functions.LATER:
                 raise error("unsupported", f"{call.function}() is not in this version", where,
                             help=functions.instead_of(call.function))  # fmt: skip
-            near = did_you_mean(call.function, (*functions.known_names(), *self.users.known))
-            raise error(
-                "unknown_function", f"no function named {call.function!r}", where,
-                help=near or "`tql functions` lists them; tql.register_function(…) adds one of yours",
-            )  # fmt: skip
+            raise error("unknown_function", f"no function named {call.function!r}", where,
+                        help=self._instead_of_function(call.function))  # fmt: skip
         if any(isinstance(a, s.Star) for a in call.arguments):
             raise error("arity", f"{function.name}() takes plain arguments", call.span,
                         help=f"write {function.signature}")  # fmt: skip
@@ -311,6 +320,14 @@ class ExprBinder:
         at = None if axis is None else self._axis(axis)
         bind = function.as_weight if as_weight and function.as_weight else function.bind
         return bind(functions.Arguments(values, at, call.span, site))
+
+    def _instead_of_function(self, name: str) -> str:
+        if name in self.schema:
+            return f"{name!r} is a column; an element of a list is  {name}[0]"
+        if name in other_names.FUNCTIONS:
+            return other_names.FUNCTIONS[name]
+        near = did_you_mean(name, (*functions.known_names(), *self.users.known))
+        return near or f"the functions are {', '.join(functions.FUNCTIONS)}"
 
     def _user_call(self, call: s.Call) -> Expr:
         function = self.users.known[call.function]

@@ -660,7 +660,7 @@ def _of_literal(e: Expr, other: Expr) -> str | None:
             return None
 
 
-def _of_kinds(left: Expr, right: Expr) -> str | None:
+def _of_kinds(left: Expr, right: Expr) -> str:
     kinds = {type(left.dtype), type(right.dtype)}
     if Binary in kinds:
         return "bytes and images can be selected and loaded, not compared"
@@ -668,6 +668,8 @@ def _of_kinds(left: Expr, right: Expr) -> str | None:
         return "times can be compared, not computed with; store a number beside them"
     if kinds == {Text}:
         return "there is no operator on text but comparison, LIKE and contains(…)"
+    if List in kinds:
+        return "an element is x[0]; any(…), all(…) and contains(…) look at all of them"
     if Text in kinds:
         return "text and numbers are not converted into each other; store both as one type"
-    return None
+    return "compare values of one kind: numbers with numbers, text with text"

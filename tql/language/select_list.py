@@ -5,6 +5,7 @@ from typing import Any
 from tql.diagnostics import Span, error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
+from tql.grammar.tokens import is_bare_name
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Column, Expr
 from tql.language.plan import Output
@@ -67,6 +68,10 @@ def _name_of(e: s.Expr, span: Span) -> str:
     match e:
         case s.Call(function) | s.WeightCall(function) if not names:
             return function
+        case s.String(text) if is_bare_name(text):
+            raise error("syntax", "this text needs a name", span,
+                        help=f"a column stands without quotes: {text}; "
+                        f"or write  {format_expr(e)} as NAME")  # fmt: skip
         case _:
             raise error("syntax", "this expression needs a name", span,
                         help=f"write  {format_expr(e)} as NAME")  # fmt: skip

@@ -1,6 +1,6 @@
 """The explanation of a loader's chain: its steps from the data up, then order and batches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tql.chain import DataLoader, QueryStep, SampleStep
@@ -23,6 +23,7 @@ from tql.reports.tree import (
     Node,
     Told,
     fetched,
+    looked_at,
     sampling,
     scan_node,
     tabled,
@@ -31,7 +32,7 @@ from tql.reports.tree import (
     with_scan,
 )
 from tql.rowset import everything
-from tql.sources.protocol import Source
+from tql.sources.protocol import Fragment, Source
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class _Story:
     over: Source
     table: ClassTable | None = None
     read: set[str] = field(default_factory=set)
+    fragments: Sequence[Fragment] = ()
     notes: list[str] = field(default_factory=list)
 
     def reads(self, source: Source, names: set[str]) -> None:
@@ -61,6 +63,7 @@ def tell_loader(loader: DataLoader) -> Told:
     base = loader.base
     over, outputs = base.parts()
     story = _Story(base, base, scan_node(base.source, ()), outputs, over)
+    story.fragments = base.source.fragments
     if not loader.steps:
         story.table = tabled(over, base.plan_rows(), None, None, (), outputs, Settings())
     for n, step in enumerate(loader.steps):
@@ -70,7 +73,7 @@ def tell_loader(loader: DataLoader) -> Told:
                 _tell_query(story, step, loader.seed, last)
             case SampleStep():
                 _tell_sample(story, step, loader.seed, last)
-    node = with_scan(story.node, base.source, story.read)
+    node = with_scan(story.node, base.source, story.read, story.fragments)
     rows = node.rows
     assert rows is not None, "a loader's rows are always known"
     if loader.shuffled:
@@ -89,6 +92,8 @@ def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
         )
         told = tell(teller)
         story.reads(teller.run.source, teller.read)
+        if first and teller.run.source is story.base.source:
+            story.fragments = looked_at(question.bound.plan, teller.run.source)
         story.node, story.table = told.node, told.table
         story.notes += told.notes
         source, outputs = teller.run.source, question.bound.outputs

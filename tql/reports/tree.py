@@ -8,6 +8,7 @@ from typing import Final, TypeAlias, assert_never
 import numpy as np
 
 from tql.engine.derived import DerivedSource, frame_at
+from tql.engine.pruning import kept
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, MadeLeaf, Run, over_result, resolve, rows_of
@@ -45,7 +46,7 @@ from tql.reports.class_table import ClassTable, class_table, weight_table
 from tql.reports.user_notes import called_in
 from tql.rowset import Range, RowSet, from_ids, from_words
 from tql.schema import Binary, Json, Label, List
-from tql.sources.protocol import Source
+from tql.sources.protocol import Fragment, Source
 from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
 
 Fetch: TypeAlias = tuple[tuple[str, ...], int | None]
@@ -348,7 +349,7 @@ def teller_of(
 def tell(teller: Teller) -> Told:
     """The story of a query whose filters are evaluated."""
     bound, source = teller.bound, teller.run.source
-    node = with_scan(teller.node(bound.plan), source, teller.read)
+    node = with_scan(teller.node(bound.plan), source, teller.read, looked_at(bound.plan, source))
     node = _selecting(bound, source, node)
     table = _table_of(teller)
     fetch = fetched(source, bound.outputs, teller.read, node.rows)
@@ -381,7 +382,8 @@ def _made(
         read = read | set(leaf.keys)
     needed = [o.expr for o in query.outputs if o.name in read]
     teller.read |= frozenset().union(*map(columns_of, needed))
-    below = with_scan(teller.node(query.plan), teller.run.source, teller.read)
+    inner = teller.run.source
+    below = with_scan(teller.node(query.plan), inner, teller.read, looked_at(query.plan, inner))
     notes = [*teller.notes, *teller.run.notes, *(() if known else (_UNKNOWN,))]
     return source, Node(*_making(leaf), source.rows if known else None, children=(below,)), notes
 
@@ -410,37 +412,51 @@ def _selecting(bound: Bound, source: Source, node: Node) -> Node:
 # -- scans -------------------------------------------------------------------------------------
 
 
-def scan_node(source: Source, columns: Sequence[str]) -> Node:
-    fragments = len(source.fragments)
-    kept = f"{fragments:,} of {fragments:,} fragments kept" if fragments else "no rows"
+def looked_at(plan: Plan, source: Source) -> Sequence[Fragment]:
+    """The fragments that the plan's filters read; all, where some of its rows pass none."""
+    leaves = sum(isinstance(p, Leaf) for p in walk_plan(plan))
+    conditions = [f.predicate for f in _filters(plan) if isinstance(f.input, Leaf)]
+    return source.fragments if len(conditions) < leaves else kept(source.fragments, conditions)
+
+
+def scan_node(
+    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
+) -> Node:
+    fragments = source.fragments if fragments is None else fragments
+    total = len(source.fragments)
+    left = f"{len(fragments):,} of {total:,} fragments kept" if total else "no rows"
     named = f"columns: {', '.join(columns)}" if columns else "no column is read"
-    title = f"{source.kind}, {kept}; {named}"
-    size = column_bytes(source, columns) if columns else 0
+    title = f"{source.kind}, {left}; {named}"
+    size = column_bytes(source, columns, fragments) if columns else 0
     return Node("Scan", title, source.rows, size)
 
 
-def with_scan(node: Node, source: Source, read: set[str]) -> Node:
+def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fragment]) -> Node:
     """The tree with its scan knowing what is read of it; scans below another leaf know already."""
     columns = [name for name in source.schema.names if name in read]
     if node.kind in _TOLD:
         return node
     if node.kind == "Scan":
-        scan = scan_node(source, columns)
+        scan = scan_node(source, columns, fragments)
         again = "same pass as above" in node.details
         return replace(node, title=scan.title, bytes=None if again else scan.bytes)
-    children = tuple(with_scan(c, source, read) for c in node.children)
+    children = tuple(with_scan(c, source, read, fragments) for c in node.children)
     return replace(node, children=children)
 
 
-def column_bytes(source: Source, columns: Sequence[str]) -> int | None:
-    """Bytes of these columns of all rows, from statistics; None where they are unknown."""
+def column_bytes(
+    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
+) -> int | None:
+    """Bytes of these columns in all rows, or in these fragments, from statistics; None where they
+    are unknown.
+    """
     if isinstance(source, DerivedSource):
         known = {o.name: o.expr for o in source.outputs}
         below = sorted(frozenset().union(*(columns_of(known[c]) for c in columns)))
         size = column_bytes(source.parent, below)
         return None if size is None else size * source.rows // max(1, source.parent.rows)
     total = 0
-    for fragment in source.fragments:
+    for fragment in source.fragments if fragments is None else fragments:
         for name in columns:
             stats = fragment.columns.get(name)
             if stats is None or stats.bytes is None:
