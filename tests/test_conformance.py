@@ -38,8 +38,6 @@ class Area(NamedTuple):
 
 AREAS: Final = (
     Area("contains() over nested lists", "contains 021 022"),
-    Area("joins", "join 003 004 007 008 009 010 011 012 013 022 023 024"),
-    Area("UNION of different sources", "set_ops 038"),
     Area(
         "any()",
         "class_label 012; json 033; anyall 004 007 008 009 012 013 014 020 021 022 026; "

@@ -19,10 +19,12 @@ from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.equality import codes, combined, first_rows
 from tql.engine.expanding import WindowSource, expand
 from tql.engine.grouping import group
+from tql.engine.joined import JoinedSource, Side, join
 from tql.engine.ordering import stable_order
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings, column, scan
 from tql.engine.splitting import SplitSource
+from tql.engine.stacked import StackedSource
 from tql.engine.weigh import weigh
 from tql.grammar.syntax import SetOp
 from tql.language.expr import Expr, can_raise
@@ -36,6 +38,7 @@ from tql.language.plan import (
     Expand,
     Filter,
     Grouped,
+    Joined,
     Leaf,
     Order,
     Percent,
@@ -44,6 +47,7 @@ from tql.language.plan import (
     Scan,
     Size,
     Split,
+    Stacked,
     Windows,
     source_of,
     walk_plan,
@@ -113,7 +117,7 @@ class Run:
     def rows(self, plan: Plan) -> RowSet:
         """The rows of `plan`, in order."""
         match plan:
-            case Scan() | Derived() | Grouped() | Split() | Windows():
+            case Scan() | Derived() | Grouped() | Split() | Windows() | Joined() | Stacked():
                 return everything(self.source.rows)
             case Filter(input, predicate):
                 if id(plan) in self._filtered:
@@ -232,23 +236,59 @@ def select(bound: Bound, environment: Environment) -> Selection:
 
 
 def resolve(bound: Bound, environment: Environment) -> Source:
-    """The source that the plan's row numbers count; a subquery is run."""
-    leaf = source_of(bound.plan)
-    if isinstance(leaf, Scan):
-        if leaf.table is not None:
-            return environment.tables[leaf.table]
-        assert environment.here is not None
-        return environment.here
-    found = select(leaf.query, environment)
-    return over_result(leaf, found.source, found.rows, environment)
+    """The source that the plan's row numbers count; a subquery or a join is run."""
+    return source_at(source_of(bound.plan), environment)
 
 
-def over_result(
-    leaf: Derived | Grouped | Split | Windows,
-    source: Source,
-    rows: RowSet,
-    environment: Environment,
-) -> Source:
+def source_at(leaf: Leaf, environment: Environment) -> Source:
+    """The source whose rows are those of the leaf."""
+    match leaf:
+        case Scan(name):
+            here = environment.here if name is None else environment.tables[name]
+            assert here is not None
+            return here
+        case Joined(_, left, right):
+            return over_several(
+                leaf, [source_at(x, environment) for x in (left, right)], environment
+            )
+        case Stacked(branches):
+            parts = [source_at(Derived(b), environment) for b in branches]
+            return over_several(leaf, parts, environment)
+        case _:
+            found = select(leaf.query, environment)
+            return over_result(leaf, found.source, found.rows, environment)
+
+
+def over_several(
+    leaf: Joined | Stacked, parts: Sequence[Source], environment: Environment
+) -> JoinedSource | StackedSource:
+    """The source that a leaf makes of the sides of a join, or of the branches of a union."""
+    match leaf:
+        case Joined():
+            left, right = parts
+            return _joined(leaf, left, right, environment)
+        case Stacked(_, schema):
+            return StackedSource(parts, schema)
+        case _:
+            assert_never(leaf)
+
+
+def _joined(plan: Joined, left: Source, right: Source, environment: Environment) -> JoinedSource:
+    """The join of two sources that are there; what its condition says of one side is asked first."""
+
+    def side(leaf: Leaf, source: Source, condition: Expr | None) -> Side:
+        run = Run(source, environment)
+        if condition is None:
+            return Side(source, everything(source.rows), run.values)
+        allowed = Filter(leaf, condition)
+        run.prepare(allowed)
+        return Side(source, run.rows(allowed), run.values)
+
+    sides = side(plan.left, left, plan.only_left), side(plan.right, right, plan.only_right)
+    return join(plan, *sides, environment.seed)
+
+
+def over_result(leaf: MadeLeaf, source: Source, rows: RowSet, environment: Environment) -> Source:
     """The source that a leaf makes of the result of its query, which is `rows` of `source`."""
     query, seed = leaf.query, environment.seed
     match leaf:

@@ -10,8 +10,18 @@ from tql.diagnostics import Span, error
 from tql.engine import user_calls
 from tql.engine.derived import frame_at
 from tql.engine.reference import evaluate
-from tql.language.expr import Expr, substitute
-from tql.language.plan import Derived, Grouped, Leaf, Scan, Split, Windows, source_of
+from tql.language.expr import Column, Expr, columns_of, substitute
+from tql.language.plan import (
+    Derived,
+    Grouped,
+    Joined,
+    Leaf,
+    Scan,
+    Split,
+    Stacked,
+    Windows,
+    source_of,
+)
 from tql.language.user_function import UserFunction
 from tql.schema import DType
 from tql.sources.protocol import Source
@@ -24,7 +34,7 @@ _FOUND: Final[WeakKeyDictionary[Source, dict[object, DType]]] = WeakKeyDictionar
 
 def stored(leaf: Leaf, arguments: tuple[Expr, ...]) -> tuple[Scan, tuple[Expr, ...]] | None:
     """The arguments as expressions over stored columns, and where these are; None where the rows of
-    `leaf` are made of several (a join, groups).
+    `leaf` are made of several (groups, arguments from both sides of a join).
     """
     match leaf:
         case Scan():
@@ -32,10 +42,29 @@ def stored(leaf: Leaf, arguments: tuple[Expr, ...]) -> tuple[Scan, tuple[Expr, .
         case Derived(query):
             known = {o.name: o.expr for o in query.outputs}
             return stored(source_of(query.plan), tuple(substitute(a, known) for a in arguments))
-        case Grouped() | Split() | Windows():
+        case Joined():
+            return _of_one_side(leaf, arguments)
+        case Grouped() | Split() | Windows() | Stacked():
             return None
         case _:
             assert_never(leaf)
+
+
+def _of_one_side(join: Joined, arguments: tuple[Expr, ...]) -> tuple[Scan, tuple[Expr, ...]] | None:
+    read = frozenset[str]().union(*map(columns_of, arguments))
+    for side, names in (
+        (join.left, {c.column.name: c.left for c in join.columns}),
+        (join.right, {c.column.name: c.right for c in join.columns}),
+    ):
+        own: dict[str, Expr] = {
+            name: Column(known.name, known.dtype, known.nullable)
+            for name, below in names.items()
+            if below is not None
+            for known in [side.schema[below]]
+        }
+        if read <= own.keys():
+            return stored(side, tuple(substitute(a, own) for a in arguments))
+    return None
 
 
 def type_given(

@@ -7,6 +7,7 @@ ORDER BY.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 from tql.diagnostics import Span, TqlError, error, with_query
@@ -15,11 +16,12 @@ from tql.grammar.printer import format_expr
 from tql.language import operators
 from tql.language.bind_expr import ExprBinder, Parameters, Params
 from tql.language.expr import Expr
+from tql.language.from_clause import From, FromBinder, bind_from
 from tql.language.layers import LayerBinder, over_one_leaf
+from tql.language.names import Names, one_source
 from tql.language.plan import (
     Bound,
     Combine,
-    Derived,
     Filter,
     Leaf,
     Plan,
@@ -29,6 +31,7 @@ from tql.language.plan import (
 )
 from tql.language.select_list import name_outputs
 from tql.language.select_rows import check_where, distinct, expanded, makes_new_rows, over_new_rows
+from tql.language.stack import stacked
 from tql.language.tails import tail, weight
 from tql.language.user_functions import TryOut, Users, never_tried
 from tql.schema import Schema
@@ -85,7 +88,9 @@ def bind_weight(
     """Type a weight expression that stands alone, as `sample_by` takes it."""
     users = Users(try_out=try_out)
     try:
-        return weight(ExprBinder(schema, Parameters(params), count().__next__, users=users), e)
+        names = one_source(schema)
+        scope = ExprBinder(schema, Parameters(params), count().__next__, names, users=users)
+        return weight(scope, e)
     except TqlError as problem:
         with_query(problem, text)
 
@@ -121,14 +126,17 @@ def _scope_of(b: Binder, bound: Bound) -> ExprBinder:
     """Names in the tail of a combination: its output columns, then those of the source."""
     source = source_of(bound.plan)
     aliases = {o.name: o.expr for o in bound.outputs}
-    return ExprBinder(in_scope(source), b.parameters, b.sites, aliases=aliases, prefer_alias=True,
-                      users=b.users.over(source))  # fmt: skip
+    schema = in_scope(source)
+    return replace(
+        _scope(b, source, schema, one_source(schema)), aliases=aliases, prefer_alias=True
+    )
 
 
 def _select(b: Binder, q: s.Select) -> tuple[Bound, ExprBinder]:
     """The SELECT, and the scope of the clauses that follow it."""
-    leaf, name = _from(b, q.source, q.span)
-    rows = ExprBinder(leaf.schema, b.parameters, b.sites, name, users=b.users.over(leaf))
+    source = _from(b, q.source, q.span)
+    leaf = source.leaf
+    rows = _scope(b, leaf, leaf.schema, source.names)
     if makes_new_rows(q):
         check_where(rows, q)
         plan = _where(rows, leaf, q.where)
@@ -147,21 +155,18 @@ def _where(rows: ExprBinder, plan: Plan, condition: s.Expr | None) -> Plan:
     return Filter(plan, predicate, span=condition.span, text=format_expr(condition))
 
 
-def _from(b: Binder, source: s.Source | None, span: Span) -> tuple[Leaf, str | None]:
-    match source:
-        case None:
-            if b.here is None:
-                raise error("source", "FROM is required here", span,
-                            help='write  select … from "path"')  # fmt: skip
-            return Scan(None, b.here), None
-        case s.Table(name, alias):
-            return Scan(name, b.tables(name, source.span), span=source.span), alias or name
-        case s.Subquery(query, alias):
-            return Derived(_query(b, query), span=source.span), alias
-        case s.Join():
-            raise error("unsupported", "joins are not in this version", source.span,
-                        help="join the tables first, in Arrow, Polars or DuckDB, "
-                        "and open the result")  # fmt: skip
+def _from(b: Binder, source: s.Source | None, span: Span) -> From:
+    if source is not None:
+        return bind_from(FromBinder(b.tables, partial(_query, b), partial(_scope, b)), source)
+    if b.here is None:
+        raise error("source", "FROM is required here", span,
+                    help='write  select … from "path"')  # fmt: skip
+    return From(Scan(None, b.here), one_source(b.here))
+
+
+def _scope(b: Binder, leaf: Leaf, schema: Schema, names: Names) -> ExprBinder:
+    """Binds expressions over columns of the leaf by these names."""
+    return ExprBinder(schema, b.parameters, b.sites, names, users=b.users.over(leaf))
 
 
 # -- set operations ----------------------------------------------------------------------------
@@ -176,8 +181,7 @@ def _combined(b: Binder, q: s.Combined) -> Bound:
         return Bound(Combine(q.op, q.all, left.plan, right.plan, span=q.span), left.outputs)
     what = "different expressions of one source" if same_source else "different sources"
     if q.op is s.SetOp.UNION:
-        raise error("unsupported", f"UNION of {what} is not in this version", q.span,
-                    help="give both sides the same FROM and the same select list")  # fmt: skip
+        return stacked((left, right), q)
     raise error("unsupported", f"{q.op.value.upper()} compares rows by their number, and has {what}",
                 q.span, help="give both sides the same FROM and the same select list")  # fmt: skip
 
@@ -191,14 +195,3 @@ def _check_same_columns(left: Bound, right: Bound, q: s.Combined) -> None:
                 "schema", f"the {side} side of {q.op.value.upper()} has no column {missing[0]!r}",
                 q.span, help="select the same column names on both sides",
             )  # fmt: skip
-    for column in a:
-        other = b[column.name]
-        if operators.is_number(column.dtype) != operators.is_number(other.dtype) or (
-            not operators.is_number(column.dtype) and type(column.dtype) is not type(other.dtype)
-        ):
-            raise error(
-                "schema",
-                f"column {column.name!r} is {column.dtype} on the left and {other.dtype} on the right",
-                q.span,
-                help="select columns of one type under that name",
-            )

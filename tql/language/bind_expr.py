@@ -21,6 +21,7 @@ from tql.language.expr import (
     WeightCase,
     WeightKind,
 )
+from tql.language.names import Names
 from tql.language.subscripts import subscript
 from tql.language.user_functions import Users
 from tql.schema import Bool, Json, Label, Opaque, Schema, Text
@@ -99,7 +100,7 @@ def _listed(values: Any) -> Any:
 
 @dataclass(slots=True)
 class ExprBinder:
-    """Binds expressions over one FROM source.
+    """Binds expressions over the columns of a FROM, `schema`, by the names that it gives them.
 
     `aliases` are select items by name; `prefer_alias` says whether they win over columns (they do
     in ORDER BY; in WHERE a column wins). Inside the select list there are none.
@@ -108,7 +109,7 @@ class ExprBinder:
     schema: Schema
     parameters: Parameters
     next_site: Callable[[], int]
-    source_name: str | None = None
+    names: Names
     aliases: Mapping[str, Expr] = field(default_factory=dict)
     prefer_alias: bool = False
     users: Users = field(default_factory=Users)
@@ -192,23 +193,25 @@ class ExprBinder:
         return subscript(operand, parts, span)
 
     def _name(self, n: s.Name) -> Expr:
-        if n.source is not None and n.source != self.source_name:
-            raise error("unknown_alias", f"no source named {n.source!r} in this query", n.span,
-                        help=self._instead_of_source(n.source, n.name))  # fmt: skip
         aliased = self.aliases.get(n.name) if n.source is None else None
-        if n.name in self.schema and not (aliased is not None and self.prefer_alias):
-            column = self.schema[n.name]
+        if aliased is not None and self.prefer_alias:
+            return aliased
+        found = self.names.find(n)
+        if found is not None:
+            column = self.schema[found]
             if isinstance(column.dtype, Opaque):
                 raise error("unsupported", f"columns of type {column.dtype} cannot be used in a query",
                             n.span, help="they can be selected and loaded")  # fmt: skip
             return Column(column.name, column.dtype, column.nullable, span=n.span)
         if aliased is not None:
             return aliased
+        if n.source is not None:
+            raise self.names.not_in_source(n)
         raise error("unknown_column", f"no column named {n.name!r}", n.span,
                     help=self._instead_of_column(n.name))  # fmt: skip
 
     def _instead_of_column(self, name: str) -> str:
-        known = (*self.schema.names, *self.aliases)
+        known = (*self.names.alone(), *self.aliases)
         if name.lower() in other_names.COLUMNS:
             return other_names.COLUMNS[name.lower()]
         words = re.split(r"[^\w/]+", name)
@@ -217,15 +220,8 @@ class ExprBinder:
         near = did_you_mean(name, known)
         if near is None and name.lower() in functions.FUNCTIONS:
             return f"a function takes parentheses:  {functions.FUNCTIONS[name.lower()].signature}"
-        columns = ", ".join(self.schema.names[:12])
+        columns = ", ".join(self.names.spellings()[:12])
         return near or f"the columns are {columns}; text goes in single quotes: '{name}'"
-
-    def _instead_of_source(self, source: str, name: str) -> str:
-        if f"{source}/{name}" in self.schema:
-            return f'did you mean the column "{source}/{name}"?'
-        if source in self.schema:
-            return f"{source!r} is a column; a JSON key is written  {source}['{name}']"
-        return f"write the column alone: {name}"
 
     def _unary(self, op: s.UnaryOp, e: Expr, span: Span) -> Expr:
         match op:
@@ -251,7 +247,7 @@ class ExprBinder:
             isinstance(e, s.Name)
             and e.source is None
             and isinstance(first.dtype, Text | Label)
-            and e.name not in self.schema
+            and not self.names.knows(e.name)
             and e.name not in self.aliases
         ):
             raise error("unknown_column", f"no column named {e.name!r}", e.span,

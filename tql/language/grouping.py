@@ -179,7 +179,7 @@ def groups(
 
     grouped = layer.leaf()
     binder = GroupBinder(
-        rows.schema, rows.parameters, rows.next_site, rows.source_name,
+        rows.schema, rows.parameters, rows.next_site, rows.names,
         users=rows.users.over(grouped), rows=rows, layer=layer,
     )  # fmt: skip
     binder.schema = Schema(map(binder.lift, rows.schema))

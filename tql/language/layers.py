@@ -84,7 +84,7 @@ class LayerBinder(ExprBinder):
 
     def _name(self, n: s.Name) -> Expr:
         aliased = self.aliases.get(n.name) if n.source is None else None
-        if aliased is not None and (self.prefer_alias or n.name not in self.schema):
+        if aliased is not None and (self.prefer_alias or not self.names.knows(n.name)):
             return aliased
         return self.over(self.rows.bind(n), n.name, n.span)
 
@@ -139,7 +139,7 @@ def windows(rows: ExprBinder, plan: Plan, e: s.Expand) -> WindowBinder:
     layer = Layer(plan, make, columns_below(rows.schema), scope_over(rows))
     schema = Schema([*rows.schema, SchemaColumn(name, Int(64), False)])
     return WindowBinder(
-        schema, rows.parameters, rows.next_site, rows.source_name,
+        schema, rows.parameters, rows.next_site, rows.names,
         users=rows.users.over(layer.leaf()), rows=rows, layer=layer, window=name,
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def split(rows: ExprBinder, plan: Plan, span: Span) -> SplitBinder:
 
     layer = Layer(plan, make, columns_below(rows.schema), scope_over(rows))
     binder = SplitBinder(
-        rows.schema, rows.parameters, rows.next_site, rows.source_name,
+        rows.schema, rows.parameters, rows.next_site, rows.names,
         users=rows.users.over(layer.leaf()), rows=rows, layer=layer,
     )  # fmt: skip
     binder.schema = Schema(map(binder.lift, rows.schema))
@@ -189,7 +189,9 @@ def over_one_leaf(left: Bound, right: Bound) -> tuple[Bound, Bound]:
     a, b = source_of(left.plan), source_of(right.plan)
     if a == b or type(a) is not type(b) or in_scope(a) != in_scope(b):
         return left, right
-    joined = [over_one_leaf(x, y) for x, y in zip(subqueries(a), subqueries(b), strict=False)]
+    if len(subqueries(a)) != len(subqueries(b)):
+        return left, right
+    joined = [over_one_leaf(x, y) for x, y in zip(subqueries(a), subqueries(b), strict=True)]
     both = [_with_outputs_of_both(x, y) for x, y in joined]
     a = with_subqueries(a, tuple(x for x, _ in both))
     b = with_subqueries(b, tuple(y for _, y in both))

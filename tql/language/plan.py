@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import TypeAlias, TypeGuard, assert_never
 
 from tql.diagnostics import NOWHERE, Span
-from tql.grammar.syntax import SetOp
+from tql.grammar.syntax import JoinKind, SetOp
 from tql.language.expr import Column, Expr
 from tql.schema import Column as SchemaColumn
 from tql.schema import DType, Int, List, Schema
@@ -107,14 +107,64 @@ class Windows(Node):
         return Schema([*self.query.schema, SchemaColumn(self.name, Int(64), False)])
 
 
-Leaf: TypeAlias = Scan | Derived | Grouped | Split | Windows
+@dataclass(frozen=True, slots=True)
+class JoinColumn:
+    """A column of a join: that of the left side, of the right, or, where both are named, the left's
+    for the rows that have a left side, else the right's.
+    """
+
+    column: SchemaColumn
+    left: str | None
+    right: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Node):
+    """Pairs of rows of two leaves, numbered from 0: those of each left row in the left's order, in
+    the right's order; then, of RIGHT and FULL, the right rows without a partner.
+
+    keys        (over the columns of the left, over those of the right): equal in each pair
+    only_left   what else is TRUE of the left row of each pair, over the left's columns
+    only_right  the same of the right
+    rest        what else is TRUE of the pair, over `columns`
+    text        the condition in canonical TQL; empty for CROSS, which has none of these
+    """
+
+    kind: JoinKind
+    left: "Leaf"
+    right: "Leaf"
+    columns: tuple[JoinColumn, ...]
+    keys: tuple[tuple[Expr, Expr], ...] = ()
+    only_left: Expr | None = None
+    only_right: Expr | None = None
+    rest: Expr | None = None
+    text: str = field(default="", compare=False, kw_only=True)
+
+    @property
+    def schema(self) -> Schema:
+        return Schema(c.column for c in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked(Node):
+    """The rows of several queries one after the other, numbered from 0: UNION of different sources.
+
+    Each has columns of these names, in any order and in types that fit into those of `schema`.
+    """
+
+    branches: "tuple[Bound, ...]"
+    schema: Schema
+    all: bool = False
+
+
+Leaf: TypeAlias = Scan | Derived | Grouped | Split | Windows | Joined | Stacked
 """What rows come from: every plan ends in one, whose rows its row numbers count."""
 
 
 def in_scope(leaf: Leaf) -> Schema:
     """The columns of `leaf` that a query over it may name."""
     match leaf:
-        case Scan() | Derived():
+        case Scan() | Derived() | Joined() | Stacked():
             return leaf.schema
         case Grouped(_, _, visible) | Split(_, visible):
             return leaf.schema.select(visible)
@@ -272,7 +322,7 @@ class Bound:
 def inputs(plan: Plan) -> tuple[Plan, ...]:
     """The plans that this one takes rows from; a subquery is a source, not an input."""
     match plan:
-        case Scan() | Derived() | Grouped() | Split() | Windows():
+        case Scan() | Derived() | Grouped() | Split() | Windows() | Joined() | Stacked():
             return ()
         case Filter(input) | Expand(input) | Distinct(input) | Order(input) | Cut(input):
             return (input,)
@@ -287,7 +337,7 @@ def inputs(plan: Plan) -> tuple[Plan, ...]:
 def with_inputs(plan: Plan, new: tuple[Plan, ...]) -> Plan:
     """The plan over other inputs, as many as `inputs(plan)` has."""
     match plan:
-        case Scan() | Derived() | Grouped() | Split() | Windows():
+        case Scan() | Derived() | Grouped() | Split() | Windows() | Joined() | Stacked():
             return plan
         case Filter() | Expand() | Distinct() | Order() | Cut() | Sample():
             return replace(plan, input=new[0])
@@ -304,6 +354,10 @@ def subqueries(leaf: Leaf) -> tuple["Bound", ...]:
             return ()
         case Derived(query) | Grouped(query) | Split(query) | Windows(query):
             return (query,)
+        case Joined(_, left, right):
+            return (*subqueries(left), *subqueries(right))
+        case Stacked(branches):
+            return branches
         case _:
             assert_never(leaf)
 
@@ -315,6 +369,12 @@ def with_subqueries(leaf: Leaf, new: tuple["Bound", ...]) -> Leaf:
             return leaf
         case Derived() | Grouped() | Split() | Windows():
             return replace(leaf, query=new[0])
+        case Joined(_, left, right):
+            first = len(subqueries(left))
+            left, right = with_subqueries(left, new[:first]), with_subqueries(right, new[first:])
+            return replace(leaf, left=left, right=right)
+        case Stacked():
+            return replace(leaf, branches=new)
         case _:
             assert_never(leaf)
 
@@ -337,7 +397,18 @@ def expressions(plan: Plan) -> tuple[Expr, ...]:
             return tuple(k.expr for k in sort_keys)
         case Sample(_, weight):
             return (weight,)
-        case Scan() | Derived() | Grouped() | Split() | Windows() | Expand() | Cut() | Combine():
+        case (
+            Scan()
+            | Derived()
+            | Grouped()
+            | Split()
+            | Windows()
+            | Joined()
+            | Stacked()
+            | Expand()
+            | Cut()
+            | Combine()
+        ):
             return ()
         case _:
             assert_never(plan)
@@ -354,7 +425,18 @@ def with_expressions(plan: Plan, rule: Callable[[Expr], Expr]) -> Plan:
             return replace(plan, keys=tuple(replace(k, expr=rule(k.expr)) for k in sort_keys))
         case Sample(_, weight):
             return replace(plan, weight=rule(weight))
-        case Scan() | Derived() | Grouped() | Split() | Windows() | Expand() | Cut() | Combine():
+        case (
+            Scan()
+            | Derived()
+            | Grouped()
+            | Split()
+            | Windows()
+            | Joined()
+            | Stacked()
+            | Expand()
+            | Cut()
+            | Combine()
+        ):
             return plan
         case _:
             assert_never(plan)

@@ -9,6 +9,7 @@ from tql.grammar.tokens import is_bare_name
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Column, Expr
 from tql.language.plan import Output
+from tql.schema import Column as SchemaColumn
 from tql.schema import DType, List, Opaque
 
 
@@ -17,20 +18,17 @@ def select_list(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> 
     outputs: dict[str, Output] = {}
     for item in items:
         match item:
-            case s.AllColumns(source):
-                if source is not None and source != scope.source_name:
-                    raise error("unknown_alias", f"no source named {source!r}", item.span,
-                                help="write  *  alone")  # fmt: skip
+            case s.AllColumns():
                 new = [
-                    Output(c.name, Column(c.name, c.dtype, c.nullable, span=item.span))
-                    for c in scope.schema
+                    Output(name, _stored(scope.schema[column], item.span))
+                    for name, column in scope.names.star(item)
                 ]
             case s.Item(expr, alias):
                 bound = _item(scope, expr)
                 new = [Output(alias or _name_of(expr, item.span), bound)]
         for o in new:
             if o.name in outputs and not (
-                o.stored == o.name and outputs[o.name].stored == o.name
+                _is_plain(item) and o.stored == outputs[o.name].stored
                 and any(isinstance(i, s.AllColumns) for i in items)
             ):  # fmt: skip
                 raise error("duplicate_column", f"two columns would be named {o.name!r}", item.span,
@@ -46,13 +44,27 @@ def name_outputs(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) ->
     return outputs
 
 
+def _is_plain(item: s.AllColumns | s.Item) -> bool:
+    """Whether the item is columns of the source under their own names."""
+    match item:
+        case s.Item(s.Name(name), alias):
+            return alias in (None, name)
+        case s.Item():
+            return False
+        case _:
+            return True
+
+
 def _item(scope: ExprBinder, e: s.Expr) -> Expr:
     """A select item; a column that no expression may use can still be selected as it is."""
-    if isinstance(e, s.Name) and e.source in (None, scope.source_name) and e.name in scope.schema:
-        column = scope.schema[e.name]
-        if _is_opaque(column.dtype):
-            return Column(column.name, column.dtype, column.nullable, span=e.span)
+    found = scope.names.find(e) if isinstance(e, s.Name) else None
+    if found is not None and _is_opaque(scope.schema[found].dtype):
+        return _stored(scope.schema[found], e.span)
     return scope.bind(e)
+
+
+def _stored(column: SchemaColumn, span: Span) -> Column:
+    return Column(column.name, column.dtype, column.nullable, span=span)
 
 
 def _is_opaque(dtype: DType) -> bool:

@@ -24,7 +24,7 @@ def makes_new_rows(q: s.Select) -> bool:
 def check_where(rows: ExprBinder, q: s.Select) -> None:
     """A name error where WHERE uses a select item: those are of the new rows, which come later."""
     later = {i.alias for i in q.items if isinstance(i, s.Item) and i.alias is not None}
-    found = sorted((names_in(q.where) & later) - set(rows.schema.names))
+    found = sorted(n for n in names_in(q.where) & later if not rows.names.knows(n))
     if found and q.where is not None:
         way_out = "use HAVING" if q.group is not None else "write the expression itself"
         raise error("unknown_column", f"{found[0]!r} is not known yet in WHERE, which looks at "

@@ -15,11 +15,13 @@ from tql.language.plan import (
     Expand,
     Filter,
     Grouped,
+    Joined,
     Order,
     Plan,
     Sample,
     Scan,
     Split,
+    Stacked,
     Windows,
     expressions,
     inputs,
@@ -55,6 +57,14 @@ def _verify(plan: Plan, schema: Schema, after: str) -> None:
             verify(query, after=after)
             some = any(is_sequence(c.dtype) for c in query.schema)
             assert some, f"after {after}: nothing to split"
+        case Joined():
+            _verify_join(plan, after)
+        case Stacked(branches, columns):
+            for branch in branches:
+                verify(branch, after=after)
+                assert set(branch.schema.names) == set(columns.names), (
+                    f"after {after}: other columns"
+                )
         case Filter(_, predicate):
             assert predicate.dtype == Bool(), f"after {after}: a filter on {predicate.dtype}"
         case Distinct(_, distinct_keys):
@@ -70,6 +80,24 @@ def _verify(plan: Plan, schema: Schema, after: str) -> None:
             return
         case _:
             assert_never(plan)
+
+
+def _verify_join(join: Joined, after: str) -> None:
+    left, right = join.left.schema, join.right.schema
+    for side in (join.left, join.right):
+        _verify(side, side.schema, after)
+    for c in join.columns:
+        assert c.left is None or c.left in left, f"after {after}: no column {c.left!r} on the left"
+        assert c.right is None or c.right in right, f"after {after}: no {c.right!r} on the right"
+    for a, b in join.keys:
+        _reads_only(a, left, after)
+        _reads_only(b, right, after)
+    for condition, schema in (
+        (join.only_left, left), (join.only_right, right), (join.rest, join.schema)
+    ):  # fmt: skip
+        if condition is not None:
+            _reads_only(condition, schema, after)
+            assert condition.dtype == Bool(), f"after {after}: a join on {condition.dtype}"
 
 
 def _reads_only(e: Expr, schema: Schema, after: str) -> None:

@@ -1,6 +1,6 @@
 """From a bound query or a loader's chain to the nodes of an explanation, each evaluated once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final, TypeAlias, assert_never
@@ -8,10 +8,20 @@ from typing import Final, TypeAlias, assert_never
 import numpy as np
 
 from tql.engine.derived import DerivedSource, frame_at
+from tql.engine.joined import JoinedSource
 from tql.engine.pruning import kept
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings
-from tql.engine.select import Environment, MadeLeaf, Run, over_result, resolve, rows_of
+from tql.engine.select import (
+    Environment,
+    MadeLeaf,
+    Run,
+    over_result,
+    over_several,
+    rows_of,
+    source_at,
+)
+from tql.engine.stacked import StackedSource
 from tql.grammar.syntax import SetOp
 from tql.language.expr import Column, Const, Expr, Not, WeightCase, columns_of, walk
 from tql.language.plan import (
@@ -24,6 +34,7 @@ from tql.language.plan import (
     Expand,
     Filter,
     Grouped,
+    Joined,
     Leaf,
     Order,
     Output,
@@ -33,6 +44,7 @@ from tql.language.plan import (
     Scan,
     Size,
     Split,
+    Stacked,
     Windows,
     expressions,
     inputs,
@@ -50,7 +62,7 @@ from tql.sources.protocol import Fragment, Source
 from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
 
 Fetch: TypeAlias = tuple[tuple[str, ...], int | None]
-_TOLD: Final = ("Subquery", "Group", "Ungroup", "Windows")
+_TOLD: Final = ("Subquery", "Group", "Ungroup", "Windows", "Stack")
 _UNKNOWN: Final = "what lies above a draw inside the query (?) is known when it is run: --analyze"
 
 
@@ -165,7 +177,7 @@ class Teller:
 
     def _node(self, plan: Plan) -> Node:
         match plan:
-            case Scan() | Derived() | Grouped() | Split() | Windows():
+            case Scan() | Derived() | Grouped() | Split() | Windows() | Joined() | Stacked():
                 node = replace(self.base, details=(*self.base.details, "same pass as above"),
                                bytes=None) if self.scanned else self.base  # fmt: skip
                 self.scanned = True
@@ -200,7 +212,7 @@ class Teller:
     def count(self, plan: Plan) -> int | None:
         """Rows that `plan` gives; nothing is sorted or drawn for it if that can be helped."""
         match plan:
-            case Scan() | Derived() | Grouped() | Split() | Windows():
+            case Scan() | Derived() | Grouped() | Split() | Windows() | Joined() | Stacked():
                 return self.base.rows
             case Filter() | Expand() | Distinct():
                 return len(self.run.rows(plan)) if self.known(plan) else None
@@ -334,8 +346,10 @@ def teller_of(
 ) -> Teller:
     """Evaluates the filters of the query, over a source that `base` describes where it is given."""
     leaf = source_of(bound.plan)
-    if isinstance(leaf, Scan):
-        source, notes = resolve(bound, environment), list[str]()
+    if isinstance(leaf, Joined | Stacked):
+        source, below, notes = _several(leaf, environment, draws)
+    elif isinstance(leaf, Scan):
+        source, notes = source_at(leaf, environment), list[str]()
         below = scan_node(source, ()) if base is None else base
     else:
         source, below, notes = _made(leaf, _read_of(bound), environment, draws, base)
@@ -400,6 +414,38 @@ def _making(leaf: Grouped | Split | Windows) -> tuple[str, str]:
             assert_never(leaf)
 
 
+def _several(
+    leaf: Joined | Stacked, environment: Environment, draws: bool
+) -> tuple[Source, Node, list[str]]:
+    """The source that a join or a union of sources is, its node and its notes."""
+    below: tuple[Leaf, ...]
+    match leaf:
+        case Joined(kind, left, right):
+            below = (left, right)
+            what, title = "Join", f"{kind.value}, {leaf.text}" if leaf.text else kind.value
+        case Stacked(branches):
+            below = tuple(map(Derived, branches))
+            what, title = "Stack", "different sources, one after the other"
+        case _:
+            assert_never(leaf)
+    told = [_part(part, environment, draws) for part in below]
+    source = over_several(leaf, [part for part, _, _ in told], environment)
+    known = all(node.rows is not None for _, node, _ in told)
+    node = Node(what, title, source.rows if known else None, children=tuple(n for _, n, _ in told))
+    return source, node, [note for _, _, notes in told for note in notes]
+
+
+def _part(leaf: Leaf, environment: Environment, draws: bool) -> tuple[Source, Node, list[str]]:
+    match leaf:
+        case Scan():
+            source = source_at(leaf, environment)
+            return source, scan_node(source, ()), []
+        case Joined() | Stacked():
+            return _several(leaf, environment, draws)
+        case _:
+            return _made(leaf, set(leaf.schema.names), environment, draws, None)
+
+
 def _selecting(bound: Bound, source: Source, node: Node) -> Node:
     """A node for the select list, where it is not the columns as they stand."""
     names = tuple(o.stored if o.stored == o.name else None for o in bound.outputs)
@@ -436,6 +482,12 @@ def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fr
     columns = [name for name in source.schema.names if name in read]
     if node.kind in _TOLD:
         return node
+    if node.kind == "Join":
+        assert isinstance(source, JoinedSource)
+        left, right = source.read_for(read)
+        sides = zip(node.children, source.below, (left, right), strict=True)
+        children = tuple(with_scan(n, side, names, side.fragments) for n, side, names in sides)
+        return replace(node, children=children)
     if node.kind == "Scan":
         scan = scan_node(source, columns, fragments)
         again = "same pass as above" in node.details
@@ -450,11 +502,15 @@ def column_bytes(
     """Bytes of these columns in all rows, or in these fragments, from statistics; None where they
     are unknown.
     """
+    if isinstance(source, JoinedSource):
+        sides = zip(source.below, source.read_for(columns, keys=False), strict=True)
+        return _total(_share(side, sorted(names), source.rows) for side, names in sides)
+    if isinstance(source, StackedSource):
+        return _total(column_bytes(branch, columns) for branch in source.branches)
     if isinstance(source, DerivedSource):
         known = {o.name: o.expr for o in source.outputs}
         below = sorted(frozenset().union(*(columns_of(known[c]) for c in columns)))
-        size = column_bytes(source.parent, below)
-        return None if size is None else size * source.rows // max(1, source.parent.rows)
+        return _share(source.parent, below, source.rows)
     total = 0
     for fragment in source.fragments if fragments is None else fragments:
         for name in columns:
@@ -463,6 +519,17 @@ def column_bytes(
                 return None
             total += stats.bytes
     return total
+
+
+def _share(source: Source, columns: Sequence[str], rows: int) -> int | None:
+    """About how many bytes so many rows of these columns have."""
+    size = column_bytes(source, columns)
+    return None if size is None else size * rows // max(1, source.rows)
+
+
+def _total(sizes: Iterable[int | None]) -> int | None:
+    known = list(sizes)
+    return None if None in known else sum(s or 0 for s in known)
 
 
 def fetched(

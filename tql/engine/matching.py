@@ -1,0 +1,183 @@
+"""Which rows of two sides belong together: equality of keys, found with Arrow's hash tables.
+
+The values of the right side are numbered, those of the left looked up, and the pairs counted before
+one of them is made; they come in the order of a join, so that nothing is sorted afterwards.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tql.diagnostics import Span, error
+from tql.engine.columns import Arrow, Numbers, Vec, one_array, pc
+from tql.engine.comparing import plain_text
+
+Int64s: TypeAlias = NDArray[np.int64]
+
+MOST_PAIRS: Final = 1 << 31
+
+
+def check_pairs(rows: int, span: Span, help: str) -> None:
+    """Raise a range error where a join would have more rows than can be handled."""
+    if rows > MOST_PAIRS:
+        raise error("range", f"this join would have {rows:,} rows, more than {MOST_PAIRS:,}", span,
+                    help=help)  # fmt: skip
+
+
+def matches(
+    keys: Sequence[tuple[Vec, Vec]], left_rows: int, right_rows: int, span: Span
+) -> tuple[Int64s, Int64s]:
+    """(left, right) positions, int64 (n,), of all pairs whose keys are equal: of each left row in
+    the left's order, in the right's order.
+
+    A key that is NULL or NaN equals none. Values of different number types are equal if they are the
+    same number.
+    """
+    left, right, distinct = _codes(keys, left_rows, right_rows)
+    here = right >= 0
+    counts = np.bincount(right[here], minlength=distinct)
+    found = left >= 0
+    partners = np.zeros(left_rows, np.int64)
+    partners[found] = counts[left[found]]
+    total = int(partners.sum())
+    check_pairs(total, span, "make the keys more selective, or remove repeated keys from one side")
+    if not total:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if counts.max() == 1:  # each key once on the right: a plain look-up
+        place = np.zeros(distinct, np.int64)
+        place[right[here]] = np.flatnonzero(here)
+        rows = np.flatnonzero(partners)
+        return rows, place[left[rows]]
+    grouped = np.flatnonzero(here)
+    grouped = grouped[np.argsort(right[here], kind="stable")]
+    rows = np.repeat(np.arange(left_rows), partners)
+    within = np.arange(total) - np.repeat(np.cumsum(partners) - partners, partners)
+    starts = np.cumsum(counts) - counts
+    return rows, grouped[starts[left[rows]] + within]
+
+
+def with_missing(
+    pairs: tuple[Int64s, Int64s], left_rows: int, right_rows: int, *, left: bool, right: bool
+) -> tuple[Int64s, Int64s]:
+    """The pairs, and the rows of the `left` and of the `right` that are in none, -1 beside them.
+
+    Left rows stay in order; such rows of the right come last, in order.
+    """
+    ours, theirs = pairs
+    if left:
+        partners = np.bincount(ours, minlength=left_rows)
+        rows = np.repeat(np.arange(left_rows), np.maximum(partners, 1))
+        beside = np.full(len(rows), -1, np.int64)
+        beside[partners[rows] > 0] = theirs
+        ours, theirs = rows, beside
+    if right:
+        alone = np.ones(right_rows, np.bool_)
+        alone[theirs[theirs >= 0]] = False
+        rest = np.flatnonzero(alone)
+        ours = np.concatenate([ours, np.full(len(rest), -1, np.int64)])
+        theirs = np.concatenate([theirs, rest])
+    return ours, theirs
+
+
+# -- keys --------------------------------------------------------------------------------------
+
+
+def _codes(
+    keys: Sequence[tuple[Vec, Vec]], left_rows: int, right_rows: int
+) -> tuple[Int64s, Int64s, int]:
+    """A number for each row's keys, equal where these are, -1 where nothing can be equal; numbers
+    are below the third value, and all of them stand on the right.
+    """
+    left, right = np.zeros(left_rows, np.int64), np.zeros(right_rows, np.int64)
+    distinct = 1
+    for at, (a, b) in enumerate(keys):
+        ours, theirs, size = _numbered(*_comparable(a, b, left_rows, right_rows))
+        if at == 0:
+            left, right, distinct = ours, theirs, size
+            continue
+        left = np.where((left < 0) | (ours < 0), -1, left * size + ours)
+        right = np.where((right < 0) | (theirs < 0), -1, right * size + theirs)
+        left, right, distinct = _numbered(
+            pa.array(left, mask=left < 0), pa.array(right, mask=right < 0)
+        )
+    return left, right, distinct
+
+
+def _numbered(left: Any, right: Any) -> tuple[Int64s, Int64s, int]:
+    """The values by the order in which they first stand on the right; -1 for what does not."""
+    encoded = right.dictionary_encode()
+    known = encoded.dictionary
+    ours = pc.index_in(left, value_set=known, skip_nulls=True)
+    return _filled(ours), _filled(encoded.indices), len(known)
+
+
+def _filled(codes: Any) -> Int64s:
+    filled: Int64s = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return filled
+
+
+def _comparable(a: Vec, b: Vec, left_rows: int, right_rows: int) -> tuple[Any, Any]:
+    """Both as Arrow arrays of one type in which equal is equal; NULL for what equals nothing."""
+    match a, b:
+        case Numbers(), Numbers():
+            (x, known), (y, also) = _common(
+                np.broadcast_to(a.values, (left_rows,)), np.broadcast_to(b.values, (right_rows,))
+            )
+            return _array(x, known, a.valid), _array(y, also, b.valid)
+        case Arrow(), Arrow():
+            first, second = (plain_text(one_array(v.array)) for v in (a, b))
+            if first.type != second.type:
+                first, second = first.cast(pa.large_string()), second.cast(pa.large_string())
+            return first, second
+        case _:
+            raise AssertionError("join keys are numbers, text or times")
+
+
+def _array(values: NDArray[Any], known: NDArray[np.bool_] | None, valid: Any) -> Any:
+    if valid is not None:
+        known = valid if known is None else known & valid
+    return pa.array(np.ascontiguousarray(values), mask=None if known is None else ~known)
+
+
+_Values: TypeAlias = tuple[NDArray[Any], NDArray[np.bool_] | None]
+
+
+def _common(a: NDArray[Any], b: NDArray[Any]) -> tuple[_Values, _Values]:
+    """Numbers of two types in one that tells their values apart, and where they have one there."""
+    a, b = (x.view(np.uint8) if x.dtype.kind == "b" else x for x in (a, b))
+    match a.dtype.kind == "f", b.dtype.kind == "f":
+        case True, True:
+            return _real(a), _real(b)
+        case False, False:
+            unsigned = a.dtype == b.dtype == np.uint64
+            target: np.dtype[Any] = np.dtype(np.uint64 if unsigned else np.int64)
+            return _whole(a, target), _whole(b, target)
+        case False, True:
+            target = np.dtype(np.uint64 if a.dtype == np.uint64 else np.int64)
+            return _whole(a, target), _exact(b, target)
+        case _:
+            return _common(b, a)[::-1]
+
+
+def _real(values: NDArray[Any]) -> _Values:
+    known = ~np.isnan(values)
+    return values.astype(np.float64) + 0.0, None if known.all() else known  # + 0.0: -0.0 is 0.0
+
+
+def _whole(values: NDArray[Any], target: np.dtype[Any]) -> _Values:
+    known = None
+    if values.dtype == np.uint64 and target != np.uint64:
+        known = values <= np.uint64(np.iinfo(np.int64).max)
+    return values.astype(target), known
+
+
+def _exact(values: NDArray[Any], target: np.dtype[Any]) -> _Values:
+    """Floats as the integers that they are; 2.5, NaN and what is too large equal no integer."""
+    values = values.astype(np.float64)
+    info = np.iinfo(target)
+    with np.errstate(invalid="ignore"):
+        known = (values == np.trunc(values)) & (values >= info.min) & (values < float(info.max))
+    return np.where(known, values, 0.0).astype(target), known

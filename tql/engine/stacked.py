@@ -1,0 +1,108 @@
+"""Several sources one after the other: UNION of different sources."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import blake2b
+from itertools import accumulate
+
+import numpy as np
+import pyarrow as pa
+
+from tql.engine.casting import as_type
+from tql.engine.computed import Computed, Fetch, Int64s, generation, take
+from tql.schema import Schema, Text
+from tql.sources.export import field_metadata
+from tql.sources.gathering import widened
+from tql.sources.protocol import Fragment, Source
+
+
+class StackedSource(Computed):
+    """The rows of `branches` in order, with columns in the types of `schema`."""
+
+    def __init__(self, branches: Sequence[Source], schema: Schema) -> None:
+        self.branches = tuple(branches)
+        self.schema = schema
+        self.generation = max(map(generation, self.branches))
+        self.starts = [0, *accumulate(b.rows for b in self.branches)]
+
+    @property
+    def kind(self) -> str:
+        return "union"
+
+    @property
+    def rows(self) -> int:
+        return self.starts[-1]
+
+    @property
+    def fragments(self) -> Sequence[Fragment]:
+        return [fragment for fragment, _, _ in self._fragments]
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def below(self) -> tuple[Source, ...]:
+        return self.branches
+
+    @cached_property
+    def _fragments(self) -> list[tuple[Fragment, Source, int]]:
+        """Each with the branch it is of, and its number there."""
+        found: list[tuple[Fragment, Source, int]] = []
+        for branch, start in zip(self.branches, self.starts, strict=False):
+            for f in branch.fragments:
+                moved = Fragment(len(found), start + f.start, f.rows, f.origin)
+                found.append((moved, branch, f.index))
+        return found
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = blake2b(repr(self.schema).encode(), digest_size=16)
+        for branch in self.branches:
+            digest.update(branch.fingerprint.encode())
+        return digest.hexdigest()
+
+    def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
+        """The columns of one fragment of one branch."""
+        _, branch, index = self._fragments[fragment]
+        return self._typed(branch.read(index, columns), branch, columns)
+
+    def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
+        """The columns at these positions; each branch is asked once for its own."""
+        owner = np.searchsorted(self.starts[1:], rows, side="right")
+        order = np.argsort(owner, kind="stable")
+        parts = []
+        for at, branch in enumerate(self.branches):
+            local = rows[order][owner[order] == at] - self.starts[at]
+            if len(local) or (at == 0 and not len(rows)):
+                parts.append(self._typed(take(branch, local, columns, fetch), branch, columns))
+        for name in columns:  # offsets of text may differ in width
+            if self.schema[name].dtype == Text():
+                parts = _alike(parts, name)
+        whole = pa.concat_tables(parts)
+        if len(parts) < 2:
+            return whole
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return widened(whole).take(pa.array(back))
+
+    def _typed(self, table: pa.Table, branch: Source, columns: Sequence[str]) -> pa.Table:
+        arrays, fields = [], []
+        for name in columns:
+            column = self.schema[name]
+            array = as_type(table.column(name), branch.schema[name].dtype, column.dtype)
+            arrays.append(array)
+            metadata = field_metadata(column.dtype)
+            fields.append(pa.field(name, array.type, column.nullable, metadata or None))
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _alike(parts: list[pa.Table], name: str) -> list[pa.Table]:
+    if len({p.schema.field(name).type for p in parts}) < 2:
+        return parts
+    at = parts[0].schema.get_field_index(name)
+    return [
+        p.set_column(at, p.schema.field(name).with_type(pa.large_string()),
+                     p.column(name).cast(pa.large_string()))
+        for p in parts
+    ]  # fmt: skip
