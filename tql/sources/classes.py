@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -10,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tql.diagnostics import data_error, did_you_mean, error
-from tql.schema import DType, Int, Label, List
+from tql.schema import Binary, DType, Int, Label, List
 from tql.sources.arrow_types import DICTIONARY
 
 NAMES_KEY: Final = b"tql:class_names"
 IMAGE_KEY: Final = b"tql:image"
+SEQUENCE_KEY: Final = b"tql:sequence"
+"""How many lists, from the outside in, are sequences of groups."""
 HUGGING_FACE_KEY: Final = b"huggingface"
 
 MOST_CLASSES: Final = 65_536
@@ -159,9 +162,9 @@ def labelled(dtype: DType, names: tuple[str, ...]) -> DType | None:
     match dtype:
         case Int():
             return Label(names, dtype)
-        case List(item=item, size=size):
+        case List(item=item):
             inner = labelled(item, names)
-            return None if inner is None else List(inner, size)
+            return None if inner is None else replace(dtype, item=inner)
         case _:
             return None
 
@@ -171,8 +174,29 @@ def unlabelled(dtype: DType) -> DType:
     match dtype:
         case Label(storage=storage):
             return storage
-        case List(item=item, size=size):
-            return List(unlabelled(item), size)
+        case List(item=item):
+            return replace(dtype, item=unlabelled(item))
+        case _:
+            return dtype
+
+
+def sequences_in(dtype: DType) -> int:
+    """How many lists, from the outside in, are sequences of groups."""
+    return 1 + sequences_in(dtype.item) if isinstance(dtype, List) and dtype.grouped else 0
+
+
+def marked(dtype: DType, metadata: Mapping[bytes, bytes]) -> DType:
+    """The type with what a field's metadata says of it: images, sequences of groups."""
+    levels = metadata.get(SEQUENCE_KEY, b"")
+    return _marked(dtype, int(levels) if levels.isdigit() else 0, IMAGE_KEY in metadata)
+
+
+def _marked(dtype: DType, sequences: int, images: bool) -> DType:
+    match dtype:
+        case List(item=item) if sequences > 0:
+            return replace(dtype, item=_marked(item, sequences - 1, images), grouped=True)
+        case Binary() if images:
+            return Binary(image=True)
         case _:
             return dtype
 

@@ -1,12 +1,17 @@
 """Schemas and tables for writing back: class names and images are said in the metadata."""
 
 import json
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 
-from tql.schema import Binary, Column, DType, Json, Schema
+from tql.schema import Binary, Column, DType, Json, List, Schema
 from tql.sources.arrow_types import arrow_type
-from tql.sources.classes import IMAGE_KEY, NAMES_KEY, names_in
+from tql.sources.classes import IMAGE_KEY, NAMES_KEY, SEQUENCE_KEY, names_in, sequences_in
+
+# Arrow makes these functions when it is imported, where no type checker sees them.
+pc: Any = pyarrow.compute
 
 
 def field_metadata(dtype: DType) -> dict[bytes, bytes]:
@@ -15,6 +20,11 @@ def field_metadata(dtype: DType) -> dict[bytes, bytes]:
     metadata = {}
     if names is not None:
         metadata[NAMES_KEY] = json.dumps(list(names), ensure_ascii=False).encode()
+    sequences = sequences_in(dtype)
+    if sequences:
+        metadata[SEQUENCE_KEY] = str(sequences).encode()
+    while isinstance(dtype, List) and dtype.grouped:
+        dtype = dtype.item
     if dtype == Binary(image=True):
         metadata[IMAGE_KEY] = b"true"
     return metadata
@@ -45,13 +55,24 @@ def export_table(table: pa.Table, schema: Schema) -> pa.Table:
     arrays = []
     for column in schema:
         array = table.column(column.name)
-        if (
-            isinstance(column.dtype, Json)
-            and pa.types.is_string(array.type)
-            and hasattr(pa, "json_")
-        ):
-            chunks = [pa.ExtensionArray.from_storage(pa.json_(), c) for c in array.chunks]
-            array = pa.chunked_array(chunks, pa.json_())
+        if array.num_chunks and hasattr(pa, "json_"):
+            array = pa.chunked_array([_marked(c, column.dtype) for c in array.chunks])
         arrays.append(array)
     named = pa.Table.from_arrays(arrays, names=list(schema.names))
     return named.cast(export_schema(schema, named.schema))
+
+
+def _marked(array: Any, dtype: DType) -> Any:
+    """JSON text as Arrow's JSON, also in sequences."""
+    if isinstance(dtype, Json) and pa.types.is_string(array.type):
+        return pa.ExtensionArray.from_storage(pa.json_(), array)
+    if isinstance(dtype, List) and dtype.grouped and pa.types.is_large_list(array.type):
+        first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        items = array.values.slice(first, last - first)
+        inner = _marked(items, dtype.item)
+        if inner is not items:
+            mask = array.is_null() if array.null_count else None
+            return pa.LargeListArray.from_arrays(
+                pc.subtract(array.offsets, first), inner, mask=mask
+            )
+    return array

@@ -19,13 +19,13 @@ from tql.sources.arrow_types import (
     is_text_dictionary,
 )
 from tql.sources.classes import (
-    IMAGE_KEY,
     Features,
     feature_names,
     features_of,
     given_names,
     is_image_feature,
     labelled,
+    marked,
     metadata_names,
     recode,
     refuse_repeats,
@@ -118,8 +118,7 @@ def _stored_column(
         if part or dtype_of(stored) == Binary():
             column = Column(field.name, Binary(image=True), field.nullable)
             return StoredColumn(column, delivered_type(stored), part, _path_child(field.type))
-    if dtype == Binary() and IMAGE_KEY in (field.metadata or {}):
-        dtype = Binary(image=True)
+    dtype = marked(dtype, field.metadata or {})
     with_names = None if names is None else labelled(dtype, names)
     return StoredColumn(
         Column(field.name, with_names or dtype, field.nullable), delivered_type(field.type)
