@@ -41,8 +41,9 @@ _ROW, _KEY, _GROUP = "row", "key", "group"
 class GroupBinder(LayerBinder):
     """The scope over groups.
 
-    keys     the column that holds the single value of a key, by how the key is written
-    columns  the same by the name of the column below, for keys that are one
+    keys     the column that holds the single value of a key, by how the key is written: as an
+             expression, or by the alias of one
+    columns  the same by the name of the column below, for keys that are columns
     single   whether a key stands for its single value here
     """
 
@@ -187,9 +188,10 @@ def groups(
     for e, below, name in zip(written, bound, keys, strict=True):
         c = grouped.key_column(name)
         column = Column(c.name, c.dtype, c.nullable)
-        binder.keys[e] = column
         if isinstance(below, Column):
             binder.columns[below.name] = column
+        if not isinstance(e, s.Name):
+            binder.keys[e] = column
         for alias, item in named.items():
             if item == e:
                 binder.keys[s.Name(alias)] = column
