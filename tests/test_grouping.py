@@ -68,7 +68,7 @@ def nested_groups(rows: Sequence[Row], keys: Sequence[Callable[[Row], Any]]) -> 
     return [g for part in parts.values() for g in nested_groups(part, keys[1:])]
 
 
-COLUMNS = ["i8", "u64", "i64_n", "f32_n", "f64", "text_n", "label", "flag_n"]
+COLUMNS = ["i8", "u64", "i64_n", "f32_n", "f64", "text_n", "label", "flag_n", "cat_n", "f16"]
 
 
 @settings(deadline=None, max_examples=60)
