@@ -148,6 +148,15 @@ LONG: Final[dict[str, Callable[[int], str]]] = {
     "list of expressions": lambda n: f"select * where id in ({', '.join(['id + 1'] * (n // 4))})",
     "patterns": lambda n: " or ".join(["select * where text like 'a*'"] + ["text like 'b*'"] * (n // 4)),
     "select list": lambda n: "select " + ", ".join(f"id + {i} as c{i}" for i in range(n // 4)),
+    "select list of groups": lambda n: "select "
+    + ", ".join(f"id + {i} as c{i}" for i in range(n // 4)) + " group by flag",
+    "keys of groups": lambda n: "select flag group by " + ", ".join(f"id + {i}" for i in range(n // 4)),
+    "distinct columns": lambda n: "select distinct " + ", ".join(f"id + {i} as c{i}" for i in range(n // 4)),
+    "windows": lambda n: "select " + ", ".join(f"id + {i} as c{i}" for i in range(n // 4)) + " expand by 1 as w",
+    "array": lambda n: f"select contains(array[{', '.join(map(str, range(n)))}], id) as x",
+    "array of arrays": lambda n: f"select array[{', '.join(['array[1, 2]'] * (n // 4))}] as x",
+    "JSON keys": lambda n: "select tags" + "[0]" * min(n // 4, 190) + " as x",
+    "unions": lambda n: "select *" + " union select *" * min(n // 4, 190),
     "order keys": lambda n: "select * order by " + ", ".join(["id desc"] * (n // 4)),
     "weights": lambda n: "select * sample by max_weight("
         + ", ".join(f"id == {i}: {i + 1}" for i in range(n // 4)) + ")",

@@ -41,7 +41,7 @@ class GroupedSource(Computed):
         self.schema = leaf.schema
         self.generation = inner.generation
         self._count = leaf.count_column.name
-        self._keys = {leaf.key_column(k).name: k for k in leaf.keys}
+        self._keys = {c.name: key for key, c in leaf.key_columns.items()}
         digest = blake2b(inner.fingerprint.encode(), digest_size=16)
         digest.update(repr(leaf.keys).encode())
         self._fingerprint = digest.hexdigest()

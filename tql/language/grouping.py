@@ -176,7 +176,8 @@ def groups(
     visible, text = rows.schema.names, ", ".join(map(format_expr, clause.keys))
 
     def leaf(query: Bound) -> Leaf:
-        return Grouped(query, keys, visible, span=clause.span, text=text)
+        once = tuple(dict.fromkeys(keys))  # a key may be written twice
+        return Grouped(query, once, visible, span=clause.span, text=text)
 
     grouped = layer.leaf()
     binder = GroupBinder(
@@ -185,8 +186,9 @@ def groups(
     )  # fmt: skip
     binder.schema = Schema(map(binder.lift, rows.schema))
     assert isinstance(grouped, Grouped)
+    columns = grouped.key_columns
     for e, below, name in zip(written, bound, keys, strict=True):
-        c = grouped.key_column(name)
+        c = columns[name]
         column = Column(c.name, c.dtype, c.nullable)
         if isinstance(below, Column):
             binder.columns[below.name] = column

@@ -25,7 +25,6 @@ from tql.language.plan import (
     is_sequence,
     source_of,
     subqueries,
-    unused,
     with_leaf,
     with_subqueries,
 )
@@ -44,10 +43,12 @@ class Layer:
 
     def add(self, e: Expr, text: str) -> str:
         """The column of the query below that is `e`, a new one where there is none yet."""
-        for o in self.outputs.values():
-            if o.expr == e:
-                return o.name
-        name = unused(text, self.outputs)
+        # The same expression is written in the same way, but a column may have its source before it.
+        name = e.name if isinstance(e, Column) else text
+        while name in self.outputs:
+            if self.outputs[name].expr == e:
+                return name
+            name += "'"
         self.outputs[name] = Output(name, e)
         return name
 

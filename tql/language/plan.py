@@ -46,7 +46,7 @@ class Grouped(Node):
 
     Groups nest: by the first key in order of appearance, within it by the second, and so on. Each
     column of `query` becomes the sequence of a group's values, in row order. Beside them stand the
-    single value of each key (`key_column`) and the number of rows (`count_column`).
+    single value of each key (`key_columns`) and the number of rows (`count_column`).
 
     visible  the columns that a query names; the others are what its expressions need of the rows
     """
@@ -61,19 +61,22 @@ class Grouped(Node):
         sequences = [
             SchemaColumn(c.name, List(c.dtype, grouped=True), False) for c in self.query.schema
         ]
-        return Schema([*sequences, *map(self.key_column, self.keys), self.count_column])
+        return Schema([*sequences, *self.key_columns.values(), self.count_column])
 
-    def key_column(self, key: str) -> SchemaColumn:
-        """The value of `key` that all rows of a group have."""
-        column = self.query.schema[key]
-        return SchemaColumn(self._unused(f"{key} of the group"), column.dtype, column.nullable)
+    @property
+    def key_columns(self) -> dict[str, SchemaColumn]:
+        """By key, the value that all rows of a group have."""
+        below = self.query.schema
+        taken = frozenset(below.names)
+        return {
+            key: SchemaColumn(unused(f"{key} of the group", taken), c.dtype, c.nullable)
+            for key in self.keys
+            for c in (below[key],)
+        }
 
     @property
     def count_column(self) -> SchemaColumn:
-        return SchemaColumn(self._unused("rows of the group"), Int(64), False)
-
-    def _unused(self, name: str) -> str:
-        return unused(name, self.query.schema.names)
+        return SchemaColumn(unused("rows of the group", self.query.schema.names), Int(64), False)
 
 
 @dataclass(frozen=True, slots=True)

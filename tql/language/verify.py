@@ -51,7 +51,8 @@ def _verify(plan: Plan, schema: Schema, after: str) -> None:
             verify(query, after=after)
         case Grouped(query, keys, visible):
             verify(query, after=after)
-            missing = [n for n in (*keys, *visible) if n not in query.schema]
+            columns = query.schema
+            missing = [n for n in (*keys, *visible) if n not in columns]
             assert not missing, f"after {after}: groups of {missing}, which the rows do not have"
         case Split(query):
             verify(query, after=after)
