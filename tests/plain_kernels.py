@@ -8,6 +8,12 @@ import pytest
 
 from tql.jit import Kernel
 
+_NUMPY = {
+    f"{name[0]}{bits}": getattr(np, f"{name}{bits}")
+    for name, sizes in (("int", (8, 16, 32, 64)), ("uint", (8, 16, 32, 64)), ("float", (32, 64)))
+    for bits in sizes
+}
+
 
 def run_as_python(patch: pytest.MonkeyPatch) -> Counter[str]:
     """From now on calling a kernel interprets its body; returns how often each one was called.
@@ -19,7 +25,9 @@ def run_as_python(patch: pytest.MonkeyPatch) -> Counter[str]:
 
     def call(self: Kernel, *args: Any) -> None:
         kinds = [part.strip() for part in self.signature.split(",")]
+        given = []
         for kind, value in zip(kinds, args, strict=True):
+            given.append(value if kind.endswith("[]") else _NUMPY[kind](value))
             if kind.endswith("[]"):
                 assert value.dtype.kind == kind[0] and value.dtype.itemsize * 8 == int(kind[1:-2])
                 assert value.flags.c_contiguous
@@ -31,7 +39,7 @@ def run_as_python(patch: pytest.MonkeyPatch) -> Counter[str]:
                 assert low <= value < high, f"{value} is no {kind}"
         calls[self.__name__] += 1
         with np.errstate(all="ignore"):
-            self.python(*args)
+            self.python(*given)
 
     patch.setattr(Kernel, "__call__", call)
     return calls

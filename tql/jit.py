@@ -18,6 +18,7 @@ import hashlib
 import inspect
 import logging  # noqa: F401  (see _COMPILING)
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -266,6 +267,7 @@ def _optimised(numba_ir: tuple[str, str]) -> Any:
     from llvmlite import binding as ll
 
     text, entry = numba_ir
+    text = _with_intrinsics(text)
     module = ll.parse_assembly(text)
     for f in module.functions:
         if not f.is_declaration:
@@ -278,6 +280,25 @@ def _optimised(numba_ir: tuple[str, str]) -> Any:
     builder.getModulePassManager().run(module, builder)
     module.verify()
     return module
+
+
+# One machine instruction each; a call would have to set errno, too.
+_INTRINSICS: Final = {
+    "sqrt": ("llvm.sqrt.f64", "double"),
+    "sqrtf": ("llvm.sqrt.f32", "float"),
+}
+
+
+def _with_intrinsics(text: str) -> str:
+    """The LLVM text with calls of these functions of C replaced by what they stand for."""
+    for function, (intrinsic, kind) in _INTRINSICS.items():
+        if f"@{function}(" in text:
+            text = re.sub(
+                rf"^declare {kind} @({function}|{re.escape(intrinsic)})\(.*$", "", text, flags=re.M
+            )
+            text = text.replace(f"@{function}(", f"@{intrinsic}(")
+            text += f"\ndeclare {kind} @{intrinsic}({kind})\n"
+    return text
 
 
 def _target_machine() -> Any:

@@ -61,9 +61,9 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
         if program is not None:
             outs = [np.empty((fragment.rows + 63) // 64, np.uint64) for _ in conditions]
             try:
-                program.run(table, fragment.rows, outs)
+                program.run(table, fragment.rows, outs, fragment.start, seed)
             except Unsuitable:
-                pass  # this fragment is laid out otherwise: the reference tier takes it
+                pass  # laid out otherwise, or a row is an error: the reference tier takes the fragment
             else:
                 return outs
         positions = np.arange(fragment.start, fragment.stop)

@@ -564,13 +564,13 @@ def can_raise(e: Expr) -> bool:
     """Whether evaluating `e` on some row may be an error (overflow, integer modulo by zero, arrays
     whose shapes do not fit).
     """
-    return any(_raises(n) for n in walk(e))
+    return any(raises(n) for n in walk(e))
 
 
 _PAIRED: Final = frozenset(["dot", "cosine_similarity", "hamming_distance"])
 
 
-def _raises(e: Expr) -> bool:
+def raises(e: Expr) -> bool:
     """Whether this node itself, not what it is made of, may be an error."""
     match e:
         case Call("abs", (operand,), Int(64, True)):

@@ -1,0 +1,145 @@
+"""The text of a kernel while it is written: statements per word of 64 rows, and its arguments.
+
+A kernel runs over words. For each it has *lanes*, loops of 64 steps that collect a condition of a
+row in one bit each, and single operations on words. What a row's condition needs first (a loop over
+the row's array, say) stands in the lane before it. Equal parts are written once.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tql.engine.columns import one_array
+
+# Compiling takes about 25 ms a comparison; a condition of thousands is data, not a shape.
+_MOST_LEAVES: Final = 64
+_MOST_LINES: Final = 2048
+
+
+class Unsuitable(Exception):
+    """This expression, or this fragment, is for the reference tier."""
+
+
+@dataclass(slots=True)
+class Columns:
+    """The columns of a fragment, each put together from its chunks once, however many arguments
+    are made from it; `start` is the position of its first row in FROM.
+    """
+
+    table: Any
+    start: int
+    seed: int
+    _made: dict[Any, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.once(name, lambda: one_array(self.table.column(name)))
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives, which several arguments are parts of."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One kernel argument: its C type, and how to make it from a fragment's columns."""
+
+    kind: str
+    make: Callable[[Columns], Any]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One lane being written: the open blocks of statements, innermost last, and its variables."""
+
+    blocks: list[list[str]] = field(default_factory=lambda: [[]])
+    names: int = 0
+
+
+@dataclass(slots=True)
+class Build:
+    """A kernel being written."""
+
+    lines: list[str] = field(default_factory=list)
+    arguments: list[Argument] = field(default_factory=list)
+    leaves: int = 0  # loops and operations, for the estimate
+    _lanes: list[_Lane] = field(default_factory=list)
+    _known: dict[Any, str] = field(default_factory=dict)
+
+    def argument(self, key: Any, kind: str, make: Callable[[Columns], Any]) -> str:
+        """The name of the argument that `make` gives; one per `key`."""
+        if key not in self._known:
+            self._known[key] = f"x{len(self.arguments)}"
+            self.arguments.append(Argument(kind, make))
+        return self._known[key]
+
+    def literal(self, value: Any, kind: str) -> str:
+        """The name of an argument that is the same for every fragment."""
+        return self.argument(("literal", kind, repr(value)), kind, lambda _: value)
+
+    def word(self, expression: str) -> str:
+        """The name of a word."""
+        if expression not in self._known:
+            if len(self.lines) >= _MOST_LINES:
+                raise Unsuitable
+            word = f"w{len(self._known)}"
+            self.lines.append(f"{word} = {expression}")
+            self._known[expression] = word
+        return self._known[expression]
+
+    def lane(self, condition: Callable[[], str]) -> str:
+        """A word whose bit b is the condition for row i = base + b of the block.
+
+        Other lanes that `condition` asks for stand before this one.
+        """
+        self._lanes.append(_Lane())
+        try:
+            outcome = condition()
+        finally:
+            lane = self._lanes.pop()
+        (statements,) = lane.blocks
+        key = outcome if not statements else (outcome, *statements)
+        if key not in self._known:
+            if self.leaves >= _MOST_LEAVES or len(self.lines) + len(statements) > _MOST_LINES:
+                raise Unsuitable
+            word = f"w{len(self._known)}"
+            self.lines += [
+                f"{word} = ZERO",
+                "for b in range(LANES):",
+                "    i = base + b",
+                *(f"    {s}" for s in statements),
+                f"    {word} |= np.uint64({outcome}) << np.uint64(b)",
+            ]
+            self._known[key] = word
+            self.leaves += 1
+        return self._known[key]
+
+    # -- statements for one row ----------------------------------------------------------------
+
+    def emit(self, statement: str) -> None:
+        self._lanes[-1].blocks[-1].append(statement)
+
+    def variable(self, kind: str, value: str) -> str:
+        """A new variable that starts as `value`. `kind` parts the names by type: Numba gives one
+        type to all that has one name, in whatever lane.
+        """
+        lane = self._lanes[-1]
+        name = f"{kind}_{lane.names}"
+        lane.names += 1
+        self.emit(f"{name} = {value}")
+        return name
+
+    @contextmanager
+    def loop(self, count: str) -> Iterator[str]:
+        """Statements within run `count` times, with the counter that this gives."""
+        lane = self._lanes[-1]
+        counter = f"k_{lane.names}"
+        lane.names += 1
+        lane.blocks.append([])
+        yield counter
+        body = lane.blocks.pop()
+        self.emit(f"for {counter} in range({count}):")
+        for statement in body or ["pass"]:
+            self.emit(f"    {statement}")

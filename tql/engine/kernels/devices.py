@@ -1,0 +1,214 @@
+"""Functions that generated kernels call: exact comparison and arithmetic in 64 bits, sets, random."""
+
+from typing import Any
+
+import numpy as np
+
+from tql.jit import device
+from tql.rng import FIRST, SECOND, STEP
+
+ZERO = np.uint64(0)
+ONE = np.uint64(1)
+ALL = np.uint64(2**64 - 1)
+SIGN = np.uint64(63)
+HALF = np.uint64(32)
+LOW_HALF = np.uint64(2**32 - 1)
+TOP = np.uint64(2**63)
+THIRTY = np.uint64(30)
+TWENTY_SEVEN = np.uint64(27)
+THIRTY_ONE = np.uint64(31)
+THIRTY_THREE = np.uint64(33)
+TWO_63 = 2.0**63
+TWO_64 = 2.0**64
+
+
+@device
+def sign_i64_u64(a: Any, b: Any) -> Any:
+    """The sign of a - b, for int64 a and uint64 b."""
+    if a < 0:
+        return -1
+    x = np.uint64(a)
+    return np.int64(x > b) - np.int64(x < b)
+
+
+@device
+def sign_i64_f64(a: Any, b: Any) -> Any:
+    """The sign of a - b, for int64 a and float64 b; 0 where b is NaN."""
+    if b >= TWO_63:
+        return -1
+    if b < -TWO_63:
+        return 1
+    if b != b:
+        return 0
+    whole = np.int64(b)  # towards zero
+    rest = b - np.float64(whole)
+    if a != whole:
+        return np.int64(a > whole) - np.int64(a < whole)
+    return np.int64(rest < 0) - np.int64(rest > 0)
+
+
+@device
+def sign_u64_f64(a: Any, b: Any) -> Any:
+    """The sign of a - b, for uint64 a and float64 b; 0 where b is NaN."""
+    if b >= TWO_64:
+        return -1
+    if b < 0:
+        return 1
+    if b != b:
+        return 0
+    whole = np.uint64(b)
+    rest = b - np.float64(whole)
+    if a != whole:
+        return np.int64(a > whole) - np.int64(a < whole)
+    return np.int64(rest < 0) - np.int64(rest > 0)
+
+
+@device
+def in_table(table: Any, x: Any, low: Any) -> Any:
+    """Whether the uint8 table, whose first place is that of the int64 `low`, has x and marks it."""
+    at = np.uint64(x) - np.uint64(low)  # unsigned, so that it may wrap
+    return at < np.uint64(table.size) and table[np.int64(at)] != 0
+
+
+@device
+def in_sorted(values: Any, x: Any) -> Any:
+    """Whether x is among the ascending values; never for NaN."""
+    low, high = 0, values.size
+    while low < high:
+        middle = (low + high) >> 1
+        if values[middle] < x:
+            low = middle + 1
+        else:
+            high = middle
+    return low < values.size and values[low] == x
+
+
+@device
+def remainder(a: Any, b: Any) -> Any:
+    """int64 a modulo b with the sign of a; 0 for b = 0."""
+    r = a % b
+    if r != 0 and ((r < 0) != (a < 0)):
+        r -= b
+    return r
+
+
+# A 64-bit integer of either sign is its low 64 bits and a high word: all ones below zero, else 0.
+# Together they are the number in 128 bits, where sums and products of two of them are exact.
+
+
+@device
+def high_i64(a: Any) -> Any:
+    return ALL if a < 0 else ZERO
+
+
+@device
+def high_u64(a: Any) -> Any:
+    return ZERO
+
+
+@device
+def size_of(low: Any, high: Any) -> Any:
+    """|a| as uint64."""
+    return ZERO - low if high != ZERO else low
+
+
+@device
+def high_product(a: Any, b: Any) -> Any:
+    """The high 64 bits of the 128-bit product of two uint64."""
+    a0, a1, b0, b1 = a & LOW_HALF, a >> HALF, b & LOW_HALF, b >> HALF
+    middle = a1 * b0 + ((a0 * b0) >> HALF)
+    other = a0 * b1 + (middle & LOW_HALF)
+    return a1 * b1 + (middle >> HALF) + (other >> HALF)
+
+
+@device
+def sum_high(a: Any, a_high: Any, b: Any, b_high: Any) -> Any:
+    """The high word of a + b."""
+    low = a + b
+    return a_high + b_high + np.uint64(low < a)
+
+
+@device
+def difference_high(a: Any, a_high: Any, b: Any, b_high: Any) -> Any:
+    """The high word of a - b."""
+    return a_high - b_high - np.uint64(a < b)
+
+
+@device
+def product_high(a: Any, a_high: Any, b: Any, b_high: Any) -> Any:
+    """The high word of a * b; a negative factor is 2^64 less than its low word says."""
+    return high_product(a, b) - (a_high & b) - (b_high & a)
+
+
+@device
+def leaves_i64(low: Any, high: Any) -> Any:
+    """Whether the 128-bit number is none of int64."""
+    return high != (ZERO - (low >> SIGN))
+
+
+@device
+def leaves_u64(low: Any, high: Any) -> Any:
+    """Whether the 128-bit number is none of uint64; it is one of int128."""
+    return high != ZERO
+
+
+@device
+def modulo(a: Any, a_high: Any, b: Any, b_high: Any) -> Any:
+    """The low word of a modulo b with the sign of a; 0 for b = 0."""
+    divisor = size_of(b, b_high)
+    if divisor == ZERO:
+        return ZERO
+    size = size_of(a, a_high) % divisor
+    return ZERO - size if a_high != ZERO else size
+
+
+@device
+def modulo_leaves_i64(low: Any, a_high: Any) -> Any:
+    """Whether `modulo(…)`, whose low word this is, is none of int64."""
+    return size_of(low, a_high) > TOP if a_high != ZERO else low >= TOP
+
+
+@device
+def modulo_leaves_u64(low: Any, a_high: Any) -> Any:
+    """Whether `modulo(…)`, whose low word this is, is negative."""
+    return a_high != ZERO and low != ZERO
+
+
+@device
+def random31(key: Any, position: Any) -> Any:
+    """int64 in [0, 2^31): what `tql.rng.random31` gives for this position."""
+    x = (np.uint64(position) + ONE) * STEP + key
+    x = (x ^ (x >> THIRTY)) * FIRST
+    x = (x ^ (x >> TWENTY_SEVEN)) * SECOND
+    x = x ^ (x >> THIRTY_ONE)
+    return np.int64(x >> THIRTY_THREE)
+
+
+NAMES = {
+    "ZERO": ZERO,
+    "ONE": ONE,
+    "ALL": ALL,
+    **{
+        d.__name__: d
+        for d in (
+            sign_i64_u64,
+            sign_i64_f64,
+            sign_u64_f64,
+            in_table,
+            in_sorted,
+            remainder,
+            high_i64,
+            high_u64,
+            size_of,
+            sum_high,
+            difference_high,
+            product_high,
+            leaves_i64,
+            leaves_u64,
+            modulo,
+            modulo_leaves_i64,
+            modulo_leaves_u64,
+            random31,
+        )
+    },
+}

@@ -1,0 +1,256 @@
+"""Conditions by polarity, in whatever stands for a truth value: a word of 64 rows, or one bit.
+
+`true(e)` is where e is TRUE, `false(e)` where it is FALSE; NULL is in neither. So three-valued
+logic needs no third value, and NOT costs nothing.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.numbers import failure, outcome
+from tql.language.expr import (
+    And,
+    Arith,
+    Call,
+    Column,
+    Compare,
+    CompareOp,
+    CompareText,
+    Const,
+    Expr,
+    InSet,
+    IsNull,
+    Not,
+    Or,
+    Slot,
+    Subscript,
+    TextTest,
+    Truth,
+    can_raise,
+    children,
+    raises,
+)
+from tql.schema import Bool
+
+
+@dataclass(slots=True)
+class Logic(ABC):
+    """`everywhere` and `nowhere` are the truth values TRUE and FALSE; all others are names, or
+    expressions that may be repeated.
+    """
+
+    build: Build
+    everywhere: str
+    nowhere: str
+    failures: list[str] = field(default_factory=list)
+    _known: dict[tuple[str, int], str | None] = field(default_factory=dict)
+
+    # -- what a scope has to say ---------------------------------------------------------------
+
+    @abstractmethod
+    def leaf(self, condition: Callable[[], str]) -> str:
+        """A condition of one row, or element, as a truth value."""
+
+    @abstractmethod
+    def join(self, op: str, parts: Sequence[str]) -> str:
+        """Two truth values or more, joined by & or |."""
+
+    @abstractmethod
+    def invert(self, part: str) -> str: ...
+
+    @abstractmethod
+    def stored(self, e: Column | Slot | Call | Subscript) -> str:
+        """A truth value that is there already, or that only this scope can compute; right where it
+        is not NULL.
+        """
+
+    @abstractmethod
+    def stored_valid(self, e: Column | Slot | Call | Subscript) -> str | None:
+        """Where such a value is not NULL."""
+
+    @abstractmethod
+    def stored_failure(self, e: Expr) -> str | None:
+        """Where what only this scope can compute is an error."""
+
+    @abstractmethod
+    def bit(self, e: Expr) -> str:
+        """A truth value as the number 0 or 1; see `numbers.Scope`."""
+
+    @abstractmethod
+    def given(self, e: Column | Slot | Call | Subscript) -> str:
+        """A number that is there already, or that only this scope can compute."""
+
+    @abstractmethod
+    def text(self, e: CompareText | TextTest) -> str:
+        """The outcome of a test of text, right where it is not NULL."""
+
+    # -- truth ---------------------------------------------------------------------------------
+
+    def true(self, e: Expr) -> str:
+        """Where `e` is TRUE."""
+        return self._once("true", e, self._true)
+
+    def false(self, e: Expr) -> str:
+        """Where `e` is FALSE."""
+        return self._once("false", e, self._false)
+
+    def valid(self, e: Expr) -> str | None:
+        """Where `e` is not NULL; None where it never is."""
+        if not e.nullable:
+            return None
+        return self._once("valid", e, self._valid)
+
+    def _once(self, what: str, e: Expr, make: Callable[[Expr], str]) -> str:
+        # A comparison of conditions asks for both polarities of both sides: without a memory
+        # the work would double with every level. Nodes live as long as the predicates do.
+        key = (what, id(e))
+        if key not in self._known:
+            self._known[key] = make(e)
+        found = self._known[key]
+        assert found is not None
+        return found
+
+    def _true(self, e: Expr) -> str:
+        match e:
+            case Const(value):
+                return self.everywhere if value else self.nowhere
+            case Not(operand):
+                return self.false(operand)
+            case And(terms):
+                return self.combine("&", [self.true(t) for t in terms])
+            case Or(terms):
+                return self.combine("|", [self.true(t) for t in terms])
+            case IsNull(operand):
+                return self._negated(self.valid(operand) or self.everywhere)
+            case Compare(op, left, right) if _both_bool(left, right):
+                return self._compare_bools(op, left, right)
+            case _:
+                return self._known_to_be(e, self._outcome(e))
+
+    def _false(self, e: Expr) -> str:
+        match e:
+            case Const(value):
+                return self.nowhere if value else self.everywhere
+            case Not(operand):
+                return self.true(operand)
+            case And(terms):
+                return self.combine("|", [self.false(t) for t in terms])
+            case Or(terms):
+                return self.combine("&", [self.false(t) for t in terms])
+            case IsNull(operand):
+                return self.valid(operand) or self.everywhere
+            case Compare(op, left, right) if _both_bool(left, right):
+                return self._compare_bools(op.negated, left, right)
+            case _:
+                return self._known_to_be(e, self._negated(self._outcome(e)))
+
+    def _outcome(self, e: Expr) -> str:
+        """A truth value that is right wherever `e` is not NULL."""
+        match e:
+            case InSet(_, values) if not values:
+                return self.nowhere
+            case Compare() | Truth() | InSet():
+                return self.leaf(lambda: outcome(e, self))
+            case Column() | Slot() | Call() | Subscript():
+                return self.stored(e)
+            case CompareText() | TextTest():
+                return self.text(e)
+            case _:
+                raise Unsuitable
+
+    def _known_to_be(self, e: Expr, part: str) -> str:
+        valid = self.valid(e)
+        return part if valid is None else self.combine("&", [part, valid])
+
+    def _valid(self, e: Expr) -> str:
+        match e:
+            case Column() | Slot() | Subscript():
+                return self.stored_valid(e) or self.everywhere
+            case Call("abs" | "sqrt"):
+                return self.all_valid(children(e))
+            case Call():
+                return self.stored_valid(e) or self.everywhere
+            case And() | Or():
+                return self.combine("|", [self.true(e), self.false(e)])
+            case _:
+                return self.all_valid(children(e))
+
+    def all_valid(self, operands: Sequence[Expr]) -> str:
+        """Where none of the operands is NULL."""
+        parts = [self.valid(o) for o in operands]
+        return self.combine("&", [p for p in parts if p is not None])
+
+    def _compare_bools(self, op: CompareOp, left: Expr, right: Expr) -> str:
+        lt, lf, rt, rf = self.true(left), self.false(left), self.true(right), self.false(right)
+        both, neither = self.combine("&", [lt, rt]), self.combine("&", [lf, rf])
+        less, more = self.combine("&", [lf, rt]), self.combine("&", [lt, rf])
+        chosen = {
+            CompareOp.EQ: [both, neither],
+            CompareOp.NE: [less, more],
+            CompareOp.LT: [less],
+            CompareOp.GT: [more],
+            CompareOp.LE: [less, both, neither],
+            CompareOp.GE: [more, both, neither],
+        }
+        return self.combine("|", chosen[op])
+
+    def combine(self, op: str, parts: Sequence[str]) -> str:
+        """The parts joined by & or |, without those that decide nothing."""
+        neutral, absorbing = (
+            (self.everywhere, self.nowhere) if op == "&" else (self.nowhere, self.everywhere)
+        )
+        if absorbing in parts:
+            return absorbing
+        kept = list(dict.fromkeys(p for p in parts if p != neutral))
+        if len(kept) <= 1:
+            return kept[0] if kept else neutral
+        return self.join(op, kept)
+
+    def _negated(self, part: str) -> str:
+        if part in (self.everywhere, self.nowhere):
+            return self.nowhere if part == self.everywhere else self.everywhere
+        return self.invert(part)
+
+    # -- errors --------------------------------------------------------------------------------
+
+    def check_condition(self, e: Expr) -> None:
+        """Note where a WHERE of `e` is an error: behind a term that is not TRUE it is none."""
+        active = self.everywhere
+        for term in e.terms if isinstance(e, And) else (e,):
+            self.check(term, active)
+            active = self.combine("&", [active, self.true(term)]) if can_raise(e) else active
+
+    def check(self, e: Expr, active: str) -> None:
+        """Note in `failures` where `e`, or a part of it, is an error in rows that are `active`."""
+        if not can_raise(e):
+            return
+        match e:
+            case And(terms) | Or(terms):
+                for t in terms:
+                    self.check(t, active)
+                    decided = self.false(t) if isinstance(e, And) else self.true(t)
+                    active = self.combine("&", [active, self._negated(decided)])
+            case _:
+                for child in children(e):
+                    self.check(child, active)
+                own = self._failure(e)
+                if own is not None:
+                    self.failures.append(
+                        self.combine("&", [own, self.all_valid(children(e)), active])
+                    )
+
+    def _failure(self, e: Expr) -> str | None:
+        """Where `e` is an error though its operands are not; None where it never is."""
+        if not raises(e):
+            return None
+        match e:
+            case Arith() | Call("abs"):
+                return self.leaf(lambda: failure(e, self))
+            case _:
+                return self.stored_failure(e)
+
+
+def _both_bool(left: Expr, right: Expr) -> bool:
+    return isinstance(left.dtype, Bool) and isinstance(right.dtype, Bool)

@@ -1,0 +1,98 @@
+"""Conditions as a kernel, and that kernel over the columns of a fragment."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.engine.costs import reference_ns
+from tql.engine.kernels import devices
+from tql.engine.kernels.build import Argument, Build, Columns, Unsuitable
+from tql.engine.kernels.words import Words
+from tql.jit import Kernel
+from tql.language.expr import Expr
+
+Bitmap: TypeAlias = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A kernel and the recipe for its arguments; `outputs` bitmaps come out."""
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...]
+    outputs: int
+    reports: bool  # whether it is handed a word to say in that a row is an error
+    cost_ns_per_row: float  # of the reference tier, for the rule when to compile
+    leaves: int  # loops over 64 rows
+
+    def run(
+        self, table: Any, rows: int, outs: Sequence[Bitmap], start: int = 0, seed: int = 0
+    ) -> None:
+        """Write one bitmap per predicate over the rows of `table`, each uint64 (ceil(rows / 64),).
+
+        `start` is the position of the first row in FROM. Raises Unsuitable where the fragment's
+        columns are not laid out as the kernel needs, and where a row is an error.
+        """
+        columns = Columns(table, start, seed)
+        made = [a.make(columns) for a in self.arguments]
+        bad = np.zeros(1, np.uint64)
+        self.kernel(rows, *made, *outs, *([bad] if self.reports else []))
+        if bad[0]:
+            raise Unsuitable
+
+
+def compile_program(predicates: Sequence[Expr]) -> Program | None:
+    """The program for these conditions, or None where the reference tier has to do it."""
+    build = Build()
+    words = Words.over(build)
+    try:
+        outputs = [words.true(p) for p in predicates]
+        for p in predicates:
+            words.check_condition(p)
+    except Unsuitable:
+        return None
+    bad = words.combine("|", words.failures)
+    source = _source(build, outputs, None if bad == words.nowhere else bad)
+    reports = bad != words.nowhere
+    kinds = ["i64", *(a.kind for a in build.arguments), *["u64[]"] * (len(outputs) + reports)]
+    return Program(
+        _kernel(source, ", ".join(kinds)), tuple(build.arguments), len(outputs), reports,
+        reference_ns(predicates), build.leaves,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def _kernel(source: str, signature: str) -> Kernel:
+    """One kernel per source: queries that differ in literals alone share it."""
+
+    def make() -> Callable[..., None]:  # 0.3 ms, so not before it pays
+        scope: dict[str, Any] = {"np": np, **devices.NAMES}
+        exec(source, scope)  # made by this package from names of its own and operators only
+        made: Callable[..., None] = scope["predicate"]
+        return made
+
+    return Kernel("predicate", signature, make, source=source)
+
+
+def _source(build: Build, outputs: Sequence[str], bad: str | None) -> str:
+    names = ["n", *(f"x{i}" for i in range(len(build.arguments)))]
+    names += [f"out{i}" for i in range(len(outputs))]
+    if bad is not None:
+        names.append("bad")
+
+    def block(lanes: str, mask: str, indent: str) -> list[str]:
+        lines = [line.replace("LANES", lanes) for line in build.lines]
+        lines += [f"out{i}[w] = {word}{mask}" for i, word in enumerate(outputs)]
+        if bad is not None:
+            lines.append(f"bad[0] |= {bad}{mask}")
+        return [indent + line for line in lines]
+
+    body = ["full = n >> 6", "for w in range(full):", "    base = w * 64"]
+    body += block("64", "", "    ")
+    body += ["tail = n & 63", "if tail > 0:", "    w = full", "    base = full * 64"]
+    body += ["    mask = (ONE << np.uint64(tail)) - ONE", *block("tail", " & mask", "    ")]
+    return f"def predicate({', '.join(names)}):\n" + "".join(f"    {line}\n" for line in body)

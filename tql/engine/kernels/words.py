@@ -1,0 +1,127 @@
+"""Conditions over rows, 64 of them in one word."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tql.engine.kernels import arguments
+from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.kinds import c_kind
+from tql.engine.kernels.logic import Logic
+from tql.language.expr import (
+    Call,
+    Column,
+    CompareOp,
+    CompareText,
+    Expr,
+    Slot,
+    Subscript,
+    TextIs,
+    TextRule,
+    TextTest,
+)
+from tql.rng import random_key
+from tql.schema import Bool, Json
+
+
+@dataclass(slots=True)
+class Words(Logic):
+    """A truth value is the name of a word; in a lane `i` is the row and `b` its bit."""
+
+    @staticmethod
+    def over(build: Build) -> "Words":
+        return Words(build, everywhere="ALL", nowhere="ZERO")
+
+    def leaf(self, condition: Callable[[], str]) -> str:
+        return self.build.lane(condition)
+
+    def join(self, op: str, parts: Sequence[str]) -> str:
+        return self.build.word(f" {op} ".join(parts))
+
+    def invert(self, part: str) -> str:
+        return self.build.word(f"~{part}")
+
+    # -- columns -------------------------------------------------------------------------------
+
+    def stored(self, e: Column | Slot | Call | Subscript) -> str:
+        match e:
+            case Column(name, Bool()):
+                bits = self.build.argument(
+                    ("bits", name), "u64[]", lambda t: arguments.value_bits(t, name)
+                )
+                return self.build.word(f"{bits}[w]")
+            case _:
+                raise Unsuitable
+
+    def stored_valid(self, e: Column | Slot | Call | Subscript) -> str | None:
+        match e:
+            case Column(_, Json()):  # JSON's null is in the values
+                raise Unsuitable
+            case Column(name):
+                bits = self.build.argument(
+                    ("valid", name), "u64[]", lambda t: arguments.validity(t, name)
+                )
+                return self.build.word(f"{bits}[w]")
+            case _:
+                raise Unsuitable
+
+    def stored_failure(self, e: Expr) -> str | None:
+        raise Unsuitable
+
+    def bit(self, e: Expr) -> str:
+        # NULL is no 1, and that is all that is asked for.
+        return f"np.uint8(({self.true(e)} >> np.uint64(b)) & ONE)"
+
+    def given(self, e: Column | Slot | Call | Subscript) -> str:
+        match e:
+            case Column(name, dtype):
+                made = self.build.argument(
+                    ("values", name), f"{c_kind(dtype)}[]",
+                    lambda t: arguments.values(t, name, dtype),
+                )  # fmt: skip
+                return f"{made}[i]"
+            case Call("row_number"):
+                return f"({self._start()} + i)"
+            case Call("random", site=site):
+                key = self.build.argument(
+                    ("random", site), "u64", lambda t: random_key(t.seed, site)
+                )
+                return f"random31({key}, {self._start()} + i)"
+            case _:
+                raise Unsuitable
+
+    def _start(self) -> str:
+        return self.build.argument("start", "i64", lambda t: t.start)
+
+    # -- text ----------------------------------------------------------------------------------
+
+    def text(self, e: CompareText | TextTest) -> str:
+        match e:
+            case CompareText(op, Column(left), Column(right)):
+                a, b = self._rank(left, right), self._rank(right, left)
+                return self.leaf(lambda: f"({a} {op.value} {b})")
+            case TextTest(Column(name), rule):
+                return self.leaf(lambda: self._rule(name, rule))
+            case _:
+                raise Unsuitable
+
+    def _codes(self, name: str) -> str:
+        return self.build.argument(("codes", name), "i32[]", lambda t: arguments.codes(t, name))
+
+    def _rank(self, name: str, other: str) -> str:
+        table = self.build.argument(
+            ("ranks", name, other), "i32[]", lambda t: arguments.ranks(t, name, other)
+        )
+        return f"{table}[{self._codes(name)}[i]]"
+
+    def _rule(self, name: str, rule: TextRule) -> str:
+        codes = self._codes(name)
+        if isinstance(rule, TextIs) and rule.op in (CompareOp.EQ, CompareOp.NE):
+            value = rule.value
+            sought = self.build.argument(
+                ("code of", name, value), "i32", lambda t: arguments.code_of(t, name, value)
+            )
+            return f"({codes}[i] {rule.op.value} {sought})"
+        table = self.build.argument(
+            ("hits", name, rule), "u8[]", lambda t: arguments.hits(t, name, rule)
+        )
+        return f"({table}[{codes}[i]] != 0)"
