@@ -25,7 +25,7 @@ from tql.engine.columns import Numbers, from_arrow, to_arrow
 from tql.engine.computed import identify
 from tql.reports.text_table import printable
 from tql.rowset import RowSet
-from tql.schema import Binary, Column, Json, Label, List, Opaque, Text, Time
+from tql.schema import Binary, Column, DType, Json, Label, List, Opaque, Text, Time
 from tql.sources.arrow_types import arrow_type
 from tql.sources.export import field_metadata
 
@@ -80,9 +80,16 @@ def _alike(table: pa.Table, view: View, schema: pa.Schema) -> pa.Table:
 # -- values ------------------------------------------------------------------------------------
 
 
-def as_json(value: Any) -> Any:
-    """A value of Arrow as JSON has it: bytes as base64, NaN and infinities as null."""
+def as_json(value: Any, dtype: DType | None = None) -> Any:
+    """A value of Arrow as JSON has it: bytes as base64, NaN and infinities as null, JSON as it is."""
     match value:
+        case str() if isinstance(dtype, Json):
+            try:
+                return as_json(json.loads(value))
+            except ValueError:  # text that claims to be JSON: shown rather than refused
+                return value
+        case list() if isinstance(dtype, List):
+            return [as_json(v, dtype.item) for v in value]
         case bool() | int() | str() | None:
             return value
         case float():
@@ -112,12 +119,12 @@ def cell(value: Any, c: Column) -> str:
             return "true" if value else "false"
         case float(), _:
             return f"{value:.6g}"
-        case str(), Text():
+        case str(), Text() | Json():
             return printable(value)
         case datetime() | date(), Time():
             return value.isoformat()
         case _:
-            return printable(json.dumps(as_json(value), ensure_ascii=False))
+            return printable(json.dumps(as_json(value, c.dtype), ensure_ascii=False))
 
 
 def blob(data: bytes) -> str:
@@ -175,7 +182,8 @@ def write_out(view: View, format: str, limit: int, no_color: bool) -> None:
 def _json_lines(view: View, plain: bool) -> Iterator[str]:
     for table in blocks(view):
         for row in table.to_pylist():
-            yield json.dumps(as_json(row), ensure_ascii=plain) + "\n"
+            values = {c.name: as_json(row[c.name], c.dtype) for c in view.schema}
+            yield json.dumps(values, ensure_ascii=plain) + "\n"
 
 
 def print_table(view: View, limit: int, no_color: bool) -> None:
@@ -210,7 +218,8 @@ def _first(view: View, limit: int) -> Iterator[tuple[Any, ...]]:
 def summary(view: View, head: dict[str, object], limit: int) -> dict[str, object]:
     """What --json prints: how many rows, which columns, and the first rows."""
     rows = [] if head["output"] is not None else [
-        {n: as_json(v) for n, v in zip(view.columns, row, strict=True)} for row in _first(view, limit)
+        {c.name: as_json(v, c.dtype) for c, v in zip(view.schema, row, strict=True)}
+        for row in _first(view, limit)
     ]  # fmt: skip
     columns = [{"name": c.name, "type": str(c.dtype)} for c in view.schema]
     notes = list(view.notes)
