@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 import tql
+from tests.plain_kernels import run_as_python
 from tql import cli
+from tql.engine.scan import Settings
 from tql.language.functions import FUNCTIONS, Function
+from tql.queries import ask
 from tql.reports.manual import as_lines, function_named, in_full, shown
 
 DESCRIBED = [f for f in FUNCTIONS.values() if f.example is not None]
@@ -68,3 +71,63 @@ def test_the_json_has_every_function(capsys: pytest.CaptureFixture[str]) -> None
     assert cli.perform(["functions", "abs", "--json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)["functions"]
     assert one["example"]["result"] == [2, 1, 2] and one["compiled"] is True
+
+
+# -- compiled or not ---------------------------------------------------------------------------
+
+# A condition for each function, over single values where the function takes them.
+PROBES = {
+    "abs": "abs(frame) == 1",
+    "all": "all(embedding > 0)",
+    "all_strict": "all_strict(embedding > 0)",
+    "amax": "amax(embedding) > 0",
+    "amin": "amin(embedding) > 0",
+    "any": "any(embedding > 0)",
+    "avg": "avg(embedding) > 0",
+    "bm25_similarity": "bm25_similarity(caption, 'cat') > 0",
+    "contains": "contains(frame, 1)",
+    "cosine_similarity": "cosine_similarity(embedding, embedding) > 0.5",
+    "data": "data(frame, 1) == frame",
+    "dot": "dot(embedding, embedding) > 1",
+    "equals": "equals(frame, id)",
+    "hamming_distance": "hamming_distance(embedding, embedding) == 0",
+    "keys": "keys(meta) is not null",
+    "l1_norm": "l1_norm(embedding) > 1",
+    "l2_norm": "l2_norm(embedding) > 1",
+    "linf_norm": "linf_norm(embedding) > 1",
+    "logical_and": "any(logical_and(embedding > 0, embedding > 1))",
+    "logical_or": "any(logical_or(embedding > 0, embedding > 1))",
+    "max_weight": "max_weight(frame > 1: 2) > 1",
+    "maxsim": "maxsim(boxes, boxes) > 0",
+    "nonzero": "any(nonzero(embedding) > 0)",
+    "prod": "prod(embedding) > 0",
+    "random": "random() > 1",
+    "row_number": "row_number() > 1",
+    "shape": "any(shape(boxes) == 2)",
+    "sqrt": "sqrt(frame) > 1",
+    "sum": "sum(embedding) > 0",
+    "sum_weight": "sum_weight(frame > 1: 2) > 1",
+}
+# They stand where no filter does: the conditions of the weights are compiled, and count(*) counts.
+ELSEWHERE = {"balanced", "count", "max_weight", "sum_weight"}
+
+
+@pytest.mark.parametrize(
+    "f", [f for f in FUNCTIONS.values() if f.name not in ELSEWHERE], ids=lambda f: f.name
+)
+def test_what_is_said_of_compiling_is_so(f: Function, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = run_as_python(monkeypatch)
+    source = tql.open("demo:photos").source
+    ask(source, f"select * where {PROBES[f.name]}", settings=Settings("kernel")).answer()
+    assert (calls["predicate"] > 0) is f.kernel
+
+
+def test_weights_are_compiled_as_their_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = run_as_python(monkeypatch)
+    source = tql.open("demo:photos").source
+    for name in ("max_weight", "sum_weight"):
+        assert FUNCTIONS[name].kernel
+        before = calls["predicate"]
+        text = f"select * sample by {name}(frame > 1: 2, true: 1)"
+        ask(source, text, settings=Settings("kernel")).answer()
+        assert calls["predicate"] > before

@@ -47,7 +47,7 @@ def in_full(f: Function, columns: int) -> list[str]:
         ("NULL", f.nulls),
         ("special", f.special),
         ("axis", "axis = n, or the last argument; negative counts from the end" if f.axis else ""),
-        ("compiled", "yes" if f.kernel else "no, evaluated in NumPy and Arrow"),
+        ("compiled", _compiled(f)),
     ]
     lines = [f.signature, *(f"  {line}" for line in wrap(f.meaning, columns - 2)), ""]
     for label, text in parts:
@@ -58,6 +58,12 @@ def in_full(f: Function, columns: int) -> list[str]:
         lines += ["", f'  tql run {f.example.source} "{f.example.query}"']
         lines += [f"  {shown(f.example)}"]
     return lines
+
+
+def _compiled(f: Function) -> str:
+    if not f.kernel:
+        return "no, evaluated in NumPy and Arrow"
+    return "yes, over single values" if "array" in f.takes else "yes"
 
 
 def shown(example: Example) -> str:

@@ -31,11 +31,13 @@ ROWS: Final = (
         result="int64", nulls="never NULL",
         special="two calls in one query give different numbers",
         example=Example("select id where random() < 0", ()),
+        kernel=True,
     ),
     Function(
         "row_number", "row_number()", (0, 0), "where the row stands in FROM, from 0", _row_number,
         result="int64", nulls="never NULL",
         special="the same in every clause, before and after filters, orders and limits",
         example=Example("select row_number() as n where animal == 'dog'", (2, 3, 4)),
+        kernel=True,
     ),
 )  # fmt: skip
