@@ -25,9 +25,9 @@ from tql.queries import ask
 from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassLine, class_table
 from tql.reports.explain import Explanation, explain_query
+from tql.reports.nodes import Node
 from tql.reports.render import FORMATS, as_tree, bar
 from tql.reports.text_table import width
-from tql.reports.tree import Node
 
 CASES = sorted(Path(__file__).with_name("golden").joinpath("explain").glob("*.txt"))
 MUST_SHOW = (

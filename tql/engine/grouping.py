@@ -4,7 +4,7 @@ Only which rows belong together is worked out beforehand: a permutation of the r
 group begins in it. Columns are gathered when they are read, for the groups that are read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -71,6 +71,11 @@ class GroupedSource(Computed):
     def counts(self) -> Int64s:
         """int64 (groups,): the rows of each."""
         return np.diff(self.starts)
+
+    def columns_below(self, columns: Iterable[str]) -> list[str]:
+        """The columns of `inner` that these are made of."""
+        named = (self._keys.get(c, c) for c in columns if c != self._count)
+        return list(dict.fromkeys(named))
 
     def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns of these groups, in the order given."""

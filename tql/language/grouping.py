@@ -99,7 +99,7 @@ class GroupBinder(LayerBinder):
             return self.keys[e]
         if not isinstance(e, s.Name) or (e.source is None and e.name in self.aliases):
             return None
-        below = self.rows.bind(e)
+        below = self.below(e)
         return self.columns.get(below.name) if isinstance(below, Column) else None
 
     def _holds(self, e: s.Expr) -> frozenset[str]:

@@ -9,7 +9,7 @@ only when everything over it is bound.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from tql.diagnostics import Span, error
+from tql.diagnostics import Span, did_you_mean, error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language.bind_expr import ExprBinder
@@ -87,7 +87,15 @@ class LayerBinder(ExprBinder):
         aliased = self.aliases.get(n.name) if n.source is None else None
         if aliased is not None and (self.prefer_alias or not self.names.knows(n.name)):
             return aliased
-        return self.over(self.rows.bind(n), n.name, n.span)
+        return self.over(self.below(n), n.name, n.span)
+
+    def below(self, n: s.Name) -> Expr:
+        """What the name stands for in the query below."""
+        if n.source is None and n.name not in self.schema and self.rows.names.find(n) is None:
+            near = did_you_mean(n.name, tuple(self.aliases))
+            if near is not None:
+                raise error("unknown_column", f"no column named {n.name!r}", n.span, help=near)
+        return self.rows.bind(n)
 
 
 def scope_over(rows: ExprBinder) -> "Layer | None":

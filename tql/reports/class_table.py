@@ -1,6 +1,6 @@
 """How often each class stands in the data, passes the filter, and is expected among the draws."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, assert_never
@@ -8,7 +8,9 @@ from typing import Final, assert_never
 import numpy as np
 
 from tql.engine.scan import Settings
-from tql.reports.class_counts import Cells, Drawing, Float64s, Int64s, tally
+from tql.language.expr import Column, Expr, WeightCase, walk
+from tql.language.plan import Output
+from tql.reports.class_counts import Cells, Drawing, Float64s, Int64s, can_class, tally
 from tql.rowset import RowSet
 from tql.schema import Label
 from tql.sources.protocol import Source
@@ -210,3 +212,40 @@ def _rate(counts: Int64s, weights: Float64s, size: int) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if drawn(middle) < size else (low, middle)
     return high / float(weights.max())
+
+
+# -- the column that the table is about --------------------------------------------------------
+
+
+def tabled(
+    source: Source, population: RowSet, drawing: Drawing | None, weight: Expr | None,
+    where: Sequence[Expr], outputs: Sequence[Output], settings: Settings,
+) -> ClassTable | None:  # fmt: skip
+    """The class table by the column that the query speaks of most; else by weight."""
+    for name in _candidates(source, weight, where, outputs):
+        table = class_table(source, name, population, drawing, settings)
+        if table is not None:
+            return table
+    return None if drawing is None else weight_table(population, drawing)
+
+
+def _candidates(
+    source: Source, weight: Expr | None, where: Sequence[Expr], outputs: Sequence[Output]
+) -> Iterator[str]:
+    def labels(e: Expr) -> Iterator[str]:
+        return (n.name for n in walk(e) if isinstance(n, Column) and isinstance(n.dtype, Label))
+
+    named = [
+        *(labels(weight) if weight is not None else ()),
+        *(n for e in where for n in labels(e)),
+    ]
+    shown = [
+        n for o in outputs for n in [o.stored] if n and isinstance(source.schema[n].dtype, Label)
+    ]
+    chosen = [*named, *shown][:1]
+    if chosen:
+        yield chosen[0]
+    elif isinstance(weight, WeightCase):
+        conditions = (n for arm in weight.arms for n in walk(arm.condition))
+        named = [n.name for n in conditions if isinstance(n, Column) and can_class(n.dtype)]
+        yield from dict.fromkeys(named)

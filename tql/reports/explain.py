@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tql.queries import Question
 from tql.reports.class_table import ClassTable
+from tql.reports.nodes import Node, Told
 from tql.reports.render import as_dict, as_fragment, as_tree
-from tql.reports.tree import Node, Told, tell_query
+from tql.reports.tree import tell_query
 
 if TYPE_CHECKING:
     from tql.chain import DataLoader

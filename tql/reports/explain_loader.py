@@ -17,20 +17,10 @@ from tql.planner import make_plan
 from tql.planner.rng import ORDER_VERSION
 from tql.queries import ask, pointing_into
 from tql.reports.class_counts import Drawing
-from tql.reports.class_table import ClassTable
-from tql.reports.tree import (
-    Fetch,
-    Node,
-    Told,
-    fetched,
-    looked_at,
-    sampling,
-    scan_node,
-    tabled,
-    tell,
-    teller_of,
-    with_scan,
-)
+from tql.reports.class_table import ClassTable, tabled
+from tql.reports.nodes import Fetch, Node, Told
+from tql.reports.scans import fetched, looked_at, scan_node, with_scan
+from tql.reports.tree import sampling, tell, teller_of
 from tql.rowset import everything
 from tql.sources.protocol import Fragment, Source
 

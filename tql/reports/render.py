@@ -11,7 +11,7 @@ from tql.reports.text_table import Side, cut, pad, printable, table, width
 if TYPE_CHECKING:
     from tql.reports.class_table import ClassLine, ClassTable
     from tql.reports.explain import Explanation
-    from tql.reports.tree import Node
+    from tql.reports.nodes import Node
 
 VERSION: Final = 1  # of the JSON data; another one when a key changes
 WIDTH: Final = 100

@@ -1,17 +1,13 @@
 """From a bound query or a loader's chain to the nodes of an explanation, each evaluated once."""
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Final, TypeAlias, assert_never
+from typing import Final, assert_never
 
 import numpy as np
 
-from tql.engine.derived import DerivedSource, frame_at
-from tql.engine.joined import JoinedSource
-from tql.engine.pruning import kept
+from tql.engine.derived import frame_at
 from tql.engine.reference import is_true
-from tql.engine.scan import Settings
 from tql.engine.select import (
     Environment,
     MadeLeaf,
@@ -21,9 +17,8 @@ from tql.engine.select import (
     rows_of,
     source_at,
 )
-from tql.engine.stacked import StackedSource
 from tql.grammar.syntax import SetOp
-from tql.language.expr import Column, Const, Expr, Not, WeightCase, columns_of, walk
+from tql.language.expr import Column, Const, Expr, Not, columns_of, walk
 from tql.language.plan import (
     Bound,
     Combine,
@@ -37,7 +32,6 @@ from tql.language.plan import (
     Joined,
     Leaf,
     Order,
-    Output,
     Percent,
     Plan,
     Sample,
@@ -53,47 +47,20 @@ from tql.language.plan import (
 )
 from tql.planner import make_plan
 from tql.queries import Question, pointing_into
-from tql.reports.class_counts import Drawing, can_class
-from tql.reports.class_table import ClassTable, class_table, weight_table
+from tql.reports.class_counts import Drawing
+from tql.reports.class_table import ClassTable, tabled
+from tql.reports.nodes import Node, Told
+from tql.reports.scans import fetched, filters_of, looked_at, scan_node, with_scan
 from tql.reports.user_notes import called_in
 from tql.rowset import Range, RowSet, from_ids, from_words
-from tql.schema import Binary, Json, Label, List
-from tql.sources.protocol import Fragment, Source
+from tql.schema import Binary, Json, List
+from tql.sources.protocol import Source
 from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
 
-Fetch: TypeAlias = tuple[tuple[str, ...], int | None]
-_TOLD: Final = ("Subquery", "Group", "Ungroup", "Windows", "Stack")
 _UNKNOWN: Final = "what lies above a draw inside the query (?) is known when it is run: --analyze"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One step and what it is fed by.
-
-    rows     rows it gives: counted, not estimated; None where only drawing would tell
-    bytes    what it reads; None where it reads nothing of its own or the size is unknown
-    actual   rows it gave when the query was run, with the seconds it took, children included
-    """
-
-    kind: str
-    title: str
-    rows: int | None
-    bytes: int | None = None
-    details: tuple[str, ...] = ()
-    children: tuple["Node", ...] = ()
-    actual: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Everything that goes into an explanation."""
-
-    node: Node
-    table: ClassTable | None = None
-    fetch: Fetch | None = None
-    notes: tuple[str, ...] = ()
-    seconds: tuple[tuple[str, float], ...] = ()
+_UNREAD: Final = (
+    "what lies above DISTINCT of such columns (?) is known when they are read: --analyze"
+)
 
 
 class TracedRun(Run):
@@ -120,7 +87,7 @@ class TracedRun(Run):
 
     def prepare(self, plan: Plan) -> None:
         """One pass for all filters; where one can be NULL, for its negation too, to count that."""
-        filters = [f for f in _filters(plan) if isinstance(f.input, Leaf)]
+        filters = [f for f in filters_of(plan) if isinstance(f.input, Leaf)]
         if not filters:
             return
         began = perf_counter()
@@ -143,13 +110,6 @@ class TracedRun(Run):
             false = is_true(Not(predicate), frame)
             self.unknown[id(predicate)] = int(np.count_nonzero(~(true | false)))
         return from_ids(rows.select(np.flatnonzero(true)), rows.universe)
-
-
-def _filters(plan: Plan) -> Iterator[Filter]:
-    for below in inputs(plan):
-        yield from _filters(below)
-    if isinstance(plan, Filter):
-        yield plan
 
 
 @dataclass(slots=True)
@@ -290,6 +250,12 @@ def _draws_in(plan: Plan) -> bool:
             return any(map(_draws_in, inputs(plan)))
 
 
+def _why_unknown(plan: Plan) -> str:
+    unread = any(isinstance(p, Distinct) and _draws_in(p) for p in walk_plan(plan))
+    drawn = any(isinstance(p, Sample) for p in walk_plan(plan))
+    return _UNREAD if unread and not drawn else _UNKNOWN
+
+
 def windows_title(before: int, after: int, overlap: bool) -> str:
     each = "a window for each row" if overlap else "each row once"
     return f"{before:,} before and {after:,} after, {each}"
@@ -367,7 +333,7 @@ def tell(teller: Teller) -> Told:
     node = _selecting(bound, source, node)
     table = _table_of(teller)
     fetch = fetched(source, bound.outputs, teller.read, node.rows)
-    note = () if node.rows is not None else (_UNKNOWN,)
+    note = () if node.rows is not None else (_why_unknown(bound.plan),)
     return Told(node, table, fetch, (*teller.notes, *teller.run.notes, *called_in(bound), *note))
 
 
@@ -398,7 +364,7 @@ def _made(
     teller.read |= frozenset().union(*map(columns_of, needed))
     inner = teller.run.source
     below = with_scan(teller.node(query.plan), inner, teller.read, looked_at(query.plan, inner))
-    notes = [*teller.notes, *teller.run.notes, *(() if known else (_UNKNOWN,))]
+    notes = [*teller.notes, *teller.run.notes, *(() if known else (_why_unknown(query.plan),))]
     return source, Node(*_making(leaf), source.rows if known else None, children=(below,)), notes
 
 
@@ -455,105 +421,11 @@ def _selecting(bound: Bound, source: Source, node: Node) -> Node:
     return Node("Select", ", ".join(shown), node.rows, children=(node,))
 
 
-# -- scans -------------------------------------------------------------------------------------
-
-
-def looked_at(plan: Plan, source: Source) -> Sequence[Fragment]:
-    """The fragments that the plan's filters read; all, where some of its rows pass none."""
-    leaves = sum(isinstance(p, Leaf) for p in walk_plan(plan))
-    conditions = [f.predicate for f in _filters(plan) if isinstance(f.input, Leaf)]
-    return source.fragments if len(conditions) < leaves else kept(source.fragments, conditions)
-
-
-def scan_node(
-    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
-) -> Node:
-    fragments = source.fragments if fragments is None else fragments
-    total = len(source.fragments)
-    left = f"{len(fragments):,} of {total:,} fragments kept" if total else "no rows"
-    named = f"columns: {', '.join(columns)}" if columns else "no column is read"
-    title = f"{source.kind}, {left}; {named}"
-    size = column_bytes(source, columns, fragments) if columns else 0
-    return Node("Scan", title, source.rows, size)
-
-
-def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fragment]) -> Node:
-    """The tree with its scan knowing what is read of it; scans below another leaf know already."""
-    columns = [name for name in source.schema.names if name in read]
-    if node.kind in _TOLD:
-        return node
-    if node.kind == "Join":
-        assert isinstance(source, JoinedSource)
-        left, right = source.read_for(read)
-        sides = zip(node.children, source.below, (left, right), strict=True)
-        children = tuple(with_scan(n, side, names, side.fragments) for n, side, names in sides)
-        return replace(node, children=children)
-    if node.kind == "Scan":
-        scan = scan_node(source, columns, fragments)
-        again = "same pass as above" in node.details
-        return replace(node, title=scan.title, bytes=None if again else scan.bytes)
-    children = tuple(with_scan(c, source, read, fragments) for c in node.children)
-    return replace(node, children=children)
-
-
-def column_bytes(
-    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
-) -> int | None:
-    """Bytes of these columns in all rows, or in these fragments, from statistics; None where they
-    are unknown.
-    """
-    if isinstance(source, JoinedSource):
-        sides = zip(source.below, source.read_for(columns, keys=False), strict=True)
-        return _total(_share(side, sorted(names), source.rows) for side, names in sides)
-    if isinstance(source, StackedSource):
-        return _total(column_bytes(branch, columns) for branch in source.branches)
-    if isinstance(source, DerivedSource):
-        known = {o.name: o.expr for o in source.outputs}
-        below = sorted(frozenset().union(*(columns_of(known[c]) for c in columns)))
-        return _share(source.parent, below, source.rows)
-    total = 0
-    for fragment in source.fragments if fragments is None else fragments:
-        for name in columns:
-            stats = fragment.columns.get(name)
-            if stats is None or stats.bytes is None:
-                return None
-            total += stats.bytes
-    return total
-
-
-def _share(source: Source, columns: Sequence[str], rows: int) -> int | None:
-    """About how many bytes so many rows of these columns have."""
-    size = column_bytes(source, columns)
-    return None if size is None else size * rows // max(1, source.rows)
-
-
-def _total(sizes: Iterable[int | None]) -> int | None:
-    known = list(sizes)
-    return None if None in known else sum(s or 0 for s in known)
-
-
-def fetched(
-    source: Source, outputs: Sequence[Output], read: set[str], rows: int | None
-) -> Fetch | None:
-    """The columns that only drawn rows are read of, and about how many bytes those rows have."""
-    wanted = frozenset().union(*(columns_of(o.expr) for o in outputs)) - read
-    columns = tuple(name for name in source.schema.names if name in wanted)
-    if not columns or rows == 0:
-        return None
-    size = column_bytes(source, columns)
-    if size is None or rows is None:
-        return columns, None
-    return columns, round(size * rows / max(1, source.rows))
-
-
-# -- the class table ---------------------------------------------------------------------------
-
-
 def _table_of(teller: Teller) -> ClassTable | None:
     plan = teller.bound.plan
     while isinstance(plan, Order):
         plan = plan.input
-    where = [f.predicate for f in _filters(plan)]
+    where = [f.predicate for f in filters_of(plan)]
     source, settings = teller.run.source, teller.run.environment.settings
     if isinstance(plan, Sample):
         if not teller.known(plan.input):
@@ -569,37 +441,3 @@ def _table_of(teller: Teller) -> ClassTable | None:
         return None
     rows = teller.run.rows(plan)
     return tabled(source, rows, None, None, where, teller.bound.outputs, settings)
-
-
-def tabled(
-    source: Source, population: RowSet, drawing: Drawing | None, weight: Expr | None,
-    where: Sequence[Expr], outputs: Sequence[Output], settings: Settings,
-) -> ClassTable | None:  # fmt: skip
-    """The class table by the column that the query speaks of most; else by weight."""
-    for name in _candidates(source, weight, where, outputs):
-        table = class_table(source, name, population, drawing, settings)
-        if table is not None:
-            return table
-    return None if drawing is None else weight_table(population, drawing)
-
-
-def _candidates(
-    source: Source, weight: Expr | None, where: Sequence[Expr], outputs: Sequence[Output]
-) -> Iterator[str]:
-    def labels(e: Expr) -> Iterator[str]:
-        return (n.name for n in walk(e) if isinstance(n, Column) and isinstance(n.dtype, Label))
-
-    named = [
-        *(labels(weight) if weight is not None else ()),
-        *(n for e in where for n in labels(e)),
-    ]
-    shown = [
-        n for o in outputs for n in [o.stored] if n and isinstance(source.schema[n].dtype, Label)
-    ]
-    chosen = [*named, *shown][:1]
-    if chosen:
-        yield chosen[0]
-    elif isinstance(weight, WeightCase):
-        conditions = (n for arm in weight.arms for n in walk(arm.condition))
-        named = [n.name for n in conditions if isinstance(n, Column) and can_class(n.dtype)]
-        yield from dict.fromkeys(named)

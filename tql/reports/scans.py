@@ -1,0 +1,144 @@
+"""What is read of the sources at the bottom of a plan: fragments, columns, bytes."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from tql.engine.computed import Computed
+from tql.engine.derived import DerivedSource
+from tql.engine.expanding import WindowSource
+from tql.engine.grouping import GroupedSource
+from tql.engine.joined import JoinedSource
+from tql.engine.pruning import kept
+from tql.engine.splitting import SplitSource
+from tql.engine.stacked import StackedSource
+from tql.language.expr import columns_of
+from tql.language.plan import Filter, Leaf, Output, Plan, inputs, walk_plan
+from tql.reports.nodes import Fetch, Node
+from tql.sources.protocol import Fragment, Source
+
+_TOLD: Final = ("Subquery", "Group", "Ungroup", "Windows", "Stack")
+
+
+def filters_of(plan: Plan) -> Iterator[Filter]:
+    """The filters of the plan, the lowest first."""
+    for below in inputs(plan):
+        yield from filters_of(below)
+    if isinstance(plan, Filter):
+        yield plan
+
+
+def looked_at(plan: Plan, source: Source) -> Sequence[Fragment]:
+    """The fragments that the plan's filters read; all, where some of its rows pass none."""
+    leaves = sum(isinstance(p, Leaf) for p in walk_plan(plan))
+    conditions = [f.predicate for f in filters_of(plan) if isinstance(f.input, Leaf)]
+    return source.fragments if len(conditions) < leaves else kept(source.fragments, conditions)
+
+
+def scan_node(
+    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
+) -> Node:
+    fragments = source.fragments if fragments is None else fragments
+    total = len(source.fragments)
+    left = f"{len(fragments):,} of {total:,} fragments kept" if total else "no rows"
+    named = f"columns: {', '.join(columns)}" if columns else "no column is read"
+    title = f"{source.kind}, {left}; {named}"
+    size = column_bytes(source, columns, fragments) if columns else 0
+    return Node("Scan", title, source.rows, size)
+
+
+def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fragment]) -> Node:
+    """The tree with its scan knowing what is read of it; scans below another leaf know already."""
+    columns = [name for name in source.schema.names if name in read]
+    if node.kind in _TOLD:
+        return node
+    if node.kind == "Join":
+        assert isinstance(source, JoinedSource)
+        left, right = source.read_for(read)
+        sides = zip(node.children, source.below, (left, right), strict=True)
+        children = tuple(with_scan(n, side, names, side.fragments) for n, side, names in sides)
+        return replace(node, children=children)
+    if node.kind == "Scan":
+        scan = scan_node(source, columns, fragments)
+        again = "same pass as above" in node.details
+        return replace(node, title=scan.title, bytes=None if again else scan.bytes)
+    children = tuple(with_scan(c, source, read, fragments) for c in node.children)
+    return replace(node, children=children)
+
+
+def column_bytes(
+    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
+) -> int | None:
+    """Bytes of these columns in all rows, or in these fragments, from statistics; None where they
+    are unknown.
+    """
+    if isinstance(source, Computed):
+        return _total(_share(*part) for part in _parts(source, columns))
+    total = 0
+    for fragment in source.fragments if fragments is None else fragments:
+        for name in columns:
+            stats = fragment.columns.get(name)
+            if stats is None or stats.bytes is None:
+                return None
+            total += stats.bytes
+    return total
+
+
+def _parts(source: Computed, columns: Collection[str]) -> Iterator[tuple[Source, list[str], int]]:
+    """What `columns` are made of: columns of the sources below, and how many of their rows."""
+    match source:
+        case JoinedSource():
+            for side, names in zip(source.below, source.read_for(columns, keys=False), strict=True):
+                yield side, sorted(names), source.rows
+        case StackedSource():
+            for branch in source.branches:
+                yield branch, list(columns), branch.rows
+        case DerivedSource():
+            known = {o.name: o.expr for o in source.outputs}
+            below = sorted(frozenset().union(*(columns_of(known[c]) for c in columns)))
+            yield source.parent, below, source.rows
+        case GroupedSource():
+            yield source.inner, source.columns_below(columns), source.inner.rows
+        case SplitSource() | WindowSource():
+            known_below = source.inner.schema
+            yield source.inner, [c for c in columns if c in known_below], source.inner.rows
+        case _:
+            raise AssertionError(f"the columns of a {type(source).__name__}")
+
+
+def _share(source: Source, columns: Sequence[str], rows: int) -> int | None:
+    """About how many bytes so many rows of these columns have."""
+    size = column_bytes(source, columns)
+    return None if size is None else size * rows // max(1, source.rows)
+
+
+def _total(sizes: Iterable[int | None]) -> int | None:
+    known = list(sizes)
+    return None if None in known else sum(s or 0 for s in known)
+
+
+def fetched(
+    source: Source, outputs: Sequence[Output], read: set[str], rows: int | None
+) -> Fetch | None:
+    """The columns that only drawn rows are read of, and about how many bytes those rows have."""
+    wanted = frozenset().union(*(columns_of(o.expr) for o in outputs)) - read
+    columns = tuple(name for name in source.schema.names if name in wanted)
+    if not columns or rows == 0:
+        return None
+    size = column_bytes(source, columns)
+    shown = _named_below(source, columns)
+    if not shown:
+        return None
+    if size is None or rows is None:
+        return shown, None
+    return shown, round(size * rows / max(1, source.rows))
+
+
+def _named_below(source: Source, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns under the names that they have below what makes new rows of rows."""
+    if isinstance(source, GroupedSource | SplitSource | WindowSource):
+        ((inner, names, _),) = _parts(source, columns)
+        assert isinstance(inner, DerivedSource)
+        ((parent, below, _),) = _parts(inner, names)
+        return _named_below(parent, [n for n in parent.schema.names if n in below])
+    return tuple(columns)
