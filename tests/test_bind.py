@@ -142,7 +142,7 @@ def marked(text: str) -> tuple[str, list[Span]]:
         ("select * where id in (1, «'x'»)", "type"),
         ("select * where «absolute»(id) > 1", "unknown_function"),
         ("select * where «abs(id, 2)» > 1", "arity"),
-        ("select * where «sum»(tags) > 1", "unsupported"),
+        ("select * where «sum(tags, 1)» > 1", "value"),
         ("select * where «tags[0, 1]» == 1", "shape"),
         ("select «*»  order by «tags»", "type"),
         ("select * order by «1»", "unsupported"),

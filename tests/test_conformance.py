@@ -37,30 +37,7 @@ class Area(NamedTuple):
 
 
 AREAS: Final = (
-    Area("contains() over nested lists", "contains 021 022"),
-    Area(
-        "any()",
-        "class_label 012; json 033; anyall 004 007 008 009 012 013 014 020 021 022 026; "
-        "logical_fn 003; group_by 010 023",
-    ),
-    Area("all()", "anyall 002 010 015 016 019 024 025"),
-    Area("all_strict()", "anyall 003 011"),
-    Area("logical_and()", "logical_fn 004 006"),
-    Area("logical_or()", "logical_fn 007"),
-    Area("sum()", "null 024; aggregate 001 003 007 018 022; group_by 013 020"),
-    Area("avg()", "aggregate 005 014 017 020"),
-    Area("amin()", "aggregate 010"),
-    Area("amax()", "aggregate 012 015"),
-    Area("shape()", "shape 001 002 003 011 012 013 014 015 016; sample 041; ungroup 004"),
-    Area("nonzero()", "nonzero 002 003 004 005"),
-    Area("data()", "data 001 002 005 006"),
-    Area("dot()", "vector 019"),
-    Area("l1_norm()", "vector 001"),
-    Area("l2_norm()", "vector 004 006 007 009; data 003"),
-    Area("linf_norm()", "vector 005"),
-    Area("cosine_similarity()", "vector 012 013 014 015 016 018; params 016"),
-    Area("hamming_distance()", "vector 025 026 027 028"),
-    Area("maxsim()", "vector 030 031 033 034"),
+    Area("data()", "data 001 002 003 005 006"),
     Area("bm25_similarity()", "bm25 001 002 005 006"),
 )
 

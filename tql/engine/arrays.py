@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.engine.columns import Arrays, Mask, Vec, pick
+from tql.engine.columns import Arrays, Mask, Numbers, Vec, pick, pick_where
 
 Int64s = NDArray[np.int64]
 
@@ -93,8 +93,71 @@ def _spread(o: Arrays, shapes: Int64s, rows: Int64s) -> Vec:
     return pick(o.items, index)
 
 
-def any_of(arrays: Arrays, hits: Mask) -> Mask:
-    """bool (n,): the rows of which some element is hit. `hits` is bool, one per element."""
+def any_of(counts: Int64s, hits: Mask) -> Mask:
+    """bool (n,): the rows of which some element is hit; `hits` has `counts[i]` elements of row i."""
     before = np.concatenate([[0], np.cumsum(hits)])
-    found = before[arrays.offsets]
+    found = before[np.concatenate([[0], np.cumsum(counts)])]
     return np.asarray(found[1:] > found[:-1])
+
+
+def as_arrays(vec: Vec, n: int) -> Arrays:
+    """Arrays as they are; of `n` numbers each an array of one, without elements where it is NULL."""
+    if isinstance(vec, Arrays):
+        return vec
+    assert isinstance(vec, Numbers)
+    if vec.values.ndim == 0 and vec.valid is None:
+        return Arrays(Numbers(vec.values[None]), np.ones(1, np.int64))
+    values = np.broadcast_to(vec.values, (n,))
+    if vec.valid is None:
+        return Arrays(Numbers(values), np.ones((n, 1), np.int64))
+    valid = np.broadcast_to(vec.valid, (n,))
+    return Arrays(Numbers(values[valid]), valid.astype(np.int64)[:, None], valid)
+
+
+def flattened(arrays: Arrays) -> Arrays:
+    """Sequences of arrays as arrays of rank 1: the elements of all members, one after the other.
+
+    A member that is NULL gives none. Others are as they are.
+    """
+    while isinstance(arrays.items, Arrays):
+        members = arrays.items
+        before = np.concatenate([[0], np.cumsum(members.counts)])
+        ends = before[arrays.offsets]
+        arrays = Arrays(members.items, np.diff(ends)[:, None], arrays.valid)
+    return arrays
+
+
+def by_row(arrays: Arrays) -> Arrays:
+    """A constant as the only row of a column; others as they are."""
+    if arrays.shapes.ndim == 2:
+        return arrays
+    return Arrays(arrays.items, arrays.shapes[None, :])
+
+
+def as_constant(one: Vec, n: int) -> Vec:
+    """The only row of `one` as a constant, or `n` times where a constant cannot be so."""
+    match one:
+        case Arrays(items, shapes, None):
+            return Arrays(items, shapes[0])
+        case Numbers(values, None):
+            return Numbers(values[0])
+        case _:
+            return pick(one, np.zeros(n, np.int64))
+
+
+def same_shapes(a: Arrays, b: Arrays, n: int) -> Mask:
+    """bool (n,): the rows where both have one shape."""
+    if a.rank != b.rank:
+        return np.zeros(n, np.bool_)
+    return np.broadcast_to((a.shapes == b.shapes).all(axis=-1), (n,))
+
+
+def restricted(arrays: Arrays, rows: Mask) -> Arrays:
+    """These rows as they are, the others NULL."""
+    if rows.all() and arrays.shapes.ndim == 2:
+        return arrays
+    n = len(rows)
+    index = np.zeros(n, np.int64) if arrays.shapes.ndim == 1 else np.arange(n)
+    found = pick_where(by_row(arrays), index, rows)
+    assert isinstance(found, Arrays)
+    return found

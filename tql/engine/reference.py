@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from tql.diagnostics import Span, data_error, error
 from tql.engine import json_text, user_calls
-from tql.engine.arrays import any_of, broadcast
+from tql.engine.array_calls import ARRAY_CALLS, array_call
+from tql.engine.arrays import broadcast
 from tql.engine.columns import (
     Arrays,
     Arrow,
@@ -71,7 +72,7 @@ from tql.language.expr import (
 )
 from tql.language.times import per_day
 from tql.rng import random31
-from tql.schema import Float, Int, Json, List, Text, Time
+from tql.schema import Binary, Float, Int, Json, List, Text, Time
 
 
 @dataclass(slots=True)
@@ -370,8 +371,11 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
                 return Numbers(np.sqrt(inner.values.astype(numpy_dtype(e.dtype))), inner.valid)
         case "like" | "ilike":
             return _like_rows(e, frame, active)
-        case "any":
-            return _any(e, frame, active)
+        case "shape" if isinstance(e.arguments[0].dtype, Binary):
+            raise AssertionError("no reference for the shape of images")
+        case function if function in ARRAY_CALLS and _is_array_call(e):
+            given = [_evaluate(a, frame, active) for a in e.arguments]
+            return array_call(e, given, frame.rows, active, frame.reject)
         case "contains":
             hay, needle = (_text(a, frame, active) for a in e.arguments)
             found = [
@@ -381,6 +385,11 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
             return bools(pa.array(found, pa.bool_()))
         case other:
             raise AssertionError(f"no reference for {other}()")
+
+
+def _is_array_call(e: Call) -> bool:
+    """Whether this is not contains() of text, the one function that texts have as well."""
+    return e.function != "contains" or isinstance(e.arguments[0].dtype, List)
 
 
 def _absolute(e: Call, frame: Frame, active: Mask) -> Numbers:
@@ -481,14 +490,6 @@ def _subscript(e: Subscript, frame: Frame, active: Mask) -> Vec:
             frame.reject(known & (p.step.values == 0), "value", "the step of a slice is 0", e.span,
                          "exclude such rows with WHERE, before this expression")  # fmt: skip
     return picked(operand, parts, frame.rows)
-
-
-def _any(e: Call, frame: Frame, active: Mask) -> Numbers:
-    arrays = _evaluate(e.arguments[0], frame, active)
-    assert isinstance(arrays, Arrays) and isinstance(arrays.items, Numbers)
-    items = arrays.items
-    hits = items.values if items.valid is None else items.values & items.valid
-    return Numbers(any_of(arrays, hits), arrays.valid)
 
 
 def _weights(

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tql.engine.arrays import as_constant, by_row
 from tql.engine.columns import Arrays, Mask, Numbers, Vec, pick, pick_where
 
 Int64s: TypeAlias = NDArray[np.int64]
@@ -45,8 +46,7 @@ def picked(arrays: Arrays, parts: Sequence[Numbers | Picking], n: int) -> Vec:
     constant = arrays.shapes.ndim == 1
     numbers = numbers_in(parts)
     if constant and all(x.values.ndim == 0 and x.valid is None for x in numbers):
-        one = picked(_row(arrays), parts, 1)
-        return _constant(one, n)
+        return as_constant(picked(by_row(arrays), parts, 1), n)
     shapes = np.broadcast_to(arrays.shapes, (n, arrays.rank))
     there = np.ones(n, np.bool_) if arrays.valid is None else arrays.valid.copy()
     for x in numbers:
@@ -78,21 +78,6 @@ def numbers_in(parts: Sequence[Numbers | Picking]) -> list[Numbers]:
     """Every number of the subscripts, from left to right."""
     every = (x for p in parts for x in (p if isinstance(p, Picking) else (p,)))
     return [x for x in every if x is not None]
-
-
-def _row(constant: Arrays) -> Arrays:
-    return Arrays(constant.items, constant.shapes[None, :])
-
-
-def _constant(one: Vec, n: int) -> Vec:
-    """The only row as a constant, or `n` times where a constant cannot be so."""
-    match one:
-        case Arrays(items, shapes, None):
-            return Arrays(items, shapes[0])
-        case Numbers(values, None):
-            return Numbers(values[0])
-        case _:
-            return pick(one, np.zeros(n, np.int64))
 
 
 def _places(

@@ -15,7 +15,14 @@ import numpy as np
 
 from tql.diagnostics import Note, Span, TqlError, did_you_mean, error
 from tql.language import json_rules, times
-from tql.language.array_types import array_of, array_type, broadcast_sizes, sizes_of
+from tql.language.array_types import (
+    array_of,
+    array_type,
+    broadcast_sizes,
+    rank_of,
+    scalar_of,
+    sizes_of,
+)
 from tql.language.expr import (
     And,
     Arith,
@@ -99,6 +106,11 @@ def condition(e: Expr) -> Expr:
 def element_type(dtype: DType) -> DType:
     """The type of the elements of an array; of anything else the type itself."""
     return array_of(dtype)[0] if isinstance(dtype, List) else dtype
+
+
+def scalar_type(e: Expr) -> DType:
+    """The type of the single values in an array, in a sequence, and in a sequence of arrays."""
+    return scalar_of(e.dtype)
 
 
 def negate_truth(e: Expr, span: Span) -> Expr:
@@ -210,7 +222,7 @@ def adapted(operands: Sequence[Expr]) -> Sequence[Expr]:
     """Array literals in the type of the numbers they meet, as scalar literals are; names of classes
     as indices.
     """
-    others = [element_type(o.dtype) for o in operands if not isinstance(o, Const)]
+    others = [scalar_type(o) for o in operands if not isinstance(o, Const)]
     return [
         _literal_beside(o, others) if isinstance(o, Const) and isinstance(o.dtype, List) else o
         for o in operands
@@ -516,20 +528,47 @@ def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
                 return TextTest(haystack, TextContains(needle.value), span=span)
             nullable = haystack.nullable or needle.nullable
             return BoundCall("contains", (haystack, needle), Bool(), nullable, span=span)
-        case List() as dtype:
-            element, _ = array_of(dtype)
+        case List():
+            return _contains_in_array(haystack, needle, span)
+        case _:
             if isinstance(needle.dtype, List):
                 raise error(
-                    "unsupported", "contains() over nested lists is not in this version", span,
-                    help="store the inner lists as a column of their own",
+                    "type", f"cannot look for {needle.dtype} in {haystack.dtype}, one value", span,
+                    help="exchange the arguments: the first is looked through",
                 )  # fmt: skip
-            comparable = json_rules.is_json(needle) or isinstance(element, Label | Json)
-            if is_number(needle.dtype) != is_number(element) and not comparable:
-                raise _mismatch("look for", needle, haystack, span, joint="in")
-            hits = compare(CompareOp.EQ, haystack, needle, span)
-            return BoundCall("any", (hits,), Bool(), hits.nullable, span=span)
-        case _:
             return compare(CompareOp.EQ, haystack, needle, span)
+
+
+def _contains_in_array(haystack: Expr, needle: Expr, span: Span) -> Expr:
+    """A scalar equals any element, whatever the rank; an array of one dimension less, or of the
+    members of a sequence, equals one of the slices along the first.
+    """
+    haystack, needle = adapted((haystack, needle))
+    assert isinstance(haystack.dtype, List)
+    element = scalar_type(haystack)
+    if not isinstance(needle.dtype, List):
+        comparable = json_rules.is_json(needle) or isinstance(element, Label | Json | Time)
+        if is_number(needle.dtype) != is_number(element) and not comparable:
+            raise _mismatch("look for", needle, haystack, span, joint="in")
+        hits = compare(CompareOp.EQ, haystack, needle, span)
+        return BoundCall("any", (hits,), Bool(), hits.nullable, span=span)
+    within = rank_of(haystack.dtype.item) if haystack.dtype.grouped else rank_of(haystack.dtype) - 1
+    if needle.dtype.grouped or rank_of(needle.dtype) != within or within == 0:
+        one_less = f"arrays of {within} dimensions" if within != 1 else "a list"
+        raise error(
+            "type", f"cannot look for {needle.dtype} in {haystack.dtype}", span,
+            notes=(Note(f"this is {haystack.dtype}", haystack.span),),
+            help="look for a single value, or for several: contains(column, 1) or contains(column, 2)"
+            if within == 0
+            else f"look for a single value, or for {one_less}",
+        )  # fmt: skip
+    # Only to learn whether the elements compare at all.
+    compare(CompareOp.EQ, Slot(0, element, True, span=haystack.span),
+            Slot(1, scalar_type(needle), True, span=needle.span), span)  # fmt: skip
+    if isinstance(element, Json) or isinstance(scalar_type(needle), Json):
+        raise _mismatch("look for", needle, haystack, span, joint="in")
+    nullable = haystack.nullable or needle.nullable
+    return BoundCall("contains", (haystack, needle), Bool(), nullable, span=span)
 
 
 # -- arithmetic --------------------------------------------------------------------------------

@@ -6,8 +6,11 @@ from tql.diagnostics import Span, error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.grammar.tokens import is_bare_name
+from tql.language.array_types import scalar_of
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Column, Expr
+from tql.language.functions.arrays import as_selected
+from tql.language.operators import NOTHING
 from tql.language.plan import Output
 from tql.schema import Column as SchemaColumn
 from tql.schema import DType, List, Opaque
@@ -60,7 +63,11 @@ def _item(scope: ExprBinder, e: s.Expr) -> Expr:
     found = scope.names.find(e) if isinstance(e, s.Name) else None
     if found is not None and _is_opaque(scope.schema[found].dtype):
         return _stored(scope.schema[found], e.span)
-    return scope.bind(e)
+    bound = scope.bind(e)
+    if scalar_of(bound.dtype) == NOTHING:
+        raise error("parameter", "an empty list has no type", bound.span,
+                    help="pass a NumPy array: numpy.zeros(0, 'int64')")  # fmt: skip
+    return as_selected(bound)
 
 
 def _stored(column: SchemaColumn, span: Span) -> Column:

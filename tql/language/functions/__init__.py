@@ -12,6 +12,7 @@ from tql.language.functions.function import Arguments, Example, Function, check_
 from tql.language.functions.json import JSON
 from tql.language.functions.rows import ROWS
 from tql.language.functions.scalars import SCALARS
+from tql.language.functions.vectors import VECTORS
 from tql.language.functions.weights import WEIGHTS
 
 __all__ = [
@@ -26,41 +27,16 @@ __all__ = [
 ]
 
 FUNCTIONS: Final = {
-    f.name: f for f in sorted((*ARRAYS, *JSON, *ROWS, *SCALARS, *WEIGHTS), key=lambda f: f.name)
+    f.name: f
+    for f in sorted((*ARRAYS, *JSON, *ROWS, *SCALARS, *VECTORS, *WEIGHTS), key=lambda f: f.name)
 }
 
-LATER: Final = frozenset(
-    [
-        "all",
-        "all_strict",
-        "amax",
-        "amin",
-        "any",
-        "avg",
-        "bm25_similarity",
-        "cosine_similarity",
-        "data",
-        "dot",
-        "hamming_distance",
-        "l1_norm",
-        "l2_norm",
-        "linf_norm",
-        "logical_and",
-        "logical_or",
-        "maxsim",
-        "nonzero",
-        "prod",
-        "shape",
-        "sum",
-    ]
-)
+LATER: Final = frozenset(["bm25_similarity", "data"])
 
 
 def instead_of(name: str) -> str:
     """What to do while the function of `LATER` is missing."""
     match name:
-        case "any" | "all" | "all_strict":
-            return "contains(column, value) tests whether a list holds a value"
         case "data":
             return "pass the value as a parameter"
         case _:

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from tql.diagnostics import Span, TqlError, error
 from tql.language import operators
+from tql.language.array_types import scalar_of
 from tql.language.expr import Expr
-from tql.schema import DType
+from tql.schema import DType, Json, List, Text
 
 
 class Arguments(NamedTuple):
@@ -75,13 +76,23 @@ def check_arity(function: Function, given: int, span: Span) -> None:
 def numbers(name: str, values: tuple[Expr, ...]) -> tuple[Expr, ...]:
     """The arguments, checked to be numbers or arrays of numbers."""
     for e in values:
-        if not operators.is_number(operators.element_type(e.dtype)):
+        if scalar_of(e.dtype) == operators.NOTHING:
+            raise error("parameter", f"{name}() cannot tell what an empty list holds", e.span,
+                        help="pass a NumPy array: numpy.zeros(0, 'int64')")  # fmt: skip
+        if not operators.is_number(scalar_of(e.dtype)):
             raise not_numbers(name, e)
     return values
 
 
 def not_numbers(name: str, e: Expr) -> TqlError:
-    return wrong_type(name, "numbers", e.dtype, e.span, "name a column of numbers")
+    match scalar_of(e.dtype):
+        case Text() if isinstance(e.dtype, List):
+            help = "make numbers of it first, by element: any(column == 'text')"
+        case Json():
+            help = "its values are of many types; store the numbers as a column of lists"
+        case _:
+            help = "name a column of numbers"
+    return wrong_type(name, "numbers", e.dtype, e.span, help)
 
 
 def wrong_type(name: str, expected: str, found: DType, span: Span, help: str) -> TqlError:
