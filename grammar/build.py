@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tql.diagnostics import Note, Span, TqlError, error
+from tql.diagnostics import Note, Span, TqlError, did_you_mean, error
 from tql.grammar import syntax as s
 from tql.grammar import tables
 
@@ -36,6 +36,8 @@ DEPTH: Final = {
 }
 
 WEIGHT_FUNCTIONS: Final = ("max_weight", "sum_weight")
+
+_AS_FLOAT: Final = "write it as a float, such as 1e20, if it need not be exact"
 
 _OPERATORS: Final = {op.value: op for op in s.BinaryOp} | {"=": s.BinaryOp.EQ, "<>": s.BinaryOp.NE}
 
@@ -109,7 +111,7 @@ class Builder:
     def head(
         self, span: Span, select: str, top: str | None, count: str | None, distinct: Any
     ) -> Any:
-        return None if count is None else self._integer(count, span), distinct
+        return None if count is None else self._count(count, span), distinct
 
     def distinct(self, span: Span, distinct: str, on: str | None, *keys: s.Expr) -> s.Distinct:
         return s.Distinct(keys if on else (), span=span)
@@ -133,8 +135,8 @@ class Builder:
 
     def expand(self, span: Span, expand: str, by: str, *rest: Any) -> Clause:
         before, after, overlap, _, name = rest
-        first = self._integer(before, span)
-        second = first if after is None else self._integer(after, span)
+        first = self._count(before, span)
+        second = first if after is None else self._count(after, span)
         return Clause("expand by", s.Expand(first, second, bool(overlap), name, span=span), span)
 
     def overlap(self, span: Span, overlap: str, value: str | None) -> bool:
@@ -298,11 +300,12 @@ class Builder:
     def weight_call(self, span: Span, function: tuple[str, Span], *arms: s.Arm) -> s.WeightCall:
         name, place = function
         if name not in WEIGHT_FUNCTIONS:
+            near = did_you_mean(name, WEIGHT_FUNCTIONS)
             raise self.fail(
                 "arity",
                 f"{name} takes values, not 'condition: weight' pairs",
                 place,
-                help="pairs belong to max_weight(…) and sum_weight(…)",
+                help=near or "pairs belong to max_weight(…) and sum_weight(…)",
             )
         return s.WeightCall(name, arms, span=span)
 
@@ -317,19 +320,23 @@ class Builder:
     def integer(self, span: Span, text: str) -> s.Number:
         return s.Number(self._integer(text, span), span=span)
 
-    def _integer(self, text: str, span: Span) -> int:
+    def _count(self, text: str, span: Span) -> int:
+        """A number of rows."""
+        return self._integer(text, span, "write fewer rows: all of them are fewer than 2^63")
+
+    def _integer(self, text: str, span: Span, help: str = _AS_FLOAT) -> int:
         digits = text.replace("_", "").lstrip("0")
         # Python refuses to convert very long texts, so the length is looked at first.
         if len(digits) > 20 or int(digits or "0") >= 2**64:
-            raise self._range(span)
+            raise self._range(span, help)
         return int(digits or "0")
 
-    def _range(self, span: Span) -> TqlError:
+    def _range(self, span: Span, help: str = _AS_FLOAT) -> TqlError:
         return self.fail(
             "range",
             "an integer outside of -9223372036854775808 … 18446744073709551615",
             span,
-            help="write it as a float, such as 1e20, if it need not be exact",
+            help=help,
         )
 
     def float(self, span: Span, text: str) -> s.Number:

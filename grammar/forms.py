@@ -62,6 +62,8 @@ def advice(tokens: Tokens, i: int, expected: frozenset[str]) -> str:
             return "put a comma between two items"
         if "COMMA" in expected and "AND" in expected:
             return "put a comma between two items, or an operator between two values"
+        if here == before == "IDENT" and tokens.kinds[i - 2] in ("EQUALITY", "LIKE", "ILIKE"):
+            return "a text stands in single quotes: 'a b'"
         if before == "IDENT" and not is_operand_end(tokens.kinds[i - 2]):
             word = tokens.word(i - 1) if len(tokens.word(i - 1)) <= 30 else "f"
             return f"write an operator between them; a function takes parentheses: {word}(…)"

@@ -293,7 +293,8 @@ class ExprBinder:
             return self._user_call(call)
         if call.function == "count":
             raise error("unsupported", "count(*) counts the rows of a group, and there is no "
-                        "GROUP BY here", where, help="add GROUP BY, or take len() of the result")  # fmt: skip
+                        "GROUP BY here", where,
+                        help="write  … group by x having count(*) > 1;  len() counts a result")  # fmt: skip
         if function is None:
             if call.function in functions.LATER:
                 raise error("unsupported", f"{call.function}() is not in this version", where,

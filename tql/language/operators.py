@@ -502,6 +502,8 @@ def like(e: Expr, pattern: Expr, fold_case: bool, span: Span) -> Expr:
         hint = (
             "compare class labels with == and names in quotes"
             if isinstance(e.dtype, Label)
+            else "pick one element: x[0]"
+            if isinstance(e.dtype, List)
             else "compare numbers with ==, < or between; LIKE is for columns of text"
         )
         raise error("type", f"{word} needs text on its left, not {e.dtype}", e.span, help=hint)
@@ -677,6 +679,8 @@ def constant(value: Any, span: Span) -> Const:
 
 def _mismatch(verb: str, left: Expr, right: Expr, span: Span, joint: str = "with") -> TqlError:
     help = _of_literal(left, right) or _of_literal(right, left) or _of_kinds(left, right)
+    if verb.startswith("compute") and Text in (type(left.dtype), type(right.dtype)):
+        help = "arithmetic takes numbers; on text there are comparison, LIKE and contains(…)"
     return error(
         "type", f"cannot {verb} {left.dtype} {joint} {right.dtype}", span,
         notes=(Note(f"this is {left.dtype}", left.span), Note(f"this is {right.dtype}", right.span)),
@@ -693,6 +697,10 @@ def _of_literal(e: Expr, other: Expr) -> str | None:
                 if text.replace(".", "", 1).isdigit()
                 else "text is not converted to numbers; compare it with a column of text"
             )
+        case Const(str(text)), Bool() if text.lower() in ("true", "false"):
+            return f"write it without quotes: {text.lower()}"
+        case Const(bool(value)), Text():
+            return f"text compares with text; write '{str(value).lower()}'"
         case Const(value), Text() if is_number(e.dtype):
             return f"text compares with text; write '{value}'"
         case _:
@@ -705,8 +713,6 @@ def _of_kinds(left: Expr, right: Expr) -> str:
         return "bytes and images can be selected and loaded, not compared"
     if Time in kinds:
         return "times can be compared, not computed with; store a number beside them"
-    if kinds == {Text}:
-        return "there is no operator on text but comparison, LIKE and contains(…)"
     if List in kinds:
         return "an element is x[0]; any(…), all(…) and contains(…) look at all of them"
     if Text in kinds:

@@ -35,7 +35,7 @@ def select_list(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> 
                 and any(isinstance(i, s.AllColumns) for i in items)
             ):  # fmt: skip
                 raise error("duplicate_column", f"two columns would be named {o.name!r}", item.span,
-                            help="name one of them with AS")  # fmt: skip
+                            help="leave one of them out, or name it with AS")  # fmt: skip
             outputs.setdefault(o.name, o)
     return tuple(outputs.values())
 

@@ -70,7 +70,8 @@ def _whole(scope: ExprBinder, e: s.Expr, clause: str) -> int:
     value = bound.value
     if not isinstance(value, int) or isinstance(value, bool):
         code = "value" if isinstance(value, float) else "type"
-        raise error(code, f"{clause} needs a whole number, not {value!r}", bound.span, help=way_out)
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
+        raise error(code, f"{clause} needs a whole number, not {shown}", bound.span, help=way_out)
     if value < 0:
         raise error("value", f"{clause} cannot be negative", bound.span, help=way_out)
     return value
