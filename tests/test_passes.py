@@ -36,8 +36,8 @@ from tql.language.plan import (
     SortKey,
     Split,
     Windows,
-    source_of,
 )
+from tql.language.plan_parts import source_of
 from tql.language.verify import verify
 from tql.rowset import RowSet
 from tql.schema import Int

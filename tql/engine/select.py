@@ -49,9 +49,8 @@ from tql.language.plan import (
     Split,
     Stacked,
     Windows,
-    source_of,
-    walk_plan,
 )
+from tql.language.plan_parts import source_of, walk_plan
 from tql.rowset import RowSet, concat, everything, from_ids, from_words, intersect, subtract, union
 from tql.schema import Float, Int, Label
 from tql.sources.protocol import Source

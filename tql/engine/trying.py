@@ -11,17 +11,8 @@ from tql.engine import user_calls
 from tql.engine.derived import frame_at
 from tql.engine.reference import evaluate
 from tql.language.expr import Column, Expr, columns_of, substitute
-from tql.language.plan import (
-    Derived,
-    Grouped,
-    Joined,
-    Leaf,
-    Scan,
-    Split,
-    Stacked,
-    Windows,
-    source_of,
-)
+from tql.language.plan import Derived, Grouped, Joined, Leaf, Scan, Split, Stacked, Windows
+from tql.language.plan_parts import source_of
 from tql.language.user_function import UserFunction
 from tql.schema import DType
 from tql.sources.protocol import Source

@@ -19,16 +19,8 @@ from tql.language.expr import Expr
 from tql.language.from_clause import From, FromBinder, bind_from
 from tql.language.layers import LayerBinder, over_one_leaf
 from tql.language.names import Names, one_source
-from tql.language.plan import (
-    Bound,
-    Combine,
-    Filter,
-    Leaf,
-    Plan,
-    Scan,
-    in_scope,
-    source_of,
-)
+from tql.language.plan import Bound, Combine, Filter, Leaf, Plan, Scan, in_scope
+from tql.language.plan_parts import source_of
 from tql.language.select_list import name_outputs
 from tql.language.select_rows import check_where, distinct, expanded, makes_new_rows, over_new_rows
 from tql.language.stack import stacked

@@ -14,7 +14,7 @@ from tql.diagnostics import error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language.bind_expr import ExprBinder
-from tql.language.expr import Column, Const, Expr, can_raise
+from tql.language.expr import Column, Const, Expr, array_of, can_raise
 from tql.language.functions import FUNCTIONS
 from tql.language.layers import Layer, LayerBinder, columns_below, scope_over
 from tql.language.plan import Bound, Grouped, Leaf, Plan
@@ -24,13 +24,13 @@ from tql.schema import Column as SchemaColumn
 ARRAY_FUNCTIONS: Final = frozenset(
     [
         "all", "all_strict", "amax", "amin", "any", "avg", "contains", "l1_norm", "l2_norm",
-        "linf_norm", "logical_and", "logical_or", "maxsim", "nonzero", "prod", "shape", "sum",
+        "linf_norm", "logical_and", "logical_or", "nonzero", "prod", "shape", "sum",
     ]
 )  # fmt: skip
 """Functions that see a group as one array."""
 
-VECTOR_FUNCTIONS: Final = frozenset(["cosine_similarity", "dot", "hamming_distance"])
-"""Functions of two vectors: where the rows have vectors, of each row's; else of the group's."""
+RANKS: Final = {"cosine_similarity": 1, "dot": 1, "hamming_distance": 1, "maxsim": 2}
+"""Functions of two arrays of a rank: where the rows have such, of each row's; else of the group's."""
 
 # What stands in an expression: rows (columns, positions), keys, groups (all that cannot be done row
 # by row), aliases.
@@ -69,7 +69,7 @@ class GroupBinder(LayerBinder):
             if not (self._guarded and can_raise(below)):
                 return self.over(below, format_expr(e), e.span)
         before = self.single, self._guarded
-        if _sees_groups(e):
+        if _sees_groups(e) or (isinstance(e, s.Call) and e.function in RANKS):
             self.single = False
         self._guarded = self._guarded or isinstance(e, s.Chain)
         bound = ExprBinder.bind(self, e)
@@ -121,8 +121,8 @@ class GroupBinder(LayerBinder):
                 yield _GROUP
             case s.Call("row_number"):
                 yield _ROW
-            case s.Call(function, arguments) if function in VECTOR_FUNCTIONS:
-                if _GROUP in self._of(e) or not self._have_vectors(arguments):
+            case s.Call(function, arguments) if function in RANKS:
+                if _GROUP in self._of(e) or not self._have_arrays(arguments, RANKS[function]):
                     yield _GROUP
             case _ if _sees_groups(e):
                 yield _GROUP
@@ -132,12 +132,11 @@ class GroupBinder(LayerBinder):
         for part in _parts(e):
             yield from self._holds(part)
 
-    def _have_vectors(self, arguments: tuple[s.Expr | s.Star, ...]) -> bool:
-        """Whether the rows themselves have arrays."""
+    def _have_arrays(self, arguments: tuple[s.Expr | s.Star, ...], rank: int) -> bool:
+        """Whether the rows themselves have arrays of this rank or more."""
         written = (a for a in arguments if not isinstance(a, s.Star))
-        return any(
-            isinstance(self.rows.bind(a).dtype, List) for a in written if _ROW in self._holds(a)
-        )
+        types = (self.rows.bind(a).dtype for a in written if _ROW in self._holds(a))
+        return any(isinstance(t, List) and array_of(t)[1] >= rank for t in types)
 
 
 def _sees_groups(e: s.Expr) -> bool:

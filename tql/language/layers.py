@@ -14,20 +14,8 @@ from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Column, Expr
-from tql.language.plan import (
-    Bound,
-    Leaf,
-    Output,
-    Plan,
-    Split,
-    Windows,
-    in_scope,
-    is_sequence,
-    source_of,
-    subqueries,
-    with_leaf,
-    with_subqueries,
-)
+from tql.language.plan import Bound, Leaf, Output, Plan, Split, Windows, in_scope, is_sequence
+from tql.language.plan_parts import source_of, subqueries, with_leaf, with_subqueries
 from tql.schema import Column as SchemaColumn
 from tql.schema import Int, Schema
 

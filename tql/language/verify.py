@@ -23,11 +23,9 @@ from tql.language.plan import (
     Split,
     Stacked,
     Windows,
-    expressions,
-    inputs,
     is_sequence,
-    source_of,
 )
+from tql.language.plan_parts import expressions, inputs, source_of
 from tql.schema import Bool, Schema
 
 

@@ -13,7 +13,8 @@ from tql.engine.pruning import kept
 from tql.engine.splitting import SplitSource
 from tql.engine.stacked import StackedSource
 from tql.language.expr import columns_of
-from tql.language.plan import Filter, Leaf, Output, Plan, inputs, walk_plan
+from tql.language.plan import Filter, Leaf, Output, Plan
+from tql.language.plan_parts import inputs, walk_plan
 from tql.reports.nodes import Fetch, Node
 from tql.sources.protocol import Fragment, Source
 

@@ -40,11 +40,8 @@ from tql.language.plan import (
     Split,
     Stacked,
     Windows,
-    expressions,
-    inputs,
-    source_of,
-    walk_plan,
 )
+from tql.language.plan_parts import expressions, inputs, source_of, walk_plan
 from tql.planner import make_plan
 from tql.queries import Question, pointing_into
 from tql.reports.class_counts import Drawing

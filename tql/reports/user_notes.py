@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from tql.language.expr import Expr, UserCall, walk
-from tql.language.plan import Bound, expressions, walk_plan
+from tql.language.plan import Bound
+from tql.language.plan_parts import expressions, walk_plan
 
 
 def called_in(bound: Bound) -> tuple[str, ...]:

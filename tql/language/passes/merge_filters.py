@@ -7,16 +7,8 @@ from dataclasses import replace
 
 from tql.language.expr import Const
 from tql.language.operators import conjunction
-from tql.language.plan import (
-    Bound,
-    Filter,
-    Leaf,
-    Plan,
-    inputs,
-    subqueries,
-    with_inputs,
-    with_subqueries,
-)
+from tql.language.plan import Bound, Filter, Leaf, Plan
+from tql.language.plan_parts import inputs, subqueries, with_inputs, with_subqueries
 
 
 def merge_filters(bound: Bound) -> Bound:

@@ -12,15 +12,8 @@ from itertools import chain
 
 from tql.language.expr import Expr, is_positional, is_small, substitute
 from tql.language.fold import refold
-from tql.language.plan import (
-    Bound,
-    Combine,
-    Derived,
-    Expand,
-    Leaf,
-    Output,
-    Plan,
-    Windows,
+from tql.language.plan import Bound, Combine, Derived, Expand, Leaf, Output, Plan, Windows
+from tql.language.plan_parts import (
     expressions,
     inputs,
     source_of,
