@@ -26,6 +26,7 @@ from tql.schema import (
     Text,
     Time,
 )
+from tql.sources.movable import movable_array
 
 
 def values_of(
@@ -116,7 +117,7 @@ def _view(value: pa.Scalar) -> Encoded:
 def _with_nulls(array: pa.Array, convert: Callable[[pa.Array], Values]) -> Values:
     if not array.null_count:
         return convert(array)
-    dense = iter(convert(array.drop_null()))
+    dense = iter(convert(movable_array(array).drop_null()))
     return [next(dense) if valid else None for valid in array.is_valid().to_pylist()]
 
 

@@ -21,6 +21,7 @@ from tql.language.plan import JoinColumn, Joined
 from tql.rowset import RowSet
 from tql.schema import Schema
 from tql.sources.export import field_metadata
+from tql.sources.movable import movable
 from tql.sources.protocol import Fragment, Source
 
 _BLOCK: Final = 1 << 20  # pairs that a condition is evaluated for at once
@@ -167,7 +168,7 @@ def _side(source: Source, rows: Int64s, names: Sequence[str | None], fetch: Fetc
         return take(source, rows, wanted, fetch)
     table = take(source, rows[~missing], wanted, fetch)
     index = np.cumsum(~missing) - 1
-    return table.take(pa.array(index, mask=missing))
+    return movable(table).take(pa.array(index, mask=missing))
 
 
 # -- making one --------------------------------------------------------------------------------

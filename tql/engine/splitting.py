@@ -15,6 +15,7 @@ from tql.engine.derived import DerivedSource
 from tql.engine.grouping import GroupedSource, table_of
 from tql.language.expr import Column
 from tql.language.plan import Split, is_sequence
+from tql.sources.movable import movable_array
 from tql.sources.protocol import Fragment, Source
 
 
@@ -63,9 +64,10 @@ class SplitSource(Computed):
             if is_sequence(self.inner.schema[name].dtype):
                 ends = np.cumsum(lengths_of(array))
                 index = np.concatenate([[0], ends])[which] + inside
-                arrays.append(pc.list_flatten(array).take(pa.array(index)))
+                members = movable_array(pc.list_flatten(array))
+                arrays.append(members.take(pa.array(index)))
             else:
-                arrays.append(array.take(pa.array(which)))
+                arrays.append(movable_array(array).take(pa.array(which)))
         return table_of(self.schema.select(columns), arrays)
 
 

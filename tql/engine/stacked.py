@@ -13,6 +13,7 @@ from tql.engine.computed import Computed, Fetch, Int64s, generation, take
 from tql.schema import Schema, Text
 from tql.sources.export import field_metadata
 from tql.sources.gathering import widened
+from tql.sources.movable import movable
 from tql.sources.protocol import Fragment, Source
 
 
@@ -84,7 +85,7 @@ class StackedSource(Computed):
             return whole
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
-        return widened(whole).take(pa.array(back))
+        return movable(widened(whole)).take(pa.array(back))
 
     def _typed(self, table: pa.Table, branch: Source, columns: Sequence[str]) -> pa.Table:
         arrays, fields = [], []

@@ -11,6 +11,7 @@ from pyarrow import types as kind
 
 from tql.schema import Opaque, Text
 from tql.sources.arrow_types import arrow_type
+from tql.sources.movable import movable
 from tql.sources.protocol import Source
 
 Read = Callable[[int, Sequence[str]], pa.Table]
@@ -68,7 +69,7 @@ def _restored(grouped: pa.Table, order: NDArray[np.int64] | None) -> pa.Table:
         return grouped
     inverse = np.empty(len(order), np.int64)
     inverse[order] = np.arange(len(order))
-    return widened(grouped).take(pa.array(inverse))
+    return movable(widened(grouped)).take(pa.array(inverse))
 
 
 def _stretches(owner: NDArray[np.unsignedinteger]) -> Iterator[tuple[int, slice]]:
@@ -104,7 +105,7 @@ def _pick(data: Rows, local: NDArray[np.int64], in_place: bool) -> Rows:
         stretch = bool((local[1:] - local[:-1] == 1).all())
     if stretch and (in_place or 2 * len(local) >= data.num_rows):
         return data.slice(first, len(local))
-    return data.take(pa.array(local))
+    return movable(data).take(pa.array(local))
 
 
 def _plain(table: pa.Table, texts: Sequence[str]) -> pa.Table:
