@@ -1,6 +1,7 @@
 # make demo    the main job on the embedded data set      make lint    linters and type checkers
 # make test    everything CI runs except the linters      make bench   benchmarks
 # make clean   remove what these made                    make nightly a longer search for failures
+# make docs    docs/language.md and its diagrams
 #
 # All are safe to repeat; a second run installs nothing. Of the caller's environment only PYTHON
 # (default python3, 3.11 or newer) is read here; pip reads its own configuration.
@@ -15,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTEST_ADDOPTS VIRT
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIREMENT PIP_CONSTRAINT
 
 .DELETE_ON_ERROR:
-.PHONY: demo test nightly lint bench clean
+.PHONY: demo test nightly lint bench clean docs
 
 demo: $(VENV)/.demo
 	@$(BIN)/tql demo
@@ -33,6 +34,10 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.test
+	@$(PIP) -r requirements/docs.txt
+	@$(BIN)/python -m scripts.make_language_page
 
 clean:
 	rm -rf $(VENV) .venv-ci build dist tqlkit.egg-info .bench .hypothesis .coverage

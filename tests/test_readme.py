@@ -24,6 +24,7 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom() -> None:
     scope: dict[str, object] = {}
     for block in PYTHON:
         exec(compile(block, "README.md", "exec"), scope)
+    scope["tql"].unregister_function("has_loop")  # type: ignore[attr-defined]
     assert scope["best"].row_ids.tolist() == [997, 995, 990]  # type: ignore[attr-defined]
     assert scope["resumed"].state_dict()["position"] == 320  # type: ignore[attr-defined]
 
