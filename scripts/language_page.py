@@ -128,10 +128,14 @@ def function_entries() -> str:
 
 
 def _entry(f: Function) -> str:
+    usual = Function._field_defaults["nulls"]  # said once, above all entries
     rows = [
-        ("takes", f.takes), ("gives", f.result), ("NULL", f.nulls), ("special", f.special),
+        ("takes", f.takes),
+        ("gives", f.result),
+        ("NULL", "" if f.nulls == usual else f.nulls),
+        ("special", f.special),
         ("axis", "`axis = n`, or as the last argument" if f.axis else ""),
-    ]  # fmt: skip
+    ]
     assert f.example is not None, f"{f.name}() has no example"
     source = "" if f.example.source == "demo:photos" else f"-- over {f.example.source}\n"
     lines = [
