@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,24 @@ def ds() -> tql.Dataset:
 
 def parts(case: Path) -> tuple[str, Any, str, str]:
     """The schema line, the parameters, the query, and what is printed for it."""
-    given, line, printed = case.read_text("utf-8").partition("\n----\n")
+    given, line, rest = case.read_text("utf-8").partition("\n----\n")
     assert line, f"{case.name} has no line of four hyphens"
     header, _, query = given.partition("\n")
-    params = None
-    if query.startswith("# params: "):
-        shown, _, query = query.partition("\n")
-        params = json.loads(shown.removeprefix("# params: "))
-    return header, params, query, printed
+    params, query = with_params(query)
+    return header, params, query, rest.partition("----\n")[0]
+
+
+def with_params(text: str) -> tuple[Any, str]:
+    """The parameters that stand before a query, and the query."""
+    if not text.startswith("# params: "):
+        return None, text
+    shown, _, query = text.partition("\n")
+    return json.loads(shown.removeprefix("# params: ")), query
+
+
+def repaired(case: Path) -> str:
+    """What stands behind the message: the query that follows its advice, "" where there is none."""
+    return case.read_text("utf-8").partition("\n----\n")[2].partition("----\n")[2].rstrip("\n")
 
 
 def refusal(ds: tql.Dataset, query: str, params: Any = None) -> tql.TqlError:
@@ -81,7 +92,8 @@ def test_an_error_reads_like_its_golden_file(case: Path, ds: tql.Dataset, accept
     printed = f"{refusal(ds, query, params)}\n"
     if accept:
         shown = "" if params is None else f"# params: {json.dumps(params)}\n"
-        case.write_text(f"{schema}\n{shown}{query}\n----\n{printed}", "utf-8", newline="")
+        rest = f"----\n{repaired(case)}\n" if repaired(case) else ""
+        case.write_text(f"{schema}\n{shown}{query}\n----\n{printed}{rest}", "utf-8", newline="")
         return
     assert header == schema
     assert printed == expected
@@ -96,6 +108,24 @@ def test_an_error_says_where_and_offers_a_way_out(case: Path, ds: tql.Dataset) -
     assert (d.span == NOWHERE) == unused, "no place is marked"
     for inside in ("Const(", "Column(", "Int(", "Float(", "NoneType", "tuple", "numpy"):
         assert inside not in d.message, f"{inside} is a name from inside"
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if repaired(c)], ids=lambda case: case.stem)
+def test_a_repaired_query_runs_and_its_words_are_told(case: Path, ds: tql.Dataset) -> None:
+    """Every word of it is in the query or in the message, is a column or a value, or joins them."""
+    _, _, query, printed = parts(case)
+    params, better = with_params(repaired(case))
+    assert better != query or params is not None
+    ds.query(better, params).to_arrow()
+    word = r"[^\W\d]\w*"
+    known = {w.lower() for w in re.findall(word, query + printed)}
+    known |= {"x", "y", "and", "where", *ds.columns}
+    written = re.sub(r"'[^']*'|\$\w+", "", better)
+    assert [w for w in re.findall(word, written) if w.lower() not in known] == [], printed
+
+
+def test_most_mistakes_show_how_they_are_repaired() -> None:
+    assert len([case for case in CASES if repaired(case)]) >= 120
 
 
 def test_each_mistake_has_its_own_file() -> None:

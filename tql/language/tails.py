@@ -81,8 +81,9 @@ def weight(scope: ExprBinder, e: s.Expr) -> Expr:
     """The expression of a SAMPLE BY, a number per row."""
     bound = json_rules.number(scope.bind_weight(e))
     if not operators.is_number(bound.dtype):
+        met = "any(x > 3)" if isinstance(bound.dtype, List) else "condition"
         raise error("type", f"a weight must be a number, not {bound.dtype}", bound.span,
-                    help="give conditions their weights: max_weight(condition: 2, true: 1)")  # fmt: skip
+                    help=f"give conditions their weights: max_weight({met}: 2, true: 1)")  # fmt: skip
     return bound
 
 
