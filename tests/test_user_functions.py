@@ -454,6 +454,34 @@ def test_a_loader_calls_it(ds: tql.Dataset) -> None:
     assert sorted(np.concatenate([b["a"] for b in batches]).tolist()) == [20, 30, 40, 50]
 
 
+def test_preparing_does_not_call_it_with_values_that_nobody_gave(ds: tql.Dataset) -> None:
+    seen: list[Any] = []
+
+    def scaled(x: Any, y: Any) -> float:
+        seen.append(y)
+        return float(x) * float(y)
+
+    tql.register_function(scaled)
+    prepared = ds.prepare("select scaled(id, ?) as a where scaled(id, ?) > ? and id < 5")
+    assert seen == []
+    for n in (1, 2, 3):
+        assert values(prepared.run([n, 1, 3])) == [4.0 * n]
+    assert len(seen) == 1 + 3 * (6 + 1)  # one trial; six rows filtered and one read, in each run
+    assert {type(y) for y in seen} == {np.ndarray}
+    with pytest.raises(tql.TqlNameError):
+        ds.prepare("select * where id > ? and scled(id, ?) > 1")
+
+
+def test_it_is_called_for_each_member_of_a_group(ds: tql.Dataset) -> None:
+    tql.register_function(lambda x: 6 // int(x), "share", returns="int64")
+    view = ds.query("select share(id) as a where id > 0 group by labels")
+    assert values(view) == [[6, 2, 1], [3, 1]]
+    text = "select share(id - 1) as a where id > 0 group by labels"
+    assert "share() is a function of yours" in str(ds.explain(text))
+    with pytest.raises(tql.TqlDataError, match="share\\(\\) raised ZeroDivisionError"):
+        ds.query(text).to_arrow()
+
+
 # -- identity ----------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from tql.engine.derived import DerivedSource, derive
 from tql.engine.select import check_drawable
 from tql.language.bind_expr import Params
 from tql.language.expr import Column
-from tql.language.places import check_places, parameters_of
+from tql.language.places import parameters_of
 from tql.language.plan import Output
 from tql.loader import FragmentRows, MapDataset
 from tql.planner import sample
@@ -360,7 +360,7 @@ class PreparedQuery:
         self.parameters = tuple(dict.fromkeys(p.key for p in named))
         self._ready = None if named else self._statement.rewritten()
         if named:
-            check_places(named, self._statement.bound)
+            self._statement.check(named)
 
     def __repr__(self) -> str:
         return f"<PreparedQuery {self.text!r} of {self.dataset.name}>"

@@ -1,6 +1,6 @@
 """Text against data: parse, bind, run. The place where language, engine and planner meet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,9 +19,10 @@ from tql.language.bind import bind, bind_weight
 from tql.language.bind_expr import Params
 from tql.language.expr import Expr, is_positional, is_small, substitute
 from tql.language.passes import optimize
+from tql.language.places import LeftToTheRun, check_places
 from tql.language.plan import Bound, Leaf, Sample
 from tql.language.user_function import UserFunction
-from tql.language.user_functions import never_tried
+from tql.language.user_functions import TryOut, never_tried
 from tql.planner import sample
 from tql.rowset import Range, RowSet, everything, from_ids
 from tql.schema import DType, Schema
@@ -107,7 +108,20 @@ class Statement:
     here: Source | None
     tables: _Tables = field(default_factory=_Tables)
 
-    def bound(self, params: Params = None) -> Bound:
+    def check(self, parameters: Sequence[syntax.Parameter]) -> None:
+        """Raise the error that the query has whatever the values of its parameters are."""
+
+        def try_out(
+            leaf: Leaf | None, function: UserFunction, arguments: tuple[Expr, ...], span: Span
+        ) -> DType:
+            # Functions of the user's are not called with values that nobody gave.
+            if any(span.start <= p.span.start and p.span.stop <= span.stop for p in parameters):
+                raise LeftToTheRun
+            return self._try_out(leaf, function, arguments, span)
+
+        check_places(parameters, lambda values: self.bound(values, try_out))
+
+    def bound(self, params: Params = None, try_out: TryOut | None = None) -> Bound:
         """The typed query for these values, as written: no pass has run."""
         with pointing_into(self.text):
             return bind(
@@ -117,7 +131,7 @@ class Statement:
                 tables=self.tables.schema,
                 params=params,
                 first_site=_SITES * generation(self.here),
-                try_out=self._try_out,
+                try_out=try_out or self._try_out,
             )
 
     def _try_out(

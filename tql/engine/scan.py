@@ -20,7 +20,7 @@ from tql.engine.computed import row_name
 from tql.engine.kernels import Program, Unsuitable, compile_program
 from tql.engine.pruning import Outcome, outcomes
 from tql.engine.reference import Frame, evaluate, is_true
-from tql.language.expr import Expr, UserCall, columns_of, walk
+from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.sources.protocol import Fragment, Source
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     """
     columns = sorted(frozenset().union(*map(columns_of, conditions)))
     program = _program(conditions, source.rows, settings)
-    if any(isinstance(n, UserCall) for c in conditions for n in walk(c)):
+    if any(isinstance(n, UserCall) for c in conditions for n in walk_inside(c)):
         # Code of the user's is called in the order of the rows, and by nobody but the caller.
         settings = replace(settings, threads=1)
     name = partial(row_name, source)

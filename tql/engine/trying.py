@@ -10,7 +10,7 @@ from tql.diagnostics import Span, error
 from tql.engine import user_calls
 from tql.engine.derived import frame_at
 from tql.engine.reference import evaluate
-from tql.language.expr import Column, Expr, columns_of, substitute
+from tql.language.expr import Column, Const, Expr, columns_of, rewrite, substitute
 from tql.language.plan import Derived, Grouped, Joined, Leaf, Scan, Split, Stacked, Windows
 from tql.language.plan_parts import source_of
 from tql.language.user_function import UserFunction
@@ -18,6 +18,7 @@ from tql.schema import DType
 from tql.sources.protocol import Source
 
 FIRST_ROWS: Final = 64
+_MOST_KNOWN: Final = 256  # types kept for one source
 
 _LOCK: Final = Lock()
 _FOUND: Final[WeakKeyDictionary[Source, dict[object, DType]]] = WeakKeyDictionary()
@@ -62,9 +63,10 @@ def type_given(
     source: Source, function: UserFunction, arguments: tuple[Expr, ...], span: Span
 ) -> DType:
     """The type of what `function` gives for the first of FIRST_ROWS rows that has no NULL among its
-    arguments (in batch form: for all of them). It is called once per source and arguments.
+    arguments (in batch form: for all of them). It is called once per source and
+    arguments; constants of one type count as one.
     """
-    key = (function, repr(arguments))
+    key = (function, repr([rewrite(a, _without_value) for a in arguments]))
     with _LOCK:
         known = _FOUND.setdefault(source, {}).get(key)
     if known is not None:
@@ -80,4 +82,12 @@ def type_given(
             help="say it when registering: register_function(fn, returns='float64')",
         )  # fmt: skip
     with _LOCK:
-        return _FOUND.setdefault(source, {}).setdefault(key, found)
+        known_here = _FOUND.setdefault(source, {})
+        if len(known_here) >= _MOST_KNOWN:
+            known_here.clear()
+        return known_here.setdefault(key, found)
+
+
+def _without_value(e: Expr) -> Expr:
+    """Constants count by their type, so that a parameter is not tried out in every run."""
+    return Const(None, e.dtype) if isinstance(e, Const) else e

@@ -502,6 +502,14 @@ def walk(e: Expr) -> Iterator[Expr]:
         yield from walk(child)
 
 
+def walk_inside(e: Expr) -> Iterator[Expr]:
+    """As `walk`, and the bodies of what is done by element."""
+    for node in walk(e):
+        yield node
+        if isinstance(node, Elementwise):
+            yield from walk_inside(node.body)
+
+
 def columns_of(e: Expr) -> frozenset[str]:
     """Names of the columns that `e` reads."""
     return frozenset(n.name for n in walk(e) if isinstance(n, Column))

@@ -14,6 +14,11 @@ from tql.diagnostics import NOWHERE, Span, TqlError, error
 from tql.grammar import syntax as s
 from tql.grammar.walk import walk
 
+
+class LeftToTheRun(Exception):
+    """Raised while binding with a value that was only tried out: what follows depends on it."""
+
+
 Key: TypeAlias = int | str
 Values: TypeAlias = dict[Key, Any]
 
@@ -57,6 +62,8 @@ def check_places(
             bind(as_given(values | changed))
         except TqlError as e:
             return e
+        except LeftToTheRun:
+            pass
         return None
 
     for _ in range(2 * len(values) + 1):
