@@ -1,0 +1,367 @@
+"""Joins against nested loops in Python, and against DuckDB; what they read, refuse and say."""
+
+import operator
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tql
+from tests.explain_data import Watched
+from tests.plain_kernels import run_as_python
+from tests.profiles import examples
+from tql.engine.derived import DerivedSource, derive
+from tql.engine.joined import Crossed, JoinedSource
+from tql.engine.scan import Settings, Tier
+from tql.engine.select import Environment, select
+from tql.grammar.parser import parse
+from tql.language.bind import bind
+from tql.language.passes import optimize
+from tql.sources.memory import MemorySource
+from tql.sources.opening import open_source
+from tql.sources.protocol import Source
+
+NAN = float("nan")
+NAMES = ("cat", "dog", "fox")
+NUMBERS: Mapping[str, Sequence[Any]] = {
+    "i8": (-128, -1, 0, 1, 2, 127),
+    "u16": (0, 1, 2, 65535),
+    "i64": (-(2**63), -1, 0, 1, 2, 2**53, 2**53 + 1, 2**63 - 1),
+    "u64": (0, 1, 2, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1),
+    "f32": (-0.0, 0.0, 0.5, 1.0, 2.0, -128.0, 2.0**63, NAN, float("inf")),
+    "f64": (-0.0, 0.0, 0.5, 1.0, 2.0, 2.0**53, 2.0**63, 2.0**64, 1e300, NAN, float("-inf")),
+    "flag": (False, True),
+    "label": (0, 1, 2),
+}
+TYPES = {
+    "i8": pa.int8(), "u16": pa.uint16(), "i64": pa.int64(), "u64": pa.uint64(), "f32": pa.float32(),
+    "f64": pa.float64(), "flag": pa.bool_(), "label": pa.int8(), "text": pa.string(),
+    "word": pa.large_string(), "day": pa.date32(), "at": pa.timestamp("ms"),
+}  # fmt: skip
+TEXTS = ("", "a", "A", "b", "é", "it's")
+POOLS: Mapping[str, Sequence[Any]] = {
+    **NUMBERS, "text": TEXTS, "word": TEXTS, "day": (0, 1, 20000), "at": (0, 1, 2**40),
+}  # fmt: skip
+KINDS = (("text", "word"), ("day",), ("at",), tuple(NUMBERS))
+COLUMNS = tuple(POOLS)
+
+Row = Mapping[str, Any]
+# Of each source by alias, its row; None where the join has none.
+Together = Mapping[str, Row | None]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, and the same rows as Python values; `id` is the position."""
+
+    arrow: pa.Table
+    rows: tuple[Row, ...]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    n = draw(st.integers(0, 7))
+    columns = {name: draw(_values(name, n)) for name in COLUMNS}
+    arrays = {"id": pa.array(range(n), pa.int64())}
+    for name, values in columns.items():
+        arrays[name] = pa.array(values, TYPES[name])
+    rows = tuple({"id": i, **{name: columns[name][i] for name in COLUMNS}} for i in range(n))
+    return Table(pa.table(arrays), rows)
+
+
+def _values(name: str, n: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.none() | st.sampled_from(POOLS[name]), min_size=n, max_size=n)
+
+
+# -- conditions: as text, and as what they are of a pair of rows --------------------------------
+
+Truth = bool | None
+Test = Callable[[Together], Truth]
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
+    ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Condition:
+    text: str
+    test: Test
+
+
+def compared(a: str, x: str, op: str, b: str, y: str) -> Condition:
+    """`a.x op b.y`; NULL compares as unknown. Python compares an int with a float exactly."""
+
+    def test(pair: Together) -> Truth:
+        left, right = _value(pair, a, x), _value(pair, b, y)
+        return None if left is None or right is None else OPERATORS[op](left, right)
+
+    return Condition(f"{a}.{x} {op} {b}.{y}", test)
+
+
+def with_literal(a: str, x: str, op: str, value: Any) -> Condition:
+    def test(pair: Together) -> Truth:
+        left = _value(pair, a, x)
+        return None if left is None else OPERATORS[op](left, value)
+
+    return Condition(f"{a}.{x} {op} {value!r}", test)
+
+
+def _value(pair: Together, alias: str, column: str) -> Any:
+    row = pair[alias]
+    return None if row is None else row[column]
+
+
+@st.composite
+def equalities(draw: st.DrawFn, left: Sequence[str], right: str) -> Condition:
+    kind = draw(st.sampled_from(KINDS))
+    x, y = draw(st.sampled_from(kind)), draw(st.sampled_from(kind))
+    a = draw(st.sampled_from(left))
+    sides = (a, x, "==", right, y) if draw(st.booleans()) else (right, y, "==", a, x)
+    return compared(*sides)
+
+
+@st.composite
+def others(draw: st.DrawFn, left: Sequence[str], right: str) -> Condition:
+    """A condition over one side, or both."""
+    everywhere = (*left, right)
+    match draw(st.integers(0, 3)):
+        case 0:
+            a, x = draw(st.sampled_from(everywhere)), draw(st.sampled_from(["i8", "f32", "u16"]))
+            return with_literal(
+                a, x, draw(st.sampled_from(list(OPERATORS))), draw(st.integers(-1, 2))
+            )
+        case 1:
+            a = draw(st.sampled_from(everywhere))
+            return with_literal(a, "word", "!=", draw(st.sampled_from(["a", "b"])))
+        case 2:
+            a = draw(st.sampled_from(everywhere))
+
+            def missing(pair: Together) -> Truth:
+                return _value(pair, a, "i64") is None
+
+            return Condition(f"{a}.i64 is null", missing)
+        case _:
+            x, y = (draw(st.sampled_from(list(NUMBERS))) for _ in "xy")
+            op = draw(st.sampled_from(list(OPERATORS)))
+            return compared(draw(st.sampled_from(left)), x, op, right, y)
+
+
+@dataclass(frozen=True)
+class Join:
+    kind: str
+    alias: str
+    conditions: tuple[Condition, ...]
+
+    @property
+    def text(self) -> str:
+        if self.kind == ",":
+            return f", {self.alias}"
+        if self.kind == "cross join":
+            return f"cross join {self.alias}"
+        return f"{self.kind} {self.alias} on " + " and ".join(c.text for c in self.conditions)
+
+
+@st.composite
+def joins(draw: st.DrawFn, left: Sequence[str], alias: str, last: bool) -> Join:
+    """A comma binds loosest, so none stands before another join here."""
+    kind = draw(st.sampled_from(
+        ["join", "inner join", "left join", "left outer join", "right join", "full join", "full outer join",
+         "cross join", ","]
+    ))  # fmt: skip
+    if kind in ("cross join", ","):
+        return Join(kind if last else "cross join", alias, ())
+    terms = [draw(equalities(left, alias))]
+    terms += draw(st.lists(equalities(left, alias), max_size=1))
+    terms += draw(st.lists(others(left, alias), max_size=2))
+    return Join(kind, alias, tuple(draw(st.permutations(terms))))
+
+
+def nested_loops(left: Sequence[Together], join: Join, right: Sequence[Row]) -> list[Together]:
+    """The join, pair by pair, in the order that the language promises."""
+    before = tuple(left[0]) if left else ()
+    result: list[Together] = []
+    used = set()
+    for pair in left:
+        found = False
+        for n, row in enumerate(right):
+            both = {**pair, join.alias: row}
+            if all(c.test(both) is True for c in join.conditions):
+                result.append(both)
+                used.add(n)
+                found = True
+        if not found and join.kind.split()[0] in ("left", "full"):
+            result.append({**pair, join.alias: None})
+    if join.kind.split()[0] in ("right", "full"):
+        for n, row in enumerate(right):
+            if n not in used:
+                result.append({**dict.fromkeys(before), join.alias: row})
+    return result
+
+
+# -- our side ----------------------------------------------------------------------------------
+
+
+def answer(
+    text: str, tables: Mapping[str, Any], tier: Tier = "reference", seed: int = 0
+) -> DerivedSource:
+    """The result of a query over tables that are named as they are in FROM."""
+    sources: dict[str, Source] = {
+        name: open_source(t, class_names={"label": NAMES} if "label" in t.column_names else None)
+        if isinstance(t, pa.Table) else t
+        for name, t in tables.items()
+    }  # fmt: skip
+
+    def none(*_: Any) -> Any:
+        raise AssertionError("nothing is drawn here")
+
+    bound = bind(parse(text), text, here=None, tables=lambda name, span: sources[name].schema)
+    rewritten = optimize(bound)
+    found = select(rewritten, Environment(None, sources, seed, none, Settings(tier)))
+    return derive(found.source, found.rows, rewritten.outputs, seed)
+
+
+def values(view: DerivedSource) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = view.take(np.arange(view.rows), view.schema.names).to_pylist()
+    return rows
+
+
+def same(a: Any, b: Any) -> bool:
+    return a == b or (a != a and b != b)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.data())
+def test_joins_give_the_rows_of_nested_loops_in_their_order(data: st.DataObject) -> None:
+    aliases = ("a", "b", "c")[: data.draw(st.integers(2, 3))]
+    stored = {alias: data.draw(tables()) for alias in aliases}
+    expected: list[Together] = [{"a": row} for row in stored["a"].rows]
+    text = "from a"
+    for at, alias in enumerate(aliases[1:], 1):
+        join = data.draw(joins(aliases[:at], alias, alias == aliases[-1]))
+        expected = _joined(expected, join, stored[alias].rows, aliases[:at])
+        text += ("" if join.kind == "," else " ") + join.text
+    where = data.draw(st.none() | others(aliases[:-1], aliases[-1]))
+    if where is not None:
+        text += f" where {where.text}"
+        expected = [pair for pair in expected if where.test(pair) is True]
+    columns = [f"{a}.{c} as {a}_{c}" for a in aliases for c in ("id", "f64", "label", "word", "at")]
+    view = answer(f"select {', '.join(columns)} {text}", {a: t.arrow for a, t in stored.items()})
+    found = values(view)
+    wanted = [tuple(_value(pair, a, "id") for a in aliases) for pair in expected]
+    assert [tuple(row[f"{a}_id"] for a in aliases) for row in found] == wanted
+    for row, pair in zip(found, expected, strict=True):
+        for alias, column in product(aliases, ("f64", "label", "word")):
+            assert same(row[f"{alias}_{column}"], _value(pair, alias, column))
+
+
+def _joined(
+    left: list[Together], join: Join, right: Sequence[Row], before: Sequence[str]
+) -> list[Together]:
+    if left:
+        return nested_loops(left, join, right)
+    if join.kind.split()[0] in ("right", "full"):
+        return [{**dict.fromkeys(before), join.alias: row} for row in right]
+    return []
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(tables(), tables(), st.data())
+def test_using_gives_one_column_of_two(a: Table, b: Table, data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["join", "left join", "right join", "full join"]))
+    names = data.draw(
+        st.lists(st.sampled_from(["i8", "text", "flag", "at"]), min_size=1, max_size=2, unique=True)
+    )
+    conditions = tuple(compared("a", n, "==", "b", n) for n in names)
+    expected = _joined([{"a": row} for row in a.rows], Join(kind, "b", conditions), b.rows, ("a",))
+    text = f"select {', '.join(names)}, a.id as x, b.id as y from a {kind} b using ({', '.join(names)})"
+    found = values(answer(text, {"a": a.arrow, "b": b.arrow}))
+    assert [(r["x"], r["y"]) for r in found] == [
+        (_value(pair, "a", "id"), _value(pair, "b", "id")) for pair in expected
+    ]
+    for row, pair in zip(found, expected, strict=True):
+        side = pair["a"] if pair["a"] is not None else pair["b"]
+        assert side is not None
+        for name in names:
+            wanted = pa.scalar(side[name], TYPES[name]).as_py()
+            assert row[name] == wanted
+
+
+# -- a second opinion --------------------------------------------------------------------------
+
+
+def tame(seed: int, rows: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+
+    def missing() -> Any:
+        return rng.random(rows) < 0.2
+
+    return pa.table(
+        {
+            "id": np.arange(rows),
+            "k": pa.array(rng.integers(0, 8, rows), mask=missing()),
+            "s": pa.array(rng.integers(0, 4, rows).astype(np.int16), mask=missing()),
+            "w": pa.array(rng.choice(np.array(["a", "b", "c", ""], object), rows), mask=missing()),
+            "x": rng.integers(-20, 20, rows) / 2,
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["join", "left join", "right join", "full join"])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "a.k = b.k",
+        "a.k = b.s",
+        "a.w = b.w and a.s = b.s",
+        "a.k = b.k and a.x < b.x",
+        "a.k = b.k and a.x > 0",
+        "a.k = b.k and b.x > 0 and a.w is not null",
+        "a.k + 1 = b.k + b.s and a.w != b.w",
+        "a.k = b.k and (a.x > 3 or b.x > 3)",
+    ],
+)
+def test_duckdb_has_the_same_rows(kind: str, condition: str) -> None:
+    a, b = tame(1, 60), tame(2, 45)
+    text = f"select a.id as x, b.id as y, a.w as v, b.x as z from a {kind} b on {condition}"
+    ours = [tuple(row.values()) for row in values(answer(text, {"a": a, "b": b}))]
+    con = duckdb.connect()
+    con.register("a", a)
+    con.register("b", b)
+    theirs = con.execute(text).fetchall()
+    assert len(ours) > 10
+    assert sorted(ours, key=repr) == sorted(theirs, key=repr)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select a.id as x, b.id as y, c.id as z from a left join b on a.k = b.k join c on c.s = b.s",
+        "select a.id as x, b.id as y, c.id as z from a join b on a.k = b.k full join c on c.w = a.w and c.s = b.s",
+        "select a.id as x, b.id as y, c.id as z from a, b right join c on b.k = c.k where a.s = c.s",
+        "select a.id as x, k, c.id as z from a full join b using (k) full join c using (k)",
+        "select q.n as x, b.id as y from (select id as n, k as m from a where x > 0) q join b on q.m = b.k",
+        "select x.id as i, y.id as j from a x join a y on x.k = y.s where x.id < y.id",
+        "select p.u, p.v, c.id as z from (select a.id as u, b.id as v, a.s from a join b on a.k = b.k) as p "
+        "join c on p.s = c.s",
+    ],
+)
+def test_duckdb_has_the_same_rows_of_chains_and_subqueries(text: str) -> None:
+    stored = {"a": tame(1, 30), "b": tame(2, 25), "c": tame(3, 20)}
+    ours = [tuple(row.values()) for row in values(answer(text, stored))]
+    con = duckdb.connect()
+    for name, table in stored.items():
+        con.register(name, table)
+    theirs = con.execute(text).fetchall()
+    assert len(ours) > 10
+    assert sorted(ours, key=repr) == sorted(theirs, key=repr)
