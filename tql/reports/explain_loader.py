@@ -27,24 +27,30 @@ from tql.sources.protocol import Fragment, Source
 
 @dataclass(slots=True)
 class _Story:
-    """What has been told so far: the data set that the steps give, and its node."""
+    """What has been told so far: the data set that the steps give, and its node.
+
+    bottom  the source that the scans at the bottom are of; a query with a FROM changes it
+    """
 
     base: Dataset
     here: Dataset
     node: Node
     outputs: tuple[Output, ...]
     over: Source
+    bottom: Source
     table: ClassTable | None = None
     read: set[str] = field(default_factory=set)
     fragments: Sequence[Fragment] = ()
     notes: list[str] = field(default_factory=list)
 
     def reads(self, source: Source, names: set[str]) -> None:
-        """Note columns of `source` as those of the data set at the bottom."""
-        while source is not self.base.source and isinstance(source, DerivedSource):
+        """Note columns of `source` as those of the source at the bottom."""
+        while source is not self.bottom and isinstance(source, DerivedSource):
             known = {o.name: o.expr for o in source.outputs}
             names = set().union(*(columns_of(known[n]) for n in names)) if names else set()
             source = source.parent
+        if source is not self.bottom:
+            self.bottom, self.fragments, self.read = source, source.fragments, set()
         self.read |= names
 
 
@@ -52,7 +58,7 @@ def tell_loader(loader: DataLoader) -> Told:
     """The whole story of a loader; steps before the last are fixed views, and evaluated as such."""
     base = loader.base
     over, outputs = base.parts()
-    story = _Story(base, base, scan_node(base.source, ()), outputs, over)
+    story = _Story(base, base, scan_node(base.source, ()), outputs, over, base.source)
     story.fragments = base.source.fragments
     if not loader.steps:
         story.table = tabled(over, base.plan_rows(), None, None, (), outputs, Settings())
@@ -63,7 +69,7 @@ def tell_loader(loader: DataLoader) -> Told:
                 _tell_query(story, step, loader.seed, last)
             case SampleStep():
                 _tell_sample(story, step, loader.seed, last)
-    node = with_scan(story.node, base.source, story.read, story.fragments)
+    node = with_scan(story.node, story.bottom, story.read, story.fragments)
     rows = node.rows
     assert rows is not None, "a loader's rows are always known"
     if loader.shuffled:
@@ -82,7 +88,7 @@ def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
         )
         told = tell(teller)
         story.reads(teller.run.source, teller.read)
-        if first and teller.run.source is story.base.source:
+        if first and teller.run.source is story.bottom:
             story.fragments = looked_at(question.bound.plan, teller.run.source)
         story.node, story.table = told.node, told.table
         story.notes += told.notes
@@ -180,7 +186,7 @@ def _fetch(loader: DataLoader, story: _Story, rows: int) -> Fetch | None:
     chosen = None if loader.output is None else loader.output.options.columns
     names = tuple(transform) if isinstance(transform, Mapping) else chosen
     outputs = [o for o in story.outputs if names is None or o.name in names]
-    read = story.read if story.over is story.base.source else set()
+    read = story.read if story.over is story.bottom else set()
     return fetched(story.over, outputs, read, rows)
 
 

@@ -54,7 +54,8 @@ def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fr
     if node.kind in _TOLD:
         return node
     if node.kind == "Join":
-        assert isinstance(source, JoinedSource)
+        if not isinstance(source, JoinedSource):  # a view of one, whose sides are told already
+            return node
         left, right = source.read_for(read)
         sides = zip(node.children, source.below, (left, right), strict=True)
         children = tuple(with_scan(n, side, names, side.fragments) for n, side, names in sides)

@@ -307,13 +307,13 @@ def tell_query(question: Question, analyze: bool) -> Told:
 def teller_of(
     bound: Bound, environment: Environment, *, draws: bool, base: Node | None = None
 ) -> Teller:
-    """Evaluates the filters of the query, over a source that `base` describes where it is given."""
+    """Evaluates the filters of the query. `base` describes the data that it was asked of, if given."""
     leaf = source_of(bound.plan)
     if isinstance(leaf, Joined | Stacked):
         source, below, notes = _several(leaf, environment, draws)
     elif isinstance(leaf, Scan):
         source, notes = source_at(leaf, environment), list[str]()
-        below = scan_node(source, ()) if base is None else base
+        below = scan_node(source, ()) if base is None or leaf.table is not None else base
     else:
         source, below, notes = _made(leaf, _read_of(bound), environment, draws, base)
     run = TracedRun(source, environment)
