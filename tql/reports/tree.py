@@ -402,7 +402,8 @@ def _part(leaf: Leaf, environment: Environment, draws: bool) -> tuple[Source, No
     match leaf:
         case Scan():
             source = source_at(leaf, environment)
-            return source, scan_node(source, ()), []
+            named = () if leaf.table is None else (leaf.table,)
+            return source, replace(scan_node(source, ()), details=named), []
         case Joined() | Stacked():
             return _several(leaf, environment, draws)
         case _:
