@@ -27,7 +27,6 @@ from tql.engine.select import Environment, select
 from tql.grammar.parser import parse
 from tql.language.bind import bind
 from tql.language.passes import optimize
-from tql.sources.memory import MemorySource
 from tql.sources.opening import open_source
 from tql.sources.protocol import Source
 
@@ -365,3 +364,216 @@ def test_duckdb_has_the_same_rows_of_chains_and_subqueries(text: str) -> None:
     theirs = con.execute(text).fetchall()
     assert len(ours) > 10
     assert sorted(ours, key=repr) == sorted(theirs, key=repr)
+
+
+# -- what rows and columns are -----------------------------------------------------------------
+
+ANIMALS = pa.table(
+    {
+        "id": [0, 1, 2, 3],
+        "name": ["ann", "bob", "cid", None],
+        "legs": pa.array([4, 2, 4, 8], pa.int8()),
+    }
+)
+VISITS = pa.table(
+    {
+        "animal": [2, 0, 2, 9, None],
+        "cost": [1.5, 2.5, 0.5, 3.0, 4.0],
+        "name": ["x", "y", "z", "w", "v"],
+    }
+)
+BOTH = {"animals": ANIMALS, "visits": VISITS}
+
+
+def ids(text: str, stored: Mapping[str, Any] = BOTH) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in values(answer(text, stored))]
+
+
+def test_the_outer_side_is_nullable_and_types_are_kept() -> None:
+    text = "select id, legs, cost, animal from animals {} visits on id == animal"
+
+    def nullable(kind: str) -> list[bool]:
+        return [c.nullable for c in answer(text.format(kind), BOTH).schema]
+
+    stored = [c.nullable for c in stored_columns(ANIMALS, "id", "legs")]
+    right = [c.nullable for c in stored_columns(VISITS, "cost", "animal")]
+    assert nullable("join") == [*stored, *right]
+    assert nullable("left join") == [*stored, True, True]
+    assert nullable("right join") == [True, True, *right]
+    assert nullable("full join") == [True] * 4
+    view = answer(text.format("full join"), BOTH)
+    assert [str(c.dtype) for c in view.schema] == ["int64", "int8", "float64", "int64"]
+
+
+def stored_columns(table: pa.Table, *names: str) -> list[Any]:
+    return [open_source(table).schema[name] for name in names]
+
+
+def test_expressions_orders_and_limits_see_the_joined_rows() -> None:
+    text = "from animals join visits on id == animal"
+    assert ids(f"select id, id + animal as s {text} where cost > 1 order by cost desc") == [
+        (0, 0),
+        (2, 4),
+    ]
+    assert ids(f"select id, row_number() as n {text} where row_number() > 0") == [(2, 1), (2, 2)]
+    assert ids(f"select cost {text} order by cost limit 2 offset 1") == [(1.5,), (2.5,)]
+    assert ids(f"select distinct id {text}") == [(0,), (2,)]
+    assert ids(f"select id, count(*) as n {text} group by id") == [([0], 1), ([2, 2], 2)]
+    assert ids(f"select animals.name, visits.name as other {text} order by other") == [
+        ("cid", "x"), ("ann", "y"), ("cid", "z")
+    ]  # fmt: skip
+
+
+def test_random_is_drawn_for_each_joined_row() -> None:
+    text = "select id, random() as r from animals, visits"
+    drawn = [r for _, r in ids(text)]
+    assert len(set(drawn)) == 20
+    assert drawn == [r for _, r in ids(text)]
+    late = ids(f"select id, r from ({text}) where id == 3")
+    assert [r for _, r in late] == drawn[15:]
+
+
+def test_an_alias_wins_where_a_name_is_ambiguous_and_aliases_win() -> None:
+    text = "select animals.name as name, id from animals join visits on id == animal"
+    assert [n for n, _ in ids(f"{text} order by name desc")] == ["cid", "cid", "ann"]
+    with pytest.raises(tql.TqlNameError) as e:
+        ids(f"{text} where name == 'ann'")
+    assert e.value.diagnostic.code == "ambiguous"
+
+
+def test_stars_are_of_all_sources_or_of_one() -> None:
+    plain = {"a": ANIMALS, "b": VISITS.drop_columns(["name"])}
+    view = answer("select * from a left join b on id == animal", plain)
+    assert view.schema.names == ("id", "name", "legs", "animal", "cost")
+    view = answer("select b.*, a.name from a left join b on id == animal", plain)
+    assert view.schema.names == ("animal", "cost", "name")
+    view = answer("select *, a.id from a left join b on id == animal", plain)
+    assert view.schema.names == ("id", "name", "legs", "animal", "cost")
+    view = answer("select * from animals a full join visits using (name)", {**BOTH})
+    assert view.schema.names == ("id", "name", "legs", "animal", "cost")
+
+
+def test_a_column_may_have_a_name_with_a_dot() -> None:
+    left = pa.table({"k": [1, 2], "b.k": [5, 6]})
+    right = pa.table({"k": [2, 1]})
+    assert ids('select a.k, "b.k" as d, b.k as e from a join b on a.k == b.k', {"a": left, "b": right}) == [
+        (1, 5, 1), (2, 6, 2)
+    ]  # fmt: skip
+
+
+def test_the_rows_of_a_join_are_a_base_of_their_own(tmp_path: Path) -> None:
+    pq.write_table(ANIMALS, tmp_path / "a.parquet")
+    pq.write_table(VISITS, tmp_path / "v.parquet")
+    text = f'from "{tmp_path}/a.parquet" a left join "{tmp_path}/v.parquet" v on a.id == v.animal'
+    view = tql.query(f"select a.id, v.cost {text} where a.id >= 2")
+    assert view.row_ids.tolist() == [2, 3, 4]
+    assert view.to_arrow().to_pydict() == {"id": [2, 2, 3], "cost": [1.5, 0.5, None]}
+    assert view.take([4, 2]).to_pydict() == {"id": [3, 2], "cost": [None, 1.5]}
+    narrowed = view.query("select cost, id where cost is null")
+    assert narrowed.row_ids.tolist() == [4]
+    assert view[1] == {"id": 2, "cost": 0.5}
+    again = tql.query(f"select a.id, v.cost {text} where a.id >= 2")
+    assert view.fingerprint == again.fingerprint
+    other = text.replace("left", "full")
+    assert tql.query(f"select a.id, v.cost {other} where a.id >= 2").fingerprint != view.fingerprint
+    copy = pickle.loads(pickle.dumps(view.source))
+    assert copy.take(np.arange(3), ["id"]).column("id").to_pylist() == [2, 2, 3]
+    assert not tql.is_filter(f"select * {text}")
+
+
+def test_a_loader_reads_the_columns_of_both_sides(tmp_path: Path) -> None:
+    digits = tql.open("demo:digits")
+    pq.write_table(
+        pa.table({"digit": np.arange(10), "word": [f"w{n}" for n in range(10)]}),
+        tmp_path / "w.parquet",
+    )
+    view = tql.query(
+        f'select d.images, d.labels, word from "demo:digits" d join "{tmp_path}/w.parquet" w '
+        "on d.labels == w.digit where digit < 3"
+    )
+    loader = (
+        view.dataloader(seed=3).sample_by("max_weight(labels == 2: 3, true: 1)").shuffle().batch(50)
+    )
+    seen = 0
+    for batch in loader.numpy():
+        assert batch["images"].shape[1:] == digits[0]["images"].shape
+        for at, row in enumerate(batch["index"].tolist()):
+            expected = view.take([row]).to_pylist()[0]
+            assert batch["word"][at] == expected["word"] == f"w{batch['labels'][at]}"
+        seen += len(batch["index"])
+    assert seen == len(view) == 537
+    chained = digits.dataloader().query(
+        f'select d.images, word from "demo:digits" d join "{tmp_path}/w.parquet" w on d.labels == w.digit'
+    )
+    words = {w for batch in chained.batch(100).numpy() for w in batch["word"]}
+    assert words == {f"w{n}" for n in range(10)}
+
+
+# -- what is read and made ---------------------------------------------------------------------
+
+
+def test_no_column_is_read_that_the_query_does_not_name() -> None:
+    left, right = Watched(open_source(ANIMALS)), Watched(open_source(VISITS))
+    stored = {"a": left, "v": right}
+    view = answer(
+        "select a.name, v.cost from a join v on a.id == v.animal and a.legs > 2 where v.cost > 1",
+        stored,
+    )
+    assert left.columns_read == {"id", "legs"}
+    assert right.columns_read == {"animal", "cost"}
+    view.take(np.arange(view.rows), ["name"])
+    assert left.columns_read == {"id", "legs", "name"}
+    assert right.columns_read == {"animal", "cost"}
+
+
+def test_a_cross_join_is_computed_and_never_stored() -> None:
+    many = pa.table({"x": np.arange(30_000)})
+    view = answer("select a.x, b.x as y from a, b limit 3 offset 299999999", {"a": many, "b": many})
+    assert isinstance(view.parent, JoinedSource)
+    assert view.parent.pairs == Crossed(30_000, 30_000)
+    assert values(view)[:2] == [{"x": 9999, "y": 29_999}, {"x": 10_000, "y": 0}]
+
+
+@pytest.mark.parametrize("text", ["select x from a, b", "select x from a join b on k == j"])
+def test_a_join_that_would_be_too_large_is_refused_before_it_is_made(text: str) -> None:
+    a = pa.table({"x": np.arange(60_000), "k": np.zeros(60_000, np.int8)})
+    b = pa.table({"y": np.arange(60_000), "j": np.zeros(60_000, np.int8)})
+    with pytest.raises(tql.TqlPlanError, match="3,600,000,000 rows, more than 2,147,483,648") as e:
+        answer(text, {"a": a, "b": b})
+    assert e.value.diagnostic.code == "range" and e.value.diagnostic.help
+
+
+def test_pairs_that_the_keys_leave_out_raise_nothing() -> None:
+    a = pa.table({"k": [1, 2], "n": [7, 5], "d": [2, 0]})
+    b = pa.table({"j": [1, 3]})
+    stored = {"a": a, "b": b}
+    assert ids("select k, j from a join b on k == j and n % d == 1", stored) == [(1, 1)]
+    assert ids("select k, j from a left join b on k == j and n % d == 1", stored) == [
+        (1, 1),
+        (2, None),
+    ]
+    with pytest.raises(tql.TqlDataError, match="in row 1") as e:
+        ids("select k, j from a join b on k == j + 1 and n % d == 1", stored)
+    assert e.value.diagnostic.code == "value"
+
+
+@pytest.mark.parametrize(
+    "condition", ["a.i64 > b.i8", "a.f64 == 1 or b.word == 'a'", "b.label == 'dog'", "a.flag"]
+)
+def test_kernels_filter_joined_rows_as_the_reference_does(
+    condition: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_as_python(monkeypatch)
+    rng = np.random.default_rng(4)
+    stored = {
+        name: pa.table({"id": np.arange(40)} | {
+            c: pa.array([POOLS[c][n] for n in rng.integers(0, len(POOLS[c]), 40)], TYPES[c],
+                        mask=rng.random(40) < 0.2)
+            for c in COLUMNS
+        })
+        for name in "ab"
+    }  # fmt: skip
+    text = f"select a.id as x, b.id as y from a left join b on a.text == b.text where {condition}"
+    kernel, reference = (values(answer(text, stored, tier)) for tier in ("kernel", "reference"))
+    assert kernel == reference
+    assert kernel

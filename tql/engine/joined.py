@@ -130,7 +130,7 @@ class JoinedSource(Computed):
         wanted = [self._columns[name] for name in columns]
         left = _side(self.left, ours, [c.left for c in wanted], fetch)
         right = _side(self.right, theirs, [c.right for c in wanted], fetch)
-        arrays = [self._column(c, left, right) for c in wanted]
+        arrays = [self._column(c, left, right, rows) for c in wanted]
         fields = [
             pa.field(
                 c.column.name, a.type, c.column.nullable, field_metadata(c.column.dtype) or None
@@ -139,7 +139,7 @@ class JoinedSource(Computed):
         ]
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
-    def _column(self, c: JoinColumn, left: Any, right: Any) -> Any:
+    def _column(self, c: JoinColumn, left: Any, right: Any, rows: Int64s) -> Any:
         match c.left, c.right:
             case str(ours), None:
                 return left.column(ours)
@@ -147,8 +147,8 @@ class JoinedSource(Computed):
                 return right.column(theirs)
             case str(ours), str(theirs):
                 dtype = c.column.dtype
-                first = as_type(left.column(ours), self.left.schema[ours].dtype, dtype)
-                second = as_type(right.column(theirs), self.right.schema[theirs].dtype, dtype)
+                first = as_type(left.column(ours), self.left.schema[ours].dtype, dtype, rows)
+                second = as_type(right.column(theirs), self.right.schema[theirs].dtype, dtype, rows)
                 return pc.coalesce(first, second)
             case _:
                 raise AssertionError("a column of no side")

@@ -65,8 +65,8 @@ class StackedSource(Computed):
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         """The columns of one fragment of one branch."""
-        _, branch, index = self._fragments[fragment]
-        return self._typed(branch.read(index, columns), branch, columns)
+        f, branch, index = self._fragments[fragment]
+        return self._typed(branch.read(index, columns), branch, np.arange(f.start, f.stop))
 
     def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns at these positions; each branch is asked once for its own."""
@@ -74,9 +74,10 @@ class StackedSource(Computed):
         order = np.argsort(owner, kind="stable")
         parts = []
         for at, branch in enumerate(self.branches):
-            local = rows[order][owner[order] == at] - self.starts[at]
-            if len(local) or (at == 0 and not len(rows)):
-                parts.append(self._typed(take(branch, local, columns, fetch), branch, columns))
+            its = rows[order][owner[order] == at]
+            if len(its) or (at == 0 and not len(rows)):
+                part = take(branch, its - self.starts[at], columns, fetch)
+                parts.append(self._typed(part, branch, its))
         for name in columns:  # offsets of text may differ in width
             if self.schema[name].dtype == Text():
                 parts = _alike(parts, name)
@@ -87,11 +88,12 @@ class StackedSource(Computed):
         back[order] = np.arange(len(order))
         return movable(widened(whole)).take(pa.array(back))
 
-    def _typed(self, table: pa.Table, branch: Source, columns: Sequence[str]) -> pa.Table:
+    def _typed(self, table: pa.Table, branch: Source, rows: Int64s) -> pa.Table:
+        """A part of a branch in the common types; `rows` are its rows here."""
         arrays, fields = [], []
-        for name in columns:
+        for name in table.column_names:
             column = self.schema[name]
-            array = as_type(table.column(name), branch.schema[name].dtype, column.dtype)
+            array = as_type(table.column(name), branch.schema[name].dtype, column.dtype, rows)
             arrays.append(array)
             metadata = field_metadata(column.dtype)
             fields.append(pa.field(name, array.type, column.nullable, metadata or None))

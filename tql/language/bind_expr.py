@@ -319,7 +319,7 @@ class ExprBinder:
         return bind(functions.Arguments(values, at, call.span, site))
 
     def _instead_of_function(self, name: str) -> str:
-        if name in self.schema:
+        if self.names.knows(name):
             return f"{name!r} is a column; an element of a list is  {name}[0]"
         if name in other_names.FUNCTIONS:
             return other_names.FUNCTIONS[name]
