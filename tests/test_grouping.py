@@ -5,7 +5,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import numpy as np
@@ -20,6 +20,7 @@ from tests.strategies import Pieces, random_table
 from tql.dataset import Dataset, View, view_of
 from tql.engine.grouping import GroupedSource
 from tql.engine.scan import Settings
+from tql.loader import FragmentRows
 from tql.queries import ask
 from tql.schema import Float, Label, List, Text
 
@@ -437,23 +438,33 @@ def test_a_loader_carries_sequences_and_survives_pickling(tmp_path: Any) -> None
     assert batch["index"].tolist() != sorted(batch["index"].tolist())
 
 
-def test_only_the_rows_of_drawn_groups_are_read() -> None:
-    """A loader over groups asks for the members of a batch, not for whole blocks of groups."""
+class Asked(FragmentRows):
+    """Fragments of a source, noting which rows of it were asked for, and which columns."""
 
-    class Counting(Pieces):
-        rows_read = 0
+    asked: ClassVar[list[tuple[list[int], list[str]]]] = []
 
-        def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
-            table = super().read(fragment, columns)
-            if "text_n" in columns:
-                Counting.rows_read += table.num_rows
-            return table
+    def take(self, rows: Any, columns: Sequence[str]) -> pa.Table:
+        Asked.asked.append((sorted(rows.tolist()), list(columns)))
+        return super().take(rows, columns)
 
-    source = Counting(random_table(["i8", "text_n"], 1000, 5), [100])
-    view = view_of(ask(source, "select text_n group by row_number() % 500"), None)
-    assert Counting.rows_read == 0
-    next(iter(view.dataloader().batch(1).numpy()))
-    assert 0 < Counting.rows_read <= 1000
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("select tags group by video", [2, 3, 5]),
+        ("select tags group by video ungroup by split", [1]),
+        ("select tags from (select * group by video) ungroup by split", [1]),
+    ],
+)
+def test_a_loader_reads_only_the_rows_of_what_it_drew(
+    query: str, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of groups their members; of members these alone, not those beside them in the group."""
+    monkeypatch.setattr("tql.view_rows.FragmentRows", Asked)
+    monkeypatch.setattr(Asked, "asked", [])
+    view = frames().query(query)
+    view.rows().take(np.array([1]), ["tags"])
+    assert Asked.asked == [(rows, ["tags"])]
 
 
 def test_fragments_of_groups_cover_them_once_and_are_bounded() -> None:
@@ -482,3 +493,78 @@ def test_views_keep_class_names_of_members() -> None:
     assert frames().query("select cam group by video").schema["cam"].dtype == List(
         Text(), grouped=True
     )
+
+
+# -- functions of groups -----------------------------------------------------------------------
+
+
+def test_aggregates_of_groups_are_those_of_duckdb() -> None:
+    rng = np.random.default_rng(12)
+    n = 500
+    table = pa.table(
+        {
+            "id": np.arange(n),
+            "g": pa.array(rng.integers(0, 20, n), mask=rng.random(n) < 0.1),
+            "whole": rng.integers(-100, 100, n),
+            "real": rng.integers(-40, 40, n) / 4,
+            "word": pa.array(rng.choice(np.array(["a", "b", "ab"], object), n)),
+        }
+    )
+    connection = duckdb.connect()
+    connection.register("rows", table)
+    expected = connection.execute(
+        "select first(id order by id), count(*), sum(whole), avg(real), min(whole + 1), max(real), "
+        "bool_or(word like 'a%'), bool_and(whole > -90), sum((whole > 0)::int), sum(whole * real), "
+        "list(whole order by id)[-1] "
+        "from rows where id % 7 != 0 group by g having sum(whole) > -200 and count(*) > 3 order by 1"
+    ).fetchall()
+    found = told(
+        "select id[0] as id, count(*) as n, sum(whole) as s, avg(real) as a, amin(whole + 1) as low, "
+        "amax(real) as high, any(word like 'a*') as some, all(whole > -90) as every, "
+        "sum(whole > 0) as above, dot(whole, real) as both, whole[-1] as last "
+        "where id % 7 != 0 group by g having sum(whole) > -200 and count(*) > 3 order by id",
+        tql.open(table),
+    )
+    assert list(zip(*found.values(), strict=True)) == [
+        tuple(int(v) if name in ("s", "above") else v for name, v in zip(found, row, strict=True))
+        for row in expected
+    ]
+
+
+def test_keys_are_whole_sequences_inside_array_functions_and_single_values_outside() -> None:
+    assert told("select id group by video having sum(video) == 6") == {"id": [[0, 1, 4], [6, 7]]}
+    assert told("select id group by video having shape(video)[0] == video") == {"id": []}
+    assert told("select video[-1] as v group by video order by video[0] * -1") == {"v": [3, 2, 1]}
+    assert told("select id group by video having any(frame == video)")["id"] == [
+        [0, 1, 4],
+        [2, 3, 5],
+    ]
+
+
+def test_functions_of_vectors_are_of_each_rows_vector_where_rows_have_one() -> None:
+    found = told(
+        "select dot(v, array[1.0, 0.0]) as d, dot(frame, id) as e, sum(v) as s group by video"
+    )
+    assert found == {
+        "d": [[0.0, 1.0, 4.0], [2.0, 3.0, 5.0], [6.0, 7.0]], "e": [9, 13, 7],
+        "s": [13.0, 23.0, 28.0],
+    }  # fmt: skip
+
+
+def test_sequences_of_a_view_are_computed_with_as_those_of_the_query_that_made_them() -> None:
+    text = "sum(frame + id) as a, any(frame > 1) as b, frame[0] as c, contains(cam, 'a') as d"
+    at_once = told(f"select {text} group by video")
+    assert told(f"select {text}", frames().query("select * group by video")) == at_once
+    assert told(f"select {text} from (select * group by video)") == at_once
+
+
+def test_groups_of_a_join(tmp_path: Any) -> None:
+    pq.write_table(frames().query("select id, video").to_arrow(), tmp_path / "frames.parquet")
+    names = pa.table({"video": [1, 2], "name": ["one", "two"]})
+    pq.write_table(names, tmp_path / "names.parquet")
+    joined = f'from "{tmp_path}/frames.parquet" as f left join "{tmp_path}/names.parquet" as n on f.video == n.video'
+    view = tql.query(f"select f.id, count(*) as rows {joined} group by n.name order by n.name desc")
+    assert view.to_arrow().to_pydict() == {"id": [[0, 1, 4], [2, 3, 5], [6, 7]], "rows": [3, 3, 2]}
+    assert tql.query(f"select distinct n.name {joined}").row_ids.tolist() == [0, 2, 6]
+    clips = tql.query(f"select id, w {joined} where id == 6 expand by 1 as w")
+    assert clips.to_arrow().to_pydict() == {"id": [5, 6, 7], "w": [0, 0, 0]}

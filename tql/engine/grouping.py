@@ -79,7 +79,8 @@ class GroupedSource(Computed):
 
     def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns of these groups, in the order given."""
-        starts, lengths = self.starts[rows], self.counts[rows]
+        starts = self.starts[rows]
+        lengths = self.starts[rows + 1] - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         arrays = {}
         sequences = [c for c in columns if c != self._count and c not in self._keys]

@@ -56,19 +56,40 @@ class SplitSource(Computed):
         """The columns of these members, in the order given."""
         owner = np.searchsorted(self.starts, rows, side="right") - 1
         inside = rows - self.starts[owner]
-        owners, which = np.unique(owner, return_inverse=True)
-        table = self.inner.take(owners, columns, fetch)
-        arrays = []
-        for name in columns:
-            array = one_array(table.column(name))
-            if is_sequence(self.inner.schema[name].dtype):
-                ends = np.cumsum(lengths_of(array))
-                index = np.concatenate([[0], ends])[which] + inside
-                members = movable_array(pc.list_flatten(array))
-                arrays.append(members.take(pa.array(index)))
-            else:
-                arrays.append(movable_array(array).take(pa.array(which)))
-        return table_of(self.schema.select(columns), arrays)
+        arrays = self._members_of_groups(owner, inside, columns, fetch)
+        others = [c for c in columns if c not in arrays]
+        if others:
+            owners, which = np.unique(owner, return_inverse=True)
+            table = self.inner.take(owners, others, fetch)
+            for name in others:
+                array = one_array(table.column(name))
+                if is_sequence(self.inner.schema[name].dtype):
+                    ends = np.cumsum(lengths_of(array))
+                    index = np.concatenate([[0], ends])[which] + inside
+                    members = movable_array(pc.list_flatten(array))
+                    arrays[name] = members.take(pa.array(index))
+                else:
+                    arrays[name] = movable_array(array).take(pa.array(which))
+        return table_of(self.schema.select(columns), [arrays[c] for c in columns])
+
+    def _members_of_groups(
+        self, owner: Int64s, inside: Int64s, columns: Sequence[str], fetch: Fetch | None
+    ) -> dict[str, Any]:
+        """The columns that are sequences of groups as they stand: only these members are read."""
+        groups = self.inner.parent
+        if not isinstance(groups, GroupedSource):
+            return {}
+        known = {
+            o.name: o.expr.name
+            for o in self.inner.outputs
+            if isinstance(o.expr, Column) and is_sequence(o.expr.dtype)
+        }
+        below = {c: known[c] for c in columns if c in known}
+        if not below:
+            return {}
+        rows = groups.members[groups.starts[self.inner.selected.select(owner)] + inside]
+        table = groups.inner.take(rows, list(dict.fromkeys(below.values())), fetch)
+        return {c: table.column(name) for c, name in below.items()}
 
 
 def lengths_of(lists: Any) -> Int64s:
