@@ -1,6 +1,5 @@
 """Weights that make classes equally heavy: one over how often a class comes, to a power."""
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -10,19 +9,19 @@ from tql.diagnostics import Span, data_error
 from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc
 from tql.engine.comparing import plain_text
 from tql.language.expr import Balanced
-from tql.rowset import RowSet
+from tql.rowset import RowSet, partition
+from tql.weights import ClassWeights
 
 Codes = NDArray[np.int64]
 Float64s = NDArray[np.float64]
 
-BLOCK: Final = 1 << 20
 _SPARSE: Final = (
     4  # integers whose range is at most so many times their number are counted directly
 )
 
 
-def balance(e: Balanced, values: Vec, population: RowSet) -> Iterator[Float64s]:
-    """Blocks of float64: the weight of each row of `population`, in its order.
+def balance(e: Balanced, values: Vec, population: RowSet) -> ClassWeights:
+    """The weights of `population`, whose rows have `values` in their order.
 
     The class of a row is its value; all NaN are one class. A row with a list weighs as the rarest
     of the classes in it, each class counted once per row that has it; rows with an empty list are
@@ -31,12 +30,16 @@ def balance(e: Balanced, values: Vec, population: RowSet) -> Iterator[Float64s]:
     _refuse_null(values, population, e.span)
     n = len(population)
     if isinstance(values, Arrays):
-        yield _rarest(values, n, e.power)
-        return
-    codes, classes = _codes(values, n)
-    weights = _weights(np.bincount(codes, minlength=classes), e.power)
-    for start in range(0, n, BLOCK):
-        yield weights[codes[start : start + BLOCK]]
+        codes, weights = _rarest(values, n, e.power)
+    else:
+        codes, classes = _codes(values, n)
+        weights = _weights(np.bincount(codes, minlength=classes), e.power)
+    # Classes of equal weight are one; what no row has, weighs 0 and is left out.
+    known, merged = np.unique(weights, return_inverse=True)
+    narrow: NDArray[Any] = merged.astype(np.uint16 if len(known) <= 1 << 16 else np.int64)
+    parts = partition(narrow[codes], len(known), population)
+    kept = [k for k, members in enumerate(parts) if len(members)]
+    return ClassWeights(known[kept], tuple(parts[k] for k in kept))
 
 
 def _refuse_null(values: Vec, population: RowSet, span: Span) -> None:
@@ -82,8 +85,8 @@ def _number_codes(numbers: NDArray[Any]) -> tuple[Codes, int]:
     return codes.astype(np.int64), len(known)
 
 
-def _rarest(arrays: Arrays, n: int, power: float) -> Float64s:
-    """float64 (n,): the weight of the rarest class in each row's list."""
+def _rarest(arrays: Arrays, n: int, power: float) -> tuple[Codes, Float64s]:
+    """int64 (n,): which weight the rarest class in each row's list gives it; float64: the weights."""
     counts = np.broadcast_to(arrays.counts, (n,))
     rows = np.repeat(np.arange(n), counts)
     items = arrays.items
@@ -105,4 +108,5 @@ def _rarest(arrays: Arrays, n: int, power: float) -> Float64s:
     bare = np.ones(n, np.bool_)
     bare[rows] = False
     result[bare] = _weights(np.array([np.count_nonzero(bare)]), power)[0]
-    return result
+    known, which = np.unique(result, return_inverse=True)
+    return which.astype(np.int64), known

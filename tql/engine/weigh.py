@@ -45,10 +45,8 @@ def weigh(weight: Expr, population: RowSet, scan: Scan, values: Values) -> Weigh
             if population.ascending and not any(can_raise(a.condition) for a in arms):
                 return _by_bitmaps(kind, arms, population, scan)
             return _by_values(_per_row(weight, population, values), population)
-        case Balanced():
-            return _by_codes(
-                balance(weight, values(population, weight.operand), population), population
-            )
+        case Balanced(operand):
+            return balance(weight, values(population, operand), population)
         case _:
             return RowWeights(_per_row(weight, population, values))
 

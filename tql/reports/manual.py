@@ -5,6 +5,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from tql.diagnostics import did_you_mean, error
+from tql.language import other_names
 from tql.language.functions import FUNCTIONS, Example, Function
 
 VERSION: Final = 1
@@ -22,7 +23,9 @@ def function_named(name: str) -> Function:
     if found is None:
         raise error(
             "unknown_function", f"no function named {name!r}",
-            help=did_you_mean(name.lower(), FUNCTIONS) or "tql functions  lists them all",
+            help=other_names.FUNCTIONS.get(name.lower())
+            or did_you_mean(name.lower(), FUNCTIONS)
+            or "tql functions  lists them all",
         )  # fmt: skip
     return found
 
