@@ -1,8 +1,7 @@
 """Every conformance case, through the front, in both tiers.
 
 The cases and their data sets lie outside this repository, in `../shared/cases`; what a case means
-is described in the header of `tql_cases.json`. No case is left out: one whose feature is not built
-yet stands in AREAS and must be refused with that reason and a way out, so the list can only shrink.
+is described in the header of `tql_cases.json`. No case is left out.
 """
 
 import functools
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,32 +25,6 @@ from tql.engine.scan import Settings
 from tql.queries import ask
 
 FOLDER: Final = Path(__file__).parents[1] / "../shared/cases"
-
-
-class Area(NamedTuple):
-    """Cases that are refused in this version: why (found in the message), and which."""
-
-    reason: str
-    cases: str
-    code: str = "unsupported"
-
-
-AREAS: Final = (
-    Area("data()", "data 001 002 003 005 006"),
-    Area("bm25_similarity()", "bm25 001 002 005 006"),
-)
-
-
-def cases_of(area: Area) -> list[str]:
-    """The case ids of `name number number; name number`."""
-    ids = []
-    for part in area.cases.split(";"):
-        name, *numbers = part.split()
-        ids += [f"{name}-{number}" for number in numbers]
-    return ids
-
-
-REFUSED: Final = {case: area for area in AREAS for case in cases_of(area)}
 
 
 def _load(file: Path) -> ModuleType:
@@ -69,9 +42,8 @@ def _load(file: Path) -> ModuleType:
 
 DATASETS: Final = _load(FOLDER / "datasets.py")
 TABLES, CASES, HEADER = DATASETS.load(FOLDER / "tql_cases.json")
-BY_ID: Final = {case["id"]: case for case in CASES}
-DRAWN: Final = [c for c in CASES if "distribution" in c["expect"] and c["id"] not in REFUSED]
-ANSWERED: Final = [c for c in CASES if c["id"] not in REFUSED and "distribution" not in c["expect"]]
+DRAWN: Final = [c for c in CASES if "distribution" in c["expect"]]
+ANSWERED: Final = [c for c in CASES if "distribution" not in c["expect"]]
 Tier = Literal["reference", "kernel"]
 
 
@@ -159,40 +131,6 @@ def test_most_conditions_of_the_cases_are_evaluated_by_kernels(
             answer(case, paths, "kernel")
             with_kernel[calls["predicate"] > before] += 1
     assert with_kernel[True] > 100, with_kernel
-
-
-# -- what is not built -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", sorted(REFUSED))
-def test_a_case_that_is_not_built_yet_is_refused_with_its_reason_and_a_way_out(
-    case: str, paths: dict[str, str]
-) -> None:
-    """When this fails because the case works now, take it out of AREAS."""
-    area = REFUSED[case]
-    with pytest.raises(tql.TqlError) as e:
-        answer(BY_ID[case], paths).to_arrow()
-    d = e.value.diagnostic
-    assert (d.code, isinstance(e.value, tql.TqlUnsupportedError)) == (
-        area.code,
-        area.code == "unsupported",
-    )
-    assert area.reason in d.message
-    if area.code == "unsupported":
-        assert "in this version" in d.message
-        assert d.help, f"no way out is offered: {d.message}"
-
-
-def test_each_refused_case_exists_and_is_listed_once() -> None:
-    listed = [case for area in AREAS for case in cases_of(area)]
-    assert [case for case, n in Counter(listed).items() if n > 1] == []
-    assert set(listed) <= set(BY_ID)
-
-
-def test_nothing_that_is_refused_is_expected_to_be() -> None:
-    """A case whose expected error is what it gets belongs to the answered ones."""
-    for case, area in REFUSED.items():
-        assert area.code not in BY_ID[case]["expect"].get("error", "").split("|"), case
 
 
 # -- draws: every seed below is fixed, so a failure is a change, not bad luck ------------------

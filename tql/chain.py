@@ -286,7 +286,7 @@ class DataLoader:
             view = self._apply(view, step)
             return view, self._make_plan(view)
         drawn_from, weights = population.source, population.weights
-        source = derive(drawn_from, population.rows, question.bound.outputs, self.seed)
+        source = derive(drawn_from, population.rows, population.outputs, self.seed)
         if source.parent is not drawn_from:  # a view of a view became a view of what lies below
             weights = weights_below(drawn_from, weights)
         view = View(source, view.name, step.text)

@@ -389,7 +389,7 @@ class PreparedQuery:
 def view_of(question: Question, dataset: Dataset | None) -> View:
     """The answer to a question as a view."""
     answer = question.answer()
-    derived = derive(answer.source, answer.rows, question.bound.outputs, question.environment.seed)
+    derived = derive(answer.source, answer.rows, answer.outputs, question.environment.seed)
     name = dataset.name if dataset is not None else "query"
     return View(derived, name, question.text, answer.notes)
 

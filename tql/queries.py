@@ -12,6 +12,7 @@ from tql.engine.computed import generation
 from tql.engine.derived import DerivedSource
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
+from tql.engine.settle import settled_expr
 from tql.engine.trying import stored, type_given
 from tql.grammar import syntax
 from tql.grammar.parser import parse, parse_weight
@@ -48,14 +49,14 @@ class Question:
 
     def population(self) -> Population | None:
         """Who takes part in the SAMPLE BY that ends the query, drawing nothing; None without one."""
-        match self.bound.plan:
-            case Sample() as plan:
-                with pointing_into(self.text):
-                    run = Run(resolve(self.bound, self.environment), self.environment)
-                    run.prepare(plan)
-                    return run.population(plan)
-            case _:
-                return None
+        if not isinstance(self.bound.plan, Sample):
+            return None
+        with pointing_into(self.text):
+            source, bound = resolve(self.bound, self.environment)
+            assert isinstance(bound.plan, Sample)
+            run = Run(source, self.environment)
+            run.prepare(bound.plan)
+            return run.population(bound.plan, bound.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ def weigh_by(
         weight = bind_weight(
             parse_weight(text), text, source.schema, try_out=partial(_over, source)
         )
+        weight = settled_expr(weight, source, seed, settings or Settings())
         if not isinstance(source, DerivedSource):
             return _run(source, seed, settings).weights(weight, everything(source.rows))
         lowered = substitute(weight, {o.name: o.expr for o in source.outputs})

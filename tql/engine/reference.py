@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tql.diagnostics import Span, data_error, error
-from tql.engine import json_text, user_calls
+from tql.engine import bm25, json_text, user_calls
 from tql.engine.array_calls import ARRAY_CALLS, array_call
 from tql.engine.arrays import broadcast
 from tql.engine.columns import (
@@ -29,6 +29,7 @@ from tql.engine.columns import (
     numpy_dtype,
     one_array,
     pc,
+    pick,
     read,
 )
 from tql.engine.comparing import ARROW_COMPARE, bools, both, compare, compare_texts, plain_text
@@ -42,6 +43,7 @@ from tql.language.expr import (
     ArithOp,
     Balanced,
     Call,
+    Cell,
     Column,
     Compare,
     CompareOp,
@@ -182,6 +184,8 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return Numbers(inner.values != 0, inner.valid)
         case Arith():
             return _arith(e, frame, active)
+        case Call("cell", (Const(Cell(array=array)),), dtype):
+            return _everywhere_the_same(from_arrow(array, dtype), frame.rows)
         case Call(function, (left, right)) if function.startswith("times "):
             return _times(CompareOp(function.removeprefix("times ")), left, right, frame, active)
         case Call(_, (first, *_)) if isinstance(first.dtype, Json):
@@ -293,10 +297,15 @@ def _times(op: CompareOp, left: Expr, right: Expr, frame: Frame, active: Mask) -
 # -- text --------------------------------------------------------------------------------------
 
 
-def _text(e: Expr, frame: Frame, active: Mask) -> Any:
+def _text_column(e: Expr, frame: Frame, active: Mask) -> Any:
+    """Text as it is stored, which may be a dictionary."""
     result = _evaluate(e, frame, active)
     assert isinstance(result, Arrow)
-    return plain_text(result.array)
+    return result.array
+
+
+def _text(e: Expr, frame: Frame, active: Mask) -> Any:
+    return plain_text(_text_column(e, frame, active))
 
 
 def _text_test(rule: TextRule, text: Vec) -> Numbers:
@@ -369,6 +378,10 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
             inner = _numbers(e.arguments[0], frame, active)
             with np.errstate(invalid="ignore"):
                 return Numbers(np.sqrt(inner.values.astype(numpy_dtype(e.dtype))), inner.valid)
+        case "bm25_scores":
+            text, *known = e.arguments
+            query = bm25.Query(*(k.value for k in known if isinstance(k, Const)))
+            return bm25.scores(Arrow(_text_column(text, frame, active)), query)
         case "like" | "ilike":
             return _like_rows(e, frame, active)
         case "shape" if isinstance(e.arguments[0].dtype, Binary):
@@ -426,6 +439,13 @@ def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
 
 
 # -- arrays ------------------------------------------------------------------------------------
+
+
+def _everywhere_the_same(one: Vec, rows: int) -> Vec:
+    """The value of a `Vec` of one row in every row; an array is not repeated."""
+    if isinstance(one, Arrays) and one.valid is None:
+        return Arrays(one.items, one.shapes[0])
+    return pick(one, np.zeros(rows, np.int64))
 
 
 def constant_array(value: Any, dtype: List) -> Arrays:

@@ -23,6 +23,7 @@ from tql.engine.joined import JoinedSource, Side, join
 from tql.engine.ordering import stable_order
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings, column, scan
+from tql.engine.settle import settled
 from tql.engine.splitting import SplitSource
 from tql.engine.stacked import StackedSource
 from tql.engine.weigh import weigh
@@ -41,6 +42,7 @@ from tql.language.plan import (
     Joined,
     Leaf,
     Order,
+    Output,
     Percent,
     Plan,
     Sample,
@@ -84,21 +86,25 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows of `source`, in result order; `notes` say what a user should know of them."""
+    """Rows of `source`, in result order, and the columns over it; `notes` say what a user should know
+    of them.
+    """
 
     source: Source
     rows: RowSet
+    outputs: tuple[Output, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
     """The rows that reach a SAMPLE BY, how heavily each counts, and how many draws are asked for
-    (None: as many as there are rows). Rows are those of `source`.
+    (None: as many as there are rows). Rows are those of `source`, and `outputs` columns over it.
     """
 
     source: Source
     rows: RowSet
+    outputs: tuple[Output, ...]
     weights: Weights
     size: int | None
     replace: bool
@@ -144,12 +150,12 @@ class Run:
             case _:
                 assert_never(plan)
 
-    def population(self, sample: Sample) -> Population:
+    def population(self, sample: Sample, outputs: tuple[Output, ...]) -> Population:
         """Who takes part in `sample`, and with what weight; nothing is drawn."""
         rows = self.rows(sample.input)
         size = None if sample.size is None else rows_of(sample.size, len(rows))
         return Population(
-            self.source, rows, self.weights(sample.weight, rows), size, sample.replace
+            self.source, rows, outputs, self.weights(sample.weight, rows), size, sample.replace
         )
 
     def weights(self, weight: Expr, rows: RowSet) -> Weights:
@@ -226,17 +232,20 @@ def pointing_at(span: Span) -> Iterator[None]:
 
 
 def select(bound: Bound, environment: Environment) -> Selection:
-    """Run the query; the result's columns are `bound.outputs`."""
-    source = resolve(bound, environment)
+    """Run the query."""
+    source, bound = resolve(bound, environment)
     run = Run(source, environment)
     run.prepare(bound.plan)
     rows = run.rows(bound.plan)
-    return Selection(source, rows, tuple(run.notes))
+    return Selection(source, rows, bound.outputs, tuple(run.notes))
 
 
-def resolve(bound: Bound, environment: Environment) -> Source:
-    """The source that the plan's row numbers count; a subquery or a join is run."""
-    return source_at(source_of(bound.plan), environment)
+def resolve(bound: Bound, environment: Environment) -> tuple[Source, Bound]:
+    """The source that the plan's row numbers count, a subquery or a join being run; and the query
+    without calls that need to see all of it.
+    """
+    source = source_at(source_of(bound.plan), environment)
+    return source, settled(bound, source, environment.seed, environment.settings)
 
 
 def source_at(leaf: Leaf, environment: Environment) -> Source:
@@ -255,6 +264,7 @@ def source_at(leaf: Leaf, environment: Environment) -> Source:
             return over_several(leaf, parts, environment)
         case _:
             found = select(leaf.query, environment)
+            leaf = replace(leaf, query=replace(leaf.query, outputs=found.outputs))
             return over_result(leaf, found.source, found.rows, environment)
 
 

@@ -10,7 +10,17 @@ from tql.diagnostics import Span, error
 from tql.engine import user_calls
 from tql.engine.derived import frame_at
 from tql.engine.reference import evaluate
-from tql.language.expr import Column, Const, Expr, columns_of, rewrite, substitute
+from tql.engine.scan import Settings
+from tql.engine.settle import settled_expr
+from tql.language.expr import (
+    Column,
+    Const,
+    Expr,
+    columns_of,
+    needs_source,
+    rewrite,
+    substitute,
+)
 from tql.language.plan import Derived, Grouped, Joined, Leaf, Scan, Split, Stacked, Windows
 from tql.language.plan_parts import source_of
 from tql.language.user_function import UserFunction
@@ -28,6 +38,8 @@ def stored(leaf: Leaf, arguments: tuple[Expr, ...]) -> tuple[Scan, tuple[Expr, .
     """The arguments as expressions over stored columns, and where these are; None where the rows of
     `leaf` are made of several (groups, arguments from both sides of a join).
     """
+    if any(map(needs_source, arguments)) and not isinstance(leaf, Scan):
+        return None  # what they ask about is the result, which is not there yet
     match leaf:
         case Scan():
             return leaf, arguments
@@ -71,6 +83,7 @@ def type_given(
         known = _FOUND.setdefault(source, {}).get(key)
     if known is not None:
         return known
+    arguments = tuple(settled_expr(a, source, 0, Settings()) for a in arguments)
     rows = min(FIRST_ROWS, source.rows)
     frame = frame_at(source, np.arange(rows), arguments, seed=0)
     given = [(evaluate(a, frame), a.dtype) for a in arguments]

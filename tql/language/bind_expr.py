@@ -296,9 +296,6 @@ class ExprBinder:
                         "GROUP BY here", where,
                         help="write  … group by x having count(*) > 1;  len() counts a result")  # fmt: skip
         if function is None:
-            if call.function in functions.LATER:
-                raise error("unsupported", f"{call.function}() is not in this version", where,
-                            help=functions.instead_of(call.function))  # fmt: skip
             raise error("unknown_function", f"no function named {call.function!r}", where,
                         help=self._instead_of_function(call.function))  # fmt: skip
         if any(isinstance(a, s.Star) for a in call.arguments):

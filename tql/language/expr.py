@@ -8,6 +8,7 @@ logic: `nullable` says whether a node can be NULL.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -90,6 +91,29 @@ class Const(Node):
     @property
     def nullable(self) -> bool:
         return False
+
+
+class Cell:
+    """One value of a column, which no literal could stand for: an Arrow array of length one.
+
+    Cells are the same that have the same type and content.
+    """
+
+    __slots__ = ("_shown", "array")
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        content = repr((str(array.type), array.to_pylist())).encode()
+        self._shown = f"Cell({blake2b(content, digest_size=16).hexdigest()})"
+
+    def __repr__(self) -> str:
+        return self._shown
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self._shown == other._shown
+
+    def __hash__(self) -> int:
+        return hash(self._shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,6 +590,14 @@ def is_small(e: Expr) -> bool:
 def is_positional(e: Expr) -> bool:
     """Whether the value depends on where in FROM a row stands."""
     return any(isinstance(n, Call) and n.function in ("random", "row_number") for n in walk(e))
+
+
+def needs_source(e: Expr) -> bool:
+    """Whether a call in it can be evaluated only once FROM is known as a whole."""
+    return any(isinstance(n, Call) and n.function in _OF_THE_SOURCE for n in walk(e))
+
+
+_OF_THE_SOURCE: Final = frozenset(["data", "bm25_similarity"])
 
 
 def can_raise(e: Expr) -> bool:

@@ -20,6 +20,7 @@ from tql.language.expr import (
     can_raise,
     columns_of,
     is_positional,
+    needs_source,
     substitute,
 )
 from tql.language.names import Merged, Named, Names, one_source, written
@@ -176,6 +177,9 @@ def _bound_terms(scope: ExprBinder, e: s.Expr) -> Iterator[Expr]:
     bound = operators.truth(scope.bind(e))
     if is_positional(bound):
         raise error("unsupported", "random() and row_number() count the rows of FROM, which ON makes",
+                    e.span, help="use them in WHERE, or in a subquery of one side")  # fmt: skip
+    if needs_source(bound):
+        raise error("unsupported", "data() and bm25_similarity() see all of FROM, which ON makes",
                     e.span, help="use them in WHERE, or in a subquery of one side")  # fmt: skip
     yield from bound.terms if isinstance(bound, And) else (bound,)
 

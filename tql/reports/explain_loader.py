@@ -89,14 +89,14 @@ def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
         told = tell(teller)
         story.reads(teller.run.source, teller.read)
         if first and teller.run.source is story.bottom:
-            story.fragments = looked_at(question.bound.plan, teller.run.source)
+            story.fragments = looked_at(teller.bound.plan, teller.run.source)
         story.node, story.table = told.node, told.table
         story.notes += told.notes
-        source, outputs = teller.run.source, question.bound.outputs
+        source, outputs = teller.run.source, teller.bound.outputs
         if last:
             story.over, story.outputs = source, outputs
         else:
-            view = derive(source, teller.run.rows(question.bound.plan), outputs, seed)
+            view = derive(source, teller.run.rows(teller.bound.plan), outputs, seed)
             story.here = View(view, story.base.name, step.text)
 
 

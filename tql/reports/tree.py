@@ -17,6 +17,7 @@ from tql.engine.select import (
     rows_of,
     source_at,
 )
+from tql.engine.settle import settled
 from tql.grammar.syntax import SetOp
 from tql.language.expr import Column, Const, Expr, Not, columns_of, walk
 from tql.language.plan import (
@@ -299,7 +300,7 @@ def tell_query(question: Question, analyze: bool) -> Told:
         teller = teller_of(question.bound, question.environment, draws=analyze)
         began = perf_counter()
         if analyze:
-            teller.run.rows(question.bound.plan)
+            teller.run.rows(teller.bound.plan)
         seconds = (("run", perf_counter() - began),) if analyze else ()
         return replace(tell(teller), seconds=seconds)
 
@@ -316,6 +317,8 @@ def teller_of(
         below = scan_node(source, ()) if base is None or leaf.table is not None else base
     else:
         source, below, notes = _made(leaf, _read_of(bound), environment, draws, base)
+    if below.rows is not None:
+        bound = settled(bound, source, environment.seed, environment.settings)
     run = TracedRun(source, environment)
     teller = Teller(bound, run, draws, below, set(), notes)
     if teller.base.rows is not None:
@@ -346,10 +349,11 @@ def _made(
 
     `read` are the columns of it that are read above.
     """
-    query = leaf.query
-    teller = teller_of(query, environment, draws=draws, base=base)
+    teller = teller_of(leaf.query, environment, draws=draws, base=base)
+    query = teller.bound
     known = teller.known(query.plan)
     rows = teller.run.rows(query.plan) if known else Range(0, 0, teller.run.source.rows)
+    leaf = replace(leaf, query=query)
     source = over_result(leaf, teller.run.source, rows, environment)
     if isinstance(leaf, Derived):
         told = tell(teller)

@@ -1,8 +1,7 @@
 """Each function once: its name, its signature, what it means, and how its call is typed.
 
 `tql functions`, the binder's arity errors and the suggestions for misspelt names come from this
-table. Functions that the language has and this version has not are listed in `LATER`, so that
-they are never mistaken for misspellings.
+table.
 """
 
 from typing import Final
@@ -17,12 +16,10 @@ from tql.language.functions.weights import WEIGHTS
 
 __all__ = [
     "FUNCTIONS",
-    "LATER",
     "Arguments",
     "Example",
     "Function",
     "check_arity",
-    "instead_of",
     "known_names",
 ]
 
@@ -31,18 +28,7 @@ FUNCTIONS: Final = {
     for f in sorted((*ARRAYS, *JSON, *ROWS, *SCALARS, *VECTORS, *WEIGHTS), key=lambda f: f.name)
 }
 
-LATER: Final = frozenset(["bm25_similarity", "data"])
-
-
-def instead_of(name: str) -> str:
-    """What to do while the function of `LATER` is missing."""
-    match name:
-        case "data":
-            return "pass the value as a parameter"
-        case _:
-            return "work it out before, and store it as a column of its own"
-
 
 def known_names() -> tuple[str, ...]:
     """Names to suggest for a function that does not exist."""
-    return (*FUNCTIONS, *sorted(LATER))
+    return tuple(FUNCTIONS)

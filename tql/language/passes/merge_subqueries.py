@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 
-from tql.language.expr import Expr, is_positional, is_small, substitute
+from tql.language.expr import Expr, is_positional, is_small, needs_source, substitute
 from tql.language.fold import refold
 from tql.language.plan import Bound, Combine, Derived, Expand, Leaf, Output, Plan, Windows
 from tql.language.plan_parts import (
@@ -36,7 +36,7 @@ def merge_subqueries(bound: Bound) -> Bound:
     inner = merge_subqueries(source.query)
     kept = replace(bound, plan=with_leaf(bound.plan, replace(source, query=inner)))
     bars = any(isinstance(p, Combine | Expand) for p in walk_plan(bound.plan))
-    if bars or any(map(is_positional, _all_expressions(bound))):
+    if bars or any(is_positional(e) or needs_source(e) for e in _all_expressions(bound)):
         return kept
     known = {o.name: o.expr for o in inner.outputs}
     merged = Bound(
