@@ -366,18 +366,35 @@ def _lists(vec: Arrays, dtype: List, rows: int) -> Any:
     element, rank = array_of(dtype)
     sizes = sizes_of(dtype)
     array = to_arrow(vec.items, element, int(vec.counts.sum()))
-    inner = vec.shapes
     for axis in range(rank - 1, -1, -1):
-        lists_per_row = inner[:, :axis].prod(axis=1)
-        lengths = np.repeat(inner[:, axis], lists_per_row)
-        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
-        mask = None
-        if axis == 0 and vec.valid is not None:
-            mask = pa.array(~vec.valid)
-        array = pa.LargeListArray.from_arrays(offsets, array, mask=mask)
-        if sizes[axis] is not None:
-            array = array.cast(pa.list_(array.type.value_type, sizes[axis]))
+        lengths = np.repeat(vec.shapes[:, axis], vec.shapes[:, :axis].prod(axis=1))
+        missing = None if axis or vec.valid is None else ~vec.valid
+        array = _nested(array, lengths, sizes[axis], missing)
     return array
+
+
+def _nested(items: Any, lengths: NDArray[np.int64], size: int | None, missing: Mask | None) -> Any:
+    """Lists of these lengths, which are `size` where that is given but 0 where a list is missing."""
+    if size is None:
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+        mask = None if missing is None else pa.array(missing)
+        return pa.LargeListArray.from_arrays(offsets, items, mask=mask)
+    if not size:
+        return _empty_lists(items, lengths, missing)
+    if missing is None:
+        return pa.FixedSizeListArray.from_arrays(items, size)
+    # A missing list of fixed size has elements all the same; they are NULL here.
+    absent = np.repeat(missing, size)
+    filled = items.take(pa.array(np.cumsum(~absent) - 1, mask=absent))
+    return pa.FixedSizeListArray.from_arrays(filled, size, mask=pa.array(missing))
+
+
+def _empty_lists(items: Any, lengths: NDArray[np.int64], missing: Mask | None) -> Any:
+    """Lists of size 0, whose number no element shows."""
+    kind = pa.list_(items.type, 0)
+    valid = None if missing is None else pa.array(~missing).buffers()[1]
+    nulls = 0 if missing is None else int(missing.sum())
+    return pa.Array.from_buffers(kind, len(lengths), [valid], nulls, children=[items])
 
 
 def repeated(vec: Arrays, rows: int) -> Arrays:

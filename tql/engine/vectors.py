@@ -172,8 +172,10 @@ def maxsims(documents: Arrays, queries: Arrays, rows: Mask) -> Floats:
         a = Vectors(d.values, d.starts[of] + document * lengths, lengths)
         b = Vectors(q.values, q.starts[of] + query * lengths, lengths)
         cosine = _cosine(dots(a, b), np.sqrt(dots(a, a)), np.sqrt(dots(b, b)))
-        np.maximum.at(best, first_query[of] + query, cosine)
-    return added(best, np.repeat(np.arange(n), q.many), n)
+        with np.errstate(invalid="ignore"):  # NaN wins over every number
+            np.maximum.at(best, first_query[of] + query, cosine)
+    with np.errstate(all="ignore"):
+        return added(best, np.repeat(np.arange(n), q.many), n)
 
 
 class _Matrices(NamedTuple):

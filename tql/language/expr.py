@@ -615,10 +615,11 @@ def raises(e: Expr) -> bool:
     match e:
         case Call("abs", (operand,), Int(64, True)):
             return integer_range(operand)[0] == _lowest(Int(64))
-        case Call("sum" | "prod", _, dtype):
-            return isinstance(scalar_of(dtype), Int)
-        case Call("dot", _, Int()):
-            return True
+        case Call("sum" | "prod" as name, (operand, *_), dtype):
+            return isinstance(scalar_of(dtype), Int) and not _is_narrow(name, operand.dtype)
+        case Call("dot", (left, right), Int()):
+            narrow = _is_narrow("dot", left.dtype) and _is_narrow("dot", right.dtype)
+            return not (narrow and _same_length(left.dtype, right.dtype))
         case Call(function, (left, right)) if function in _PAIRED:
             return not _same_length(left.dtype, right.dtype)
         case Call("maxsim", (document, query)):
@@ -642,6 +643,15 @@ def raises(e: Expr) -> bool:
             return True
         case _:
             return False
+
+
+def _is_narrow(function: str, dtype: DType) -> bool:
+    """Whether no row that fits in memory can leave 64 bits: fewer than 2^31 elements."""
+    whole = integer_type(scalar_of(dtype))
+    assert whole is not None
+    return whole.bits <= {"sum": 32, "dot": 16, "prod": 0}[function] or isinstance(
+        scalar_of(dtype), Bool
+    )
 
 
 def _same_length(left: DType, right: DType) -> bool:

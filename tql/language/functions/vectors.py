@@ -6,7 +6,7 @@ from typing import Final
 from tql.diagnostics import Note, error
 from tql.language import operators
 from tql.language.array_types import rank_of, sizes_of
-from tql.language.expr import Call, CompareOp, Expr, Slot, integer_type
+from tql.language.expr import Arith, ArithOp, Call, CompareOp, Expr, Slot, integer_type
 from tql.language.functions.arrays import as_float64
 from tql.language.functions.function import Arguments, Example, Function, numbers
 from tql.language.operators import INT64, scalar_type
@@ -18,7 +18,11 @@ def _norm(name: str) -> Callable[[Arguments], Expr]:
         (e,) = numbers(name, a.values)
         if isinstance(e.dtype, List):
             return Call(name, (e,), Float(64), e.nullable, span=a.span)
-        return Call("abs", (as_float64(e),), Float(64), e.nullable, span=a.span)
+        one = as_float64(e)
+        if name == "l2_norm":  # as of an array of one, also where the square is infinite
+            square = Arith(ArithOp.MUL, one, one, Float(64), span=a.span)
+            return Call("sqrt", (square,), Float(64), e.nullable, span=a.span)
+        return Call("abs", (one,), Float(64), e.nullable, span=a.span)
 
     return bind
 
