@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import tql
 from tests import reference
+from tests.interpreter.scalars import like, rounded
 from tests.strategies import TYPES, Pieces, random_table
 from tql.engine import weigh
 from tql.queries import ask, weigh_by
@@ -133,7 +134,7 @@ def test_contains_finds_an_element_of_a_list(data: st.DataObject) -> None:
     )
     number = "it's" if sought == "'it''s'" else number
     if name == "float":
-        number = reference.rounded(32, float(number))
+        number = rounded(32, float(number))
     found = here.query(f"select contains(x, {sought}) as y").to_arrow().column("y").to_pylist()
     assert found == [
         None if row is None else any(v is not None and v == number for v in row)
@@ -175,7 +176,7 @@ def test_like_matches_as_a_matcher_of_ten_lines_does(
 ) -> None:
     """As a constant, as a parameter, and as a pattern of each row; plain text and dictionary."""
     word = "ilike" if fold else "like"
-    wanted = [n for n, w in enumerate(words) if reference.like(w, pattern, fold)]
+    wanted = [n for n, w in enumerate(words) if like(w, pattern, fold)]
     here = tql.open(pa.table({"w": words, "p": [pattern] * len(words)}))
     quoted = "'" + pattern.replace("'", "''") + "'"
     assert here.query(f"select * where w {word} {quoted}").row_ids.tolist() == wanted
@@ -233,7 +234,7 @@ def test_weights_are_the_largest_or_the_sum_of_what_applies(
         applying = [
             float(reference.value(w, row, TYPES))
             for c, w in trees
-            if reference.truth(c, row, TYPES)
+            if reference.is_true(c, row, TYPES)
         ]
         wanted = (max(applying) if kind == "max" else math.fsum(applying)) if applying else 0.0
         assert found[n] == wanted
@@ -332,6 +333,4 @@ def test_a_pattern_for_each_row_is_looked_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(np, "flatnonzero", counted)
     found = here.query("select w like p as y").to_arrow().column("y").to_pylist()
     assert looked <= 500
-    assert found == [
-        None if p is None else reference.like(w, p, False) for w, p in zip(words, patterns)
-    ]
+    assert found == [None if p is None else like(w, p, False) for w, p in zip(words, patterns)]
