@@ -14,8 +14,9 @@ from tql.diagnostics import error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language.bind_expr import ExprBinder
-from tql.language.expr import Column, Const, Expr, array_of, can_raise
+from tql.language.expr import Column, Expr, array_of, can_raise
 from tql.language.functions import FUNCTIONS
+from tql.language.keys import refuse_constant
 from tql.language.layers import Layer, LayerBinder, columns_below, scope_over
 from tql.language.plan import Bound, Grouped, Leaf, Plan
 from tql.schema import Binary, List, Schema
@@ -218,9 +219,7 @@ def _is_of_groups(e: s.Expr) -> bool:
 
 def _key(rows: ExprBinder, e: s.Expr) -> Expr:
     bound = rows.bind(e)
-    if isinstance(bound, Const):
-        raise error("type", "GROUP BY needs an expression of the row, not a constant", e.span,
-                    help="name the column: positions are not used here")  # fmt: skip
+    refuse_constant("GROUP BY", "type", bound, e)
     if isinstance(bound.dtype, List):
         raise error("type", f"GROUP BY needs one value per row, and {format_expr(e)} is "
                     f"{bound.dtype}", e.span,

@@ -7,8 +7,9 @@ from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language import operators
 from tql.language.bind_expr import ExprBinder
-from tql.language.expr import Column, Const, Expr
+from tql.language.expr import Column, Expr
 from tql.language.grouping import GroupBinder, groups
+from tql.language.keys import refuse_constant
 from tql.language.layers import WindowBinder, split, windows
 from tql.language.plan import Bound, Distinct, Expand, Filter, Output, Plan
 from tql.language.select_list import name_outputs, names_in
@@ -106,9 +107,7 @@ def distinct(bound: Bound, scope: ExprBinder, clause: s.Distinct | None) -> Boun
 
 def _distinct_key(scope: ExprBinder, e: s.Expr, clause: s.Distinct) -> Expr:
     bound = scope.bind(e)
-    if isinstance(bound, Const):
-        raise error("type", "DISTINCT ON needs an expression of the row, not a constant", e.span,
-                    help="name the column: positions are not used here")  # fmt: skip
+    refuse_constant("DISTINCT ON", "type", bound, e)
     _comparable(bound, format_expr(e), clause)
     return bound
 

@@ -8,6 +8,7 @@ from tql.grammar.printer import format_expr
 from tql.language import json_rules, operators
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Const, Expr
+from tql.language.keys import refuse_constant
 from tql.language.plan import Bound, Count, Cut, Order, Percent, Plan, Sample, Size, SortKey
 from tql.schema import Binary, Json, List
 
@@ -29,9 +30,7 @@ def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey
     bound = []
     for key in keys:
         e = scope.bind(key.expr)
-        if isinstance(e, Const):
-            raise error("unsupported", "ORDER BY needs an expression of the row, not a constant",
-                        e.span, help="name the column: positions are not used here")  # fmt: skip
+        refuse_constant("ORDER BY", "unsupported", e, key.expr)
         if isinstance(e.dtype, List):
             one = "a key of GROUP BY, count(*), or a value of the group such as amin(x) or x[0]"
             way_out = one if e.dtype.grouped else "a column of numbers, text or times"
