@@ -89,7 +89,10 @@ def _by_member(operation: Callable[..., Value], operands: Sequence[Value]) -> Va
 
 
 def subscripted(v: Value, subscripts: Sequence[Subscript]) -> Value:
-    """NumPy's rules, but an index out of range is NULL."""
+    """NumPy's rules, but an index out of range is NULL.
+
+    Behind an axis without elements nobody knows an extent: it takes every index.
+    """
     if _of_members(v):
         first, *rest = subscripts
         assert not isinstance(first, slice) or not rest, "which members? not drawn"
@@ -103,12 +106,17 @@ def subscripted(v: Value, subscripts: Sequence[Subscript]) -> Value:
     kind = array_of(v.kind.element, v.kind.rank - picked, v.kind.grouped)
     if v.data is None or any(s is None for s in subscripts):
         return Value(kind, None)
+    data = v.data
     for at, s in enumerate(subscripts):
+        extent = data.shape[at]
         if isinstance(s, slice):
             checked(s)
-        elif not -v.data.shape[at] <= s < v.data.shape[at]:
+        elif extent == 0 and 0 in data.shape[:at]:
+            data = objects((*data.shape[:at], 1, *data.shape[at + 1 :]), [])
+            subscripts = [*subscripts[:at], 0, *subscripts[at + 1 :]]
+        elif not -extent <= s < extent:
             return Value(kind, None)
-    return Value(kind, v.data[tuple(subscripts)])
+    return Value(kind, data[tuple(subscripts)])
 
 
 def checked(s: slice) -> slice:

@@ -27,16 +27,18 @@ class Env:
 
     lookup    the value of a name, with the source before its dot
     position  of the row in FROM
-    column    all values of a column of FROM
+    column    all values of a column of FROM, with its type
     params    the values of `?` or `$name`
     members   how many rows the group has; None where there is no group
+    nowhere   whether only the type of a value is asked for
     """
 
     lookup: Callable[[str, str | None], Value]
     position: int = 0
-    column: Callable[[str], Sequence[Value]] | None = None
+    column: Callable[[str], tuple[Kind, Sequence[Value]]] | None = None
     params: Any = field(default=())
     members: int | None = None
+    nowhere: bool = False
 
 
 def is_true(e: s.Expr, env: Env) -> bool:
@@ -48,7 +50,13 @@ def is_true(e: s.Expr, env: Env) -> bool:
 
 def kind(e: s.Expr, env: Env) -> Kind:
     """The static type of `e`: that of its value for a row in which everything is NULL."""
-    return value(e, replace(env, lookup=lambda *name: Value(env.lookup(*name).kind, None))).kind
+    if env.nowhere:
+        return value(e, env).kind
+
+    def nothing(name: str, source: str | None) -> Value:
+        return Value(env.lookup(name, source).kind, None)
+
+    return value(e, replace(env, lookup=nothing, nowhere=True)).kind
 
 
 def value(e: s.Expr, env: Env) -> Value:
@@ -82,7 +90,10 @@ def value(e: s.Expr, env: Env) -> Value:
             found = [scalars.compare("==", x, c).data for c in _choices(choices, env)]
             return _maybe_not(scalars.disjunction(found), negated)
         case s.IsNull(operand, negated):
-            return Value(BOOL, (value(operand, env).data is None) != negated)
+            x = value(operand, env)
+            if env.members is not None and x.kind.grouped:  # of each member of the group
+                return by_element(lambda m: Value(BOOL, (m.data is None) != negated), x)
+            return Value(BOOL, (x.data is None) != negated)
         case s.Like(operand, pattern, fold_case, negated):
             text, p = value(operand, env).data, value(pattern, env).data
             if not isinstance(text, str) or not isinstance(p, str):
@@ -176,11 +187,16 @@ def _call(e: s.Call, env: Env) -> Value:
             return Value(INT64, env.members)
         case "data", (s.Name(name), at):
             assert env.column is not None
-            column, index = env.column(name), value(at, env).data
+            of, column = env.column(name)
+            index = value(at, env).data
+            if env.nowhere:
+                return Value(of, None)
+            if not -len(column) <= index < len(column):
+                raise RowError("range")
             return column[index]
         case "bm25_similarity", (s.Name(name), query):
             assert env.column is not None
-            texts = [v.data for v in env.column(name)]
+            texts = [v.data for v in env.column(name)[1]]
             own = env.lookup(name, None).data
             return Value(FLOAT64, functions.bm25(texts, own, value(query, env).data))
         case function, arguments:

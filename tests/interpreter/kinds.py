@@ -199,18 +199,21 @@ def values_of(column: Any, kind: Kind) -> list[Any]:
         per = NANOSECONDS[kind.unit]
         whole = column.cast(pa.int32() if kind.unit == "D" else pa.int64())
         return [None if v is None else v * per for v in whole.to_pylist()]
-    if pa.types.is_dictionary(stored):
-        column = column.cast(stored.value_type)
     values = column.to_pylist()
+    if pa.types.is_dictionary(stored) and kind.name == "label":
+        return [None if v is None else kind.names.index(v) for v in values]
     if kind.name != "array":
         return values
     if kind.grouped:
-        return [None if v is None else _sequence(v, kind) for v in values]
+        of_json = isinstance(stored.value_type, pa.JsonType)
+        return [None if v is None else _sequence(v, kind, of_json) for v in values]
     sizes = _sizes(stored)
     return [None if v is None else dense(v, sizes) for v in values]
 
 
-def _sequence(members: list[Any], kind: Kind) -> Any:
+def _sequence(members: list[Any], kind: Kind, of_json: bool) -> Any:
+    if of_json:
+        members = [None if m is None else json.loads(m) for m in members]
     if kind.item is not None and kind.item.name == "array":
         return [None if m is None else dense(m, [None] * kind.item.rank) for m in members]
     return filled(members)

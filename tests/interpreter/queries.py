@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +127,7 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Relation, Aliases]:
         _env(rows, at, world, position, whole)
         for at, position in zip(range(len(rows.rows)), positions)
     ]
-    result = _output(items, rows, envs, world)
+    result = _output(items, rows, envs, whole, world)
     if q.distinct is not None:
         keys = [
             [expressions.value(k, env) for k in q.distinct.keys]
@@ -152,7 +152,7 @@ def _env(
     return Env(
         lambda name, source: r.cell(row, name, source),
         row if position is None else position,
-        (whole or r).column,
+        (whole or r).of,
         world.params,
         None if groups is None else groups.sizes[row],
     )
@@ -339,32 +339,53 @@ def _names_in(e: Any) -> Iterator[s.Name]:
 
 
 def _output(
-    items: list[tuple[str, s.Expr]], rows: Relation, envs: list[Env], world: World
+    items: list[tuple[str, s.Expr]],
+    rows: Relation,
+    envs: list[Env],
+    whole: Relation,
+    world: World,
 ) -> Relation:
     columns = []
-    nowhere = Env(lambda *n: Value(rows.columns[rows.at(*n)].kind, None), 0, None, world.params, 0)
+    nowhere = Env(
+        lambda *n: Value(rows.columns[rows.at(*n)].kind, None),
+        column=whole.of,
+        params=world.params,
+        members=None if rows.groups is None else 0,
+        nowhere=True,
+    )
     for name, e in items:
         if isinstance(e, s.Name):
             stored = rows.columns[rows.at(e.name, e.source)]
             columns.append(Column(name, stored.kind, None, stored.made_of))
         else:
-            kind = _kind(e, envs, nowhere)
-            columns.append(Column(name, replace(kind, constant=False), None, e))
+            kind = expressions.kind(e, nowhere)
+            columns.append(
+                Column(name, replace(kind, constant=False), None, settled(e, world.params))
+            )
     made: list[Row] = [
         tuple(_made(e, rows, at, env) for _, e in items) for at, env in enumerate(envs)
     ]
     return Relation(tuple(columns), made, rows.base, rows.ids)
 
 
+def settled(e: Any, params: Any) -> Any:
+    """The expression with the values of its parameters, to be compared with others."""
+    match e:
+        case s.Parameter(key):
+            return ("value", repr(params[key]))
+        case tuple():
+            return tuple(settled(part, params) for part in e)
+        case s.Node():
+            parts = (getattr(e, f.name) for f in fields(e) if f.compare)  # spans are not
+            return (type(e).__name__, *(settled(part, params) for part in parts))
+        case _:
+            return (type(e).__name__, e)
+
+
 def _made(e: s.Expr, rows: Relation, at: int, env: Env) -> Cell:
     if isinstance(e, s.Name):  # also what no expression can use, as bytes and irregular lists
         return rows.rows[at][rows.at(e.name, e.source)]
     return Cell(lambda: expressions.value(e, env).data)
-
-
-def _kind(e: s.Expr, envs: list[Env], nowhere: Env) -> Kind:
-    column = envs[0].column if envs else None
-    return expressions.kind(e, replace(nowhere, column=column))
 
 
 # -- FROM --------------------------------------------------------------------------------------
@@ -583,7 +604,8 @@ def _cut(
     nothing = Env(lambda *name: Value(BOOL, None), params=world.params)
     first = expressions.value(offset, nothing).data if offset is not None else 0
     n = len(r.rows)
-    count = n if limit is None else _count(limit, n, world)
+    reaching = max(0, n - first)  # the rows that a percentage is of: OFFSET comes first
+    count = n if limit is None else _count(limit, reaching, world)
     if top is not None:
         count = min(count, top)
     return _kept(r, list(itertools.islice(range(first, n), count)))

@@ -72,6 +72,10 @@ class Relation:
     def column(self, name: str) -> list[Value]:
         return [self.cell(row, name) for row in range(len(self.rows))]
 
+    def of(self, name: str) -> tuple[Kind, list[Value]]:
+        """The type of a column, and all its values."""
+        return self.columns[self.at(name)].kind, self.column(name)
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -83,10 +87,21 @@ class Groups:
 
 def from_arrow(table: pa.Table) -> Relation:
     """A stored table, which is its own base."""
-    columns = tuple(Column(f.name, kind_of(f), made_of=s.Name(f.name)) for f in table.schema)
+    columns = tuple(
+        Column(f.name, _classes(table.column(f.name)) or kind_of(f), made_of=s.Name(f.name))
+        for f in table.schema
+    )
     data = [values_of(table.column(c.name), c.kind) for c in columns]
     rows = [tuple(map(known, values)) for values in zip(*data)]
     return Relation(columns, rows, object(), list(range(len(rows))))
+
+
+def _classes(column: pa.ChunkedArray) -> Kind | None:
+    """A dictionary of texts is a class label, named in the order in which its chunks have them."""
+    if not pa.types.is_dictionary(column.type):
+        return None
+    names = dict.fromkeys(v for c in column.chunks for v in c.dictionary.to_pylist())
+    return Kind("label", 32, names=tuple(v for v in names if v is not None))
 
 
 def data_of(relation: Relation, name: str) -> list[Any]:

@@ -1,0 +1,197 @@
+"""Random typed queries over random data: both tiers and the interpreter of the tests agree.
+
+What the interpreter is, and what it shares with the package, is told in `tests.interpreter`.
+"""
+
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tql
+from tests.interpreter import queries as interpreter
+from tests.interpreter import relations
+from tests.interpreter.kinds import JSON, RowError, values_of
+from tests.interpreter.queries import QueryError, World
+from tests.interpreter.relations import Relation
+from tests.plain_kernels import run_as_python
+from tests.profiles import examples
+from tests.random_data import random_rows
+from tests.random_expressions import INEXACT
+from tests.random_queries import columns_in, expressions, queries
+from tql.dataset import View, view_of
+from tql.engine.scan import Settings, Tier
+from tql.grammar.parser import parse
+from tql.queries import ask
+
+Outcome = Counter[str]
+
+
+@st.composite
+def tables(draw: st.DrawFn, text: str, most: int = 30) -> pa.Table:
+    """A table with the columns that the query names, in chunks."""
+    rows = draw(st.sampled_from([n for n in (0, 1, 2, 5, 9, 12, 12, 20, 20, 30, 30) if n <= most]))
+    cuts = draw(st.lists(st.integers(1, 30), max_size=3))
+    tame = draw(st.integers(0, 99)) < 80
+    return random_rows(columns_in(text), rows, draw(st.integers(0, 2**32)), cuts, tame)
+
+
+# -- what the package and the interpreter say --------------------------------------------------
+
+
+def answer(ds: tql.Dataset, text: str, params: Any, tier: Tier, threads: int = 1) -> View:
+    question = ask(ds.source, text, params, settings=Settings(tier, threads))
+    return view_of(question, ds)
+
+
+def expected(table: pa.Table, text: str, params: Any) -> Relation | set[tuple[str, int | None]]:
+    """The interpreter's rows; or the errors that rows have, with the row where it is known."""
+    here = relations.from_arrow(table)
+    try:
+        result = interpreter.run(parse(text), World(here, {}, () if params is None else params))
+    except QueryError as e:
+        return {(code, row if e.base is here.base else None) for code, row in e.errors}
+    except RowError as e:
+        return {(e.code, None)}
+    errors: set[tuple[str, int | None]] = set()
+    for at, row in enumerate(result.rows):
+        for cell in row:
+            try:
+                cell.get()
+            except RowError as e:
+                errors.add((e.code, result.ids[at] if result.base is here.base else None))
+    return errors or result
+
+
+def check(ds: tql.Dataset, text: str, params: Any, wanted: Any, tier: Tier, threads: int) -> None:
+    """The package answers with the rows wanted, or with one of the errors wanted."""
+    if isinstance(wanted, set):
+        with pytest.raises(tql.TqlError) as e:
+            answer(ds, text, params, tier, threads).to_arrow()
+        diagnostic = e.value.diagnostic
+        rows = {row for code, row in wanted if code == diagnostic.code}
+        assert rows, f"{diagnostic.code} ({diagnostic.message}), not one of {wanted}"
+        named = re.search(r"in row (\d+)", diagnostic.message)
+        assert None in rows or (named and int(named[1]) in rows), (diagnostic.message, wanted)
+        return
+    view = answer(ds, text, params, tier, threads)
+    check_view(view, wanted, text)
+
+
+def check_view(view: View, wanted: Relation, text: str) -> None:
+    table = view.to_arrow()
+    assert list(table.column_names) == [c.name for c in wanted.columns]
+    exact = not any(name in text for name in INEXACT)
+    for c in wanted.columns:
+        kind = re.sub(r", \d+\]", "]", str(view.schema[c.name].dtype))
+        if kind == "json" and "logical_" in text:  # an array, or false where shapes differ
+            found = values_of(table.column(c.name), JSON)
+        else:
+            assert kind == str(c.kind), f"{c.name} is {kind}, not {c.kind}"
+            found = values_of(table.column(c.name), c.kind)
+        should = relations.data_of(wanted, c.name)
+        assert len(found) == len(should), f"{len(found)} rows, not {len(should)}"
+        for at, (f, s) in enumerate(zip(found, should)):
+            assert same(plain(f), plain(s), exact), f"row {at} of {c.name}: {f!r}, not {s!r}"
+
+
+def plain(value: Any) -> Any:
+    """Arrays as nested lists; of an empty one only that it is empty is known."""
+    if isinstance(value, np.ndarray):
+        return [] if not value.size and value.ndim == 1 else plain(value.tolist())
+    return [plain(v) for v in value] if isinstance(value, list) else value
+
+
+def same(found: Any, wanted: Any, exact: bool = True) -> bool:
+    match found, wanted:
+        case float(), float() if found == found and wanted == wanted:
+            if exact:
+                return found.hex() == wanted.hex()
+            return found == wanted or abs(found - wanted) <= 1e-6 * max(abs(found), abs(wanted))
+        case float(), float():
+            return found != found and wanted != wanted
+        case list(), list():
+            return len(found) == len(wanted) and all(map(same, found, wanted, [exact] * len(found)))
+        case dict(), dict():
+            return found.keys() == wanted.keys() and all(
+                same(v, wanted[k], exact) for k, v in found.items()
+            )
+        case (bool(), int()) | (int(), bool()):
+            return int(found) == int(wanted)
+        case _:
+            return type(found) is type(wanted) and bool(found == wanted)
+
+
+def tried(tally: Outcome, table: pa.Table, text: str, params: Any, threads: int) -> None:
+    """Both tiers against the interpreter; the tally counts what became of it."""
+    wanted = expected(table, text, params)
+    outcome = "error of a row" if isinstance(wanted, set) else "rows" if wanted.rows else "no rows"
+    tally[outcome] += 1
+    ds = tql.open(table)
+    check(ds, text, params, wanted, "reference", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        run_as_python(patch)
+        check(ds, text, params, wanted, "kernel", threads)
+
+
+def mostly_evaluated(tally: Outcome) -> None:
+    """A search that mostly finds errors, or nothing, would show little."""
+    total = sum(tally.values())
+    assert tally["error of a row"] <= 0.1 * total, tally
+    assert tally["rows"] >= 0.4 * total, tally
+
+
+# -- the tests ---------------------------------------------------------------------------------
+
+
+def test_expressions_have_the_values_that_the_interpreter_computes() -> None:
+    tally: Outcome = Counter()
+
+    @settings(max_examples=examples(200))
+    @given(st.data(), expressions(), st.sampled_from([1, 3]))
+    def search(data: st.DataObject, query: tuple[str, Any], threads: int) -> None:
+        text, params = query
+        tried(tally, data.draw(tables(text)), text, params, threads)
+
+    search()
+    mostly_evaluated(tally)
+
+
+def test_queries_have_the_rows_that_the_interpreter_finds() -> None:
+    tally: Outcome = Counter()
+
+    @settings(max_examples=examples(200))
+    @given(st.data(), queries(), st.sampled_from([1, 3]))
+    def search(data: st.DataObject, query: tuple[str, Any], threads: int) -> None:
+        text, params = query
+        tried(
+            tally, data.draw(tables(text, most=12 if "join" in text else 30)), text, params, threads
+        )
+
+    search()
+    mostly_evaluated(tally)
+
+
+# -- what the search has found -----------------------------------------------------------------
+
+FOUND = [
+    # A comparison that the type of the column decides is still no constant.
+    "select *, u8 >= 0 as x0 order by (u8 >= 0) desc, i8 desc",
+    "select i8, u8 group by u8 >= 0, i8",
+    "select distinct on (u8 < 0) i8",
+    # Rows taken from slices of matrices of fixed size.
+    "select mat, mat_n order by i8",
+    "select distinct mat order by mat[0][0], i8",
+]
+
+
+@pytest.mark.parametrize("query", FOUND)
+def test_what_was_wrong_once_is_right(query: str) -> None:
+    for seed in range(6):
+        table = random_rows(columns_in(query), 9, seed, [3 + seed], tame=seed % 2 == 0)
+        tried(Counter(), table, query, None, threads=1)
