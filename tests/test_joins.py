@@ -27,6 +27,7 @@ from tql.engine.select import Environment, select
 from tql.grammar.parser import parse
 from tql.language.bind import bind
 from tql.language.passes import optimize
+from tql.reports.render import FORMATS
 from tql.sources.opening import open_source
 from tql.sources.protocol import Source
 
@@ -577,3 +578,29 @@ def test_kernels_filter_joined_rows_as_the_reference_does(
     kernel, reference = (values(answer(text, stored, tier)) for tier in ("kernel", "reference"))
     assert kernel == reference
     assert kernel
+
+
+def test_a_scan_over_many_blocks_of_pairs_decodes_each_fragment_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(0, 100, 3000), rng.integers(0, 100, 800)
+    pq.write_table(
+        pa.table({"x": a, "t": [str(n) for n in a]}), tmp_path / "a.parquet", row_group_size=500
+    )
+    pq.write_table(pa.table({"y": b}), tmp_path / "b.parquet", row_group_size=300)
+    left = Watched(open_source(str(tmp_path / "a.parquet")))
+    right = Watched(open_source(str(tmp_path / "b.parquet")))
+    view = answer("select x, y from a, b where x < y and t != '7'", {"a": left, "b": right})
+    assert len(view.parent.fragments) == 3
+    assert view.rows == int(((a[:, None] < b[None, :]) & (a[:, None] != 7)).sum())
+    for source, fragments in ((left, 6), (right, 3)):
+        assert sorted(f for f, _ in source.reads) == list(range(fragments))
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_every_form_of_an_explanation_shows_the_join(form: str) -> None:
+    told = tql.open("demo:digits").explain(
+        'select a.labels from "demo:digits" a left join "demo:digits" b on a.labels == b.labels'
+    )
+    printed = FORMATS[form](told)
+    assert "join" in printed.lower() and "left" in printed
+    assert "322989" in printed.replace(",", "") and "1797" in printed.replace(",", "")

@@ -15,6 +15,7 @@ from tql.engine.columns import Vec, pc
 from tql.engine.computed import Computed, Fetch, Int64s, blocks_of, generation, row_name, take
 from tql.engine.matching import check_pairs, matches, with_missing
 from tql.engine.reference import Frame, is_true
+from tql.engine.whole_columns import WholeColumns
 from tql.grammar.syntax import JoinKind
 from tql.language.expr import Expr, columns_of
 from tql.language.plan import JoinColumn, Joined
@@ -96,6 +97,10 @@ class JoinedSource(Computed):
         return (self.left, self.right)
 
     @cached_property
+    def _whole(self) -> WholeColumns:
+        return WholeColumns(len(self.fragments))
+
+    @cached_property
     def _fragments(self) -> Sequence[Fragment]:
         return blocks_of(self.rows)
 
@@ -107,6 +112,13 @@ class JoinedSource(Computed):
         digest.update(self.left.fingerprint.encode())
         digest.update(self.right.fingerprint.encode())
         return digest.hexdigest()
+
+    def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
+        """The columns of one block of pairs."""
+        f = self.fragments[fragment]
+        table = self.take(np.arange(f.start, f.stop), columns, self._whole.fetch_for(columns))
+        self._whole.done(columns)
+        return table
 
     def read_for(self, columns: Collection[str], *, keys: bool = True) -> tuple[set[str], set[str]]:
         """What is read of the left, and of the right, for these columns; also for finding the pairs

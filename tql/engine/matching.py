@@ -16,8 +16,10 @@ from tql.engine.columns import Arrow, Numbers, Vec, one_array, pc
 from tql.engine.comparing import plain_text
 
 Int64s: TypeAlias = NDArray[np.int64]
+Codes: TypeAlias = NDArray[np.signedinteger]  # int32 or int64; -1 for what equals nothing
 
 MOST_PAIRS: Final = 1 << 31
+_SELECT_MORE: Final = "make the keys more selective, or remove repeated keys from one side"
 
 
 def check_pairs(rows: int, span: Span, help: str) -> None:
@@ -37,26 +39,24 @@ def matches(
     same number.
     """
     left, right, distinct = _codes(keys, left_rows, right_rows)
-    here = right >= 0
-    counts = np.bincount(right[here], minlength=distinct)
-    found = left >= 0
-    partners = np.zeros(left_rows, np.int64)
-    partners[found] = counts[left[found]]
-    total = int(partners.sum())
-    check_pairs(total, span, "make the keys more selective, or remove repeated keys from one side")
-    if not total:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    if counts.max() == 1:  # each key once on the right: a plain look-up
+    stored = np.flatnonzero(right >= 0)
+    if distinct == len(stored):  # each key once on the right: a plain look-up
         place = np.zeros(distinct, np.int64)
-        place[right[here]] = np.flatnonzero(here)
-        rows = np.flatnonzero(partners)
+        place[right[stored]] = stored
+        rows = np.flatnonzero(left >= 0)
+        check_pairs(len(rows), span, _SELECT_MORE)
         return rows, place[left[rows]]
-    grouped = np.flatnonzero(here)
-    grouped = grouped[np.argsort(right[here], kind="stable")]
+    counts = np.bincount(right[stored], minlength=distinct)
+    partners = np.append(counts, 0)[left]  # -1 takes the last
+    total = int(partners.sum())
+    check_pairs(total, span, _SELECT_MORE)
+    grouped = stored[np.argsort(right[stored], kind="stable")]
     rows = np.repeat(np.arange(left_rows), partners)
-    within = np.arange(total) - np.repeat(np.cumsum(partners) - partners, partners)
-    starts = np.cumsum(counts) - counts
-    return rows, grouped[starts[left[rows]] + within]
+    starts = np.append(np.cumsum(counts) - counts, 0)[left]
+    shift = starts - (
+        np.cumsum(partners) - partners
+    )  # from a pair's number to its place in grouped
+    return rows, grouped[np.arange(total) + np.repeat(shift, partners)]
 
 
 def with_missing(
@@ -87,26 +87,27 @@ def with_missing(
 
 def _codes(
     keys: Sequence[tuple[Vec, Vec]], left_rows: int, right_rows: int
-) -> tuple[Int64s, Int64s, int]:
+) -> tuple[Codes, Codes, int]:
     """A number for each row's keys, equal where these are, -1 where nothing can be equal; numbers
     are below the third value, and all of them stand on the right.
     """
-    left, right = np.zeros(left_rows, np.int64), np.zeros(right_rows, np.int64)
+    left: Codes = np.zeros(left_rows, np.int64)
+    right: Codes = np.zeros(right_rows, np.int64)
     distinct = 1
     for at, (a, b) in enumerate(keys):
         ours, theirs, size = _numbered(*_comparable(a, b, left_rows, right_rows))
         if at == 0:
             left, right, distinct = ours, theirs, size
             continue
-        left = np.where((left < 0) | (ours < 0), -1, left * size + ours)
-        right = np.where((right < 0) | (theirs < 0), -1, right * size + theirs)
+        left = np.where((left < 0) | (ours < 0), -1, left.astype(np.int64) * size + ours)
+        right = np.where((right < 0) | (theirs < 0), -1, right.astype(np.int64) * size + theirs)
         left, right, distinct = _numbered(
             pa.array(left, mask=left < 0), pa.array(right, mask=right < 0)
         )
     return left, right, distinct
 
 
-def _numbered(left: Any, right: Any) -> tuple[Int64s, Int64s, int]:
+def _numbered(left: Any, right: Any) -> tuple[Codes, Codes, int]:
     """The values by the order in which they first stand on the right; -1 for what does not."""
     encoded = right.dictionary_encode()
     known = encoded.dictionary
@@ -114,8 +115,8 @@ def _numbered(left: Any, right: Any) -> tuple[Int64s, Int64s, int]:
     return _filled(ours), _filled(encoded.indices), len(known)
 
 
-def _filled(codes: Any) -> Int64s:
-    filled: Int64s = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+def _filled(codes: Any) -> Codes:
+    filled: Codes = (codes.fill_null(-1) if codes.null_count else codes).to_numpy()
     return filled
 
 
@@ -164,14 +165,14 @@ def _common(a: NDArray[Any], b: NDArray[Any]) -> tuple[_Values, _Values]:
 
 def _real(values: NDArray[Any]) -> _Values:
     known = ~np.isnan(values)
-    return values.astype(np.float64) + 0.0, None if known.all() else known  # + 0.0: -0.0 is 0.0
+    return values.astype(np.float64) + 0.0, None if known.all() else known  # -0.0 becomes 0.0
 
 
 def _whole(values: NDArray[Any], target: np.dtype[Any]) -> _Values:
     known = None
     if values.dtype == np.uint64 and target != np.uint64:
         known = values <= np.uint64(np.iinfo(np.int64).max)
-    return values.astype(target), known
+    return values.astype(target, copy=False), known
 
 
 def _exact(values: NDArray[Any], target: np.dtype[Any]) -> _Values:
