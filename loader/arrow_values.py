@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tql.diagnostics import data_error
+from tql.images import Encoded
 from tql.loader.batch import Values
-from tql.loader.images import Encoded
 from tql.loader.options import Method
 from tql.schema import (
     Binary,

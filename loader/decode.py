@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tql import images
 from tql.diagnostics import TqlError, data_error
-from tql.loader import images
+from tql.images import BrokenImage, Encoded, Header
 from tql.loader.arrow_values import encoded_values, values_of
 from tql.loader.batch import INDEX, Columns, Values
-from tql.loader.images import BrokenImage, Encoded, Header
 from tql.loader.memory import Memory
 from tql.loader.options import Method, Options
 from tql.loader.rows import Rows

@@ -1,5 +1,6 @@
 """Functions of arrays against a row-by-row computation: NULLs, empty and ragged rows, every axis."""
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import tql
 from tests import array_oracle as oracle
@@ -278,6 +280,31 @@ def test_contains_of_arrays_of_text_and_of_labels() -> None:
     labels = tql.open({"x": [[[0, 1], [1, 1]], [[1, 0]]]}, class_names={"x": ["cat", "dog"]})
     assert labels.query("select * where contains(x, array['dog', 'dog'])").row_ids.tolist() == [0]
     assert labels.query("select * where any(x == 'cat', 1)[1]").row_ids.tolist() == []
+
+
+def test_the_shape_of_an_image_comes_from_its_header() -> None:
+    pixels = np.zeros((5, 7, 3), np.uint8)
+    encoded = []
+    for name, image in (("PNG", pixels), ("JPEG", pixels[:, :4]), ("PNG", pixels[:2, :, 0])):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, name)
+        encoded.append(buffer.getvalue())
+    cut = encoded[1][:-8]  # no decoder would take it
+    field = pa.field("image", pa.binary(), metadata={"tql:image": "true"})
+    values = [*encoded, None, cut, b"no image"]
+    table = pa.table(
+        [pa.array(values, pa.binary()), pa.array(range(6))], pa.schema([field, ("id", pa.int64())])
+    )
+    ds = tql.open(table)
+    assert str(ds.schema["image"].dtype) == "image"
+    shapes = ds.query("select shape(image) as s where id < 5").to_arrow().column("s").to_pylist()
+    assert shapes == [[5, 7, 3], [5, 4, 3], [2, 7, 1], None, [5, 4, 3]]
+    assert ds.query("select * where id < 5 and shape(image)[1] == 7").row_ids.tolist() == [0, 2]
+    with pytest.raises(tql.TqlDataError, match=r"not a readable image .* in row 5") as e:
+        ds.query("select * where shape(image)[1] == 7")
+    assert e.value.diagnostic.code == "corrupt"
+    with pytest.raises(tql.TqlTypeError, match="needs an array or an image, not binary"):
+        tql.open({"x": [b"abc"]}).query("select shape(x) as a")
 
 
 # -- vectors -----------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 
 from tests.loader_fakes import FakePlan, encoded, loader_of, mixed, picture, source_of, workers
+from tql import images as images_module
 from tql.diagnostics import TqlDataError, TqlPlanError, TqlTypeError, TqlUnsupportedError
 from tql.loader import FragmentRows, Loader, Options, numpy_collate
-from tql.loader import images as images_module
 from tql.schema import Binary, Int
 
 

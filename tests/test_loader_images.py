@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from tests.loader_fakes import FakePlan, encoded, loader_of, picture, source_of
 from tql.diagnostics import TqlDataError, TqlUnsupportedError
-from tql.loader.images import BrokenImage, decode_into, is_image, read_header, to_pil
+from tql.images import BrokenImage, decode_into, is_image, read_header, to_pil
 from tql.schema import Binary
 
 

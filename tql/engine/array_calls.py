@@ -32,6 +32,7 @@ from tql.engine.vectors import (
     maxsims,
     vectors_of,
 )
+from tql.images import BrokenImage, read_header
 from tql.language.array_types import scalar_of
 from tql.language.expr import Call, CompareOp, Const
 from tql.schema import Int, Json
@@ -120,6 +121,27 @@ def _shape(arrays: Arrays) -> Arrays:
     if arrays.valid is not None:
         ranks[~arrays.valid] = 0
     return Arrays(items, ranks, arrays.valid)
+
+
+def shape_of_images(images: Arrow, active: Mask, reject: Reject, span: Span) -> Arrays:
+    """Height, width and channels of each image, from its first bytes; no pixel is decoded."""
+    valid = images.valid
+    n = len(images.array)
+    there = np.ones(n, np.bool_) if valid is None else valid
+    shapes = np.zeros((n, 3), np.int64)
+    broken = np.zeros(n, np.bool_)
+    causes: dict[int, str] = {}
+    for at in np.flatnonzero(there & active).tolist():
+        try:
+            shapes[at] = read_header(memoryview(images.array[at].as_buffer())).shape
+        except BrokenImage as e:
+            broken[at], causes[at] = True, str(e)
+    if broken.any():
+        cause = causes[int(np.argmax(broken))]
+        reject(broken, "corrupt", f"not a readable image ({cause})", span,
+               "exclude such rows with WHERE, before this expression")  # fmt: skip
+    ranks = np.where(there, 3, 0)[:, None]
+    return Arrays(Numbers(shapes[there].ravel()), ranks, valid)
 
 
 def _shape_of_members(

@@ -35,7 +35,7 @@ from tql.language.expr import (
     integer_type,
     walk,
 )
-from tql.schema import Bool, DType, Float, Text
+from tql.schema import Bool, DType, Float, List, Text
 
 SCAN: Final = 0.3  # positions, the mask of all rows, packing the outcome into bits
 UNPACK: Final = 1.0  # a bitmap, of a bool column or of what is not NULL, as bytes
@@ -96,6 +96,8 @@ def _computing(e: Expr) -> float:
         case Arith(op):
             whole = not isinstance(e.dtype, Float)
             return MODULO if op is ArithOp.MOD else ARITHMETIC_CHECKED if whole else ARITHMETIC
+        case Call(_, (first, *_)) if isinstance(first.dtype, List):
+            return BY_ELEMENT
         case Call():
             return ARITHMETIC
         case Elementwise() | Subscript():

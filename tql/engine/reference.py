@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tql.diagnostics import Span, data_error, error
 from tql.engine import bm25, json_text, user_calls
-from tql.engine.array_calls import ARRAY_CALLS, array_call
+from tql.engine.array_calls import ARRAY_CALLS, array_call, shape_of_images
 from tql.engine.arrays import broadcast
 from tql.engine.columns import (
     Arrays,
@@ -385,7 +385,9 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
         case "like" | "ilike":
             return _like_rows(e, frame, active)
         case "shape" if isinstance(e.arguments[0].dtype, Binary):
-            raise AssertionError("no reference for the shape of images")
+            images = _evaluate(e.arguments[0], frame, active)
+            assert isinstance(images, Arrow)
+            return shape_of_images(images, active, frame.reject, e.span)
         case function if function in ARRAY_CALLS and _is_array_call(e):
             given = [_evaluate(a, frame, active) for a in e.arguments]
             return array_call(e, given, frame.rows, active, frame.reject)
