@@ -4,6 +4,7 @@ import operator
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -604,3 +605,52 @@ def test_every_form_of_an_explanation_shows_the_join(form: str) -> None:
     printed = FORMATS[form](told)
     assert "join" in printed.lower() and "left" in printed
     assert "322989" in printed.replace(",", "") and "1797" in printed.replace(",", "")
+
+
+def test_times_of_different_units_are_equal_where_they_are_the_same_moment() -> None:
+    seconds = pa.array([0, 1, 86_400, None, -1], pa.timestamp("s"))
+    millis = pa.array([1000, 1001, 86_400_000, 0, None, -1], pa.timestamp("ms"))
+    days = pa.array([1, 0, None, -1], pa.date32())
+    stored = {
+        "s": pa.table({"t": seconds}),
+        "m": pa.table({"u": millis}),
+        "d": pa.table({"v": days}),
+    }
+    found = ids("select row_number() as n, t, u from s join m on t == u", stored)
+    assert [(t.timestamp(), u.timestamp()) for _, t, u in found] == [
+        (n, n) for n in _local(0, 1, 86_400)
+    ]
+    assert len(ids("select u from m join d on v == u", stored)) == 2
+    assert [v.day for (v,) in ids("select v from s join d on t == v", stored)] == [1, 2]
+    using = {"s": stored["s"], "m": stored["m"].rename_columns(["t"])}
+    whole = answer("select t from s full join m using (t)", using)
+    assert str(whole.schema["t"].dtype) == "timestamp[ms]"
+    assert whole.rows == 8
+
+
+def _local(*seconds: int) -> list[float]:
+    return [datetime(1970, 1, 1 + s // 86_400, 0, 0, s % 86_400).timestamp() for s in seconds]
+
+
+def test_json_values_are_keys_by_type_and_value() -> None:
+    texts = [
+        '{"k": 1}',
+        '{"k": "1"}',
+        '{"k": 2.0}',
+        '{"k": null}',
+        '{"k": true}',
+        '{"k": [1, {"b": 1, "a": 2}]}',
+    ]
+    meta = pa.ExtensionArray.from_storage(pa.json_(), pa.array(texts))
+    others = [1.0, 2.0, float("nan"), None, 0.5]
+    stored = {
+        "a": pa.table({"id": range(6), "meta": meta}),
+        "f": pa.table({"x": others}),
+        "t": pa.table({"w": ["1", "true", None]}),
+        "b": pa.table({"n": range(6), "meta": meta}),
+    }
+    assert ids("select id, x from a join f on meta['k'] == x", stored) == [(0, 1.0), (2, 2.0)]
+    assert ids("select id, w from a join t on w == meta['k']", stored) == [(1, "1")]
+    assert ids("select id, n from a join b on a.meta['k'] == b.meta['k']", stored) == [
+        (n, n) for n in (0, 1, 2, 4, 5)
+    ]  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tql.engine.casting import as_type
 from tql.engine.columns import Vec, pc
 from tql.engine.computed import Computed, Fetch, Int64s, blocks_of, generation, row_name, take
-from tql.engine.matching import check_pairs, matches, with_missing
+from tql.engine.matching import Key, check_pairs, matches, with_missing
 from tql.engine.reference import Frame, is_true
 from tql.engine.whole_columns import WholeColumns
 from tql.grammar.syntax import JoinKind
@@ -203,7 +203,11 @@ def join(plan: Joined, left: Side, right: Side, seed: int) -> JoinedSource:
                     "write  join … on LEFT.column == RIGHT.column, or filter the sides first")  # fmt: skip
         return JoinedSource(a, b, Crossed(a.rows, b.rows), plan)
     keys = [
-        (left.values(left.rows, ours), right.values(right.rows, theirs))
+        Key(
+            left.values(left.rows, ours),
+            right.values(right.rows, theirs),
+            (ours.dtype, theirs.dtype),
+        )
         for ours, theirs in plan.keys
     ]
     ours, theirs = matches(keys, len(left.rows), len(right.rows), plan.span)

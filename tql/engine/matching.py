@@ -4,16 +4,20 @@ The values of the right side are numbered, those of the left looked up, and the 
 one of them is made; they come in the order of a join, so that nothing is sorted afterwards.
 """
 
+import json
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, assert_never
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tql.diagnostics import Span, error
-from tql.engine.columns import Arrow, Numbers, Vec, one_array, pc
+from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc
 from tql.engine.comparing import plain_text
+from tql.language.times import per_day
+from tql.schema import DType, Time
 
 Int64s: TypeAlias = NDArray[np.int64]
 Codes: TypeAlias = NDArray[np.signedinteger]  # int32 or int64; -1 for what equals nothing
@@ -29,8 +33,17 @@ def check_pairs(rows: int, span: Span, help: str) -> None:
                     help=help)  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The values of one equality, of all rows of each side, and their types."""
+
+    left: Vec
+    right: Vec
+    types: tuple[DType, DType]
+
+
 def matches(
-    keys: Sequence[tuple[Vec, Vec]], left_rows: int, right_rows: int, span: Span
+    keys: Sequence[Key], left_rows: int, right_rows: int, span: Span
 ) -> tuple[Int64s, Int64s]:
     """(left, right) positions, int64 (n,), of all pairs whose keys are equal: of each left row in
     the left's order, in the right's order.
@@ -85,17 +98,15 @@ def with_missing(
 # -- keys --------------------------------------------------------------------------------------
 
 
-def _codes(
-    keys: Sequence[tuple[Vec, Vec]], left_rows: int, right_rows: int
-) -> tuple[Codes, Codes, int]:
+def _codes(keys: Sequence[Key], left_rows: int, right_rows: int) -> tuple[Codes, Codes, int]:
     """A number for each row's keys, equal where these are, -1 where nothing can be equal; numbers
     are below the third value, and all of them stand on the right.
     """
     left: Codes = np.zeros(left_rows, np.int64)
     right: Codes = np.zeros(right_rows, np.int64)
     distinct = 1
-    for at, (a, b) in enumerate(keys):
-        ours, theirs, size = _numbered(*_comparable(a, b, left_rows, right_rows))
+    for at, key in enumerate(keys):
+        ours, theirs, size = _numbered(*_comparable(key, left_rows, right_rows))
         if at == 0:
             left, right, distinct = ours, theirs, size
             continue
@@ -120,21 +131,61 @@ def _filled(codes: Any) -> Codes:
     return filled
 
 
-def _comparable(a: Vec, b: Vec, left_rows: int, right_rows: int) -> tuple[Any, Any]:
+def _comparable(key: Key, left_rows: int, right_rows: int) -> tuple[Any, Any]:
     """Both as Arrow arrays of one type in which equal is equal; NULL for what equals nothing."""
-    match a, b:
-        case Numbers(), Numbers():
-            (x, known), (y, also) = _common(
-                np.broadcast_to(a.values, (left_rows,)), np.broadcast_to(b.values, (right_rows,))
+    match key.left, key.right:
+        case Numbers() as a, Numbers() as b:
+            values = (
+                np.broadcast_to(a.values, (left_rows,)),
+                np.broadcast_to(b.values, (right_rows,)),
             )
+            s, t = key.types
+            if isinstance(s, Time) and isinstance(t, Time):
+                (x, known), (y, also) = _moments(*values, per_day(s), per_day(t))
+            else:
+                (x, known), (y, also) = _common(*values)
             return _array(x, known, a.valid), _array(y, also, b.valid)
-        case Arrow(), Arrow():
+        case Arrow() as a, Arrow() as b:
             first, second = (plain_text(one_array(v.array)) for v in (a, b))
             if first.type != second.type:
                 first, second = first.cast(pa.large_string()), second.cast(pa.large_string())
             return first, second
+        case a, b:
+            return _spelled(a, left_rows), _spelled(b, right_rows)
+
+
+def _spelled(vec: Vec, rows: int) -> Any:
+    """JSON values, and what is compared with them, as text that is equal where they are."""
+    match vec:
+        case Objects(values):
+            each = values.tolist()
+        case Arrow(array):
+            each = plain_text(one_array(array)).to_pylist()
+        case Numbers(values, valid):
+            each = np.broadcast_to(values, (rows,)).tolist()
+            if valid is not None:
+                each = [v if k else None for v, k in zip(each, valid.tolist(), strict=True)]
+        case Arrays():
+            raise AssertionError("an array is no join key")
         case _:
-            raise AssertionError("join keys are numbers, text or times")
+            assert_never(vec)
+    return pa.array(
+        [None if v is None or v != v else _spelling(v) for v in each], pa.large_string()
+    )
+
+
+def _spelling(value: Any) -> str:
+    """One text for all forms of a JSON value: 1 and 1.0, members in any order."""
+    match value:
+        case float() if value.is_integer():
+            return str(int(value))
+        case dict():
+            members = (f"{json.dumps(k)}:{_spelling(value[k])}" for k in sorted(value))
+            return f"{{{','.join(members)}}}"
+        case list():
+            return f"[{','.join(map(_spelling, value))}]"
+        case _:
+            return json.dumps(value)
 
 
 def _array(values: NDArray[Any], known: NDArray[np.bool_] | None, valid: Any) -> Any:
@@ -161,6 +212,14 @@ def _common(a: NDArray[Any], b: NDArray[Any]) -> tuple[_Values, _Values]:
             return _whole(a, target), _exact(b, target)
         case _:
             return _common(b, a)[::-1]
+
+
+def _moments(a: NDArray[Any], b: NDArray[Any], s: int, t: int) -> tuple[_Values, _Values]:
+    """Times of so many units a day in the coarser unit; one between two units there equals none."""
+    if s < t:
+        return _moments(b, a, t, s)[::-1]
+    whole, rest = np.divmod(a, s // t)
+    return (whole, None if s == t else rest == 0), (b, None)
 
 
 def _real(values: NDArray[Any]) -> _Values:

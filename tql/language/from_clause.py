@@ -12,11 +12,13 @@ from tql.language.bind_expr import ExprBinder
 from tql.language.common_types import common_type
 from tql.language.expr import (
     And,
+    Call,
     Column,
     Compare,
     CompareOp,
     CompareText,
     Expr,
+    JsonCompare,
     can_raise,
     columns_of,
     is_positional,
@@ -216,7 +218,7 @@ def _with_terms(leaf: Joined, pair: _Pair, terms: list[Expr], j: s.Join) -> Join
     if not sorted_out.keys:
         instead = ";  or  cross join … where CONDITION" if j.kind is JoinKind.INNER else ""
         raise error(
-            "unsupported", "a join needs an equality of numbers, text or times of its two sides",
+            "unsupported", "a join needs an equality of values of its two sides",
             j.span if j.on is None else j.on.span,
             help=f"write  on LEFT.column == RIGHT.column and …{instead}",
         )  # fmt: skip
@@ -229,7 +231,12 @@ def _with_terms(leaf: Joined, pair: _Pair, terms: list[Expr], j: s.Join) -> Join
 def _key(term: Expr, left: dict[str, Column], right: dict[str, Column]) -> tuple[Expr, Expr] | None:
     """(left value, right value) of an equality between the sides; None for anything else."""
     match term:
-        case Compare(CompareOp.EQ, a, b) | CompareText(CompareOp.EQ, a, b):
+        case (
+            Compare(CompareOp.EQ, a, b)
+            | CompareText(CompareOp.EQ, a, b)
+            | JsonCompare(CompareOp.EQ, a, b)
+            | Call("times ==", (a, b))
+        ):
             for one, other in ((a, b), (b, a)):
                 in_left, in_right = columns_of(one), columns_of(other)
                 if in_left and in_right and in_left <= left.keys() and in_right <= right.keys():
