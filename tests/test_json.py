@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tql
+from tests.profiles import examples
 from tql.schema import Json
 
 KEYS: Final = ("a", "b", "a b", "é", "")
@@ -188,6 +189,7 @@ def within(haystack: Any, needle: Any) -> bool | None:
             return canonical(haystack) == canonical(needle)
 
 
+@settings(max_examples=examples(60, 5000))
 @given(st.lists(OBJECTS, min_size=1, max_size=8), st.lists(cases(), min_size=1, max_size=6))
 def test_conditions_mean_what_plain_python_says(values: list[Any], chosen: list[Case]) -> None:
     ds = opened(values, cuts=len(values) // 2)
@@ -268,6 +270,7 @@ STRUCT_PATHS: Final = (
 )  # fmt: skip
 
 
+@settings(max_examples=examples(30, 1000))
 @given(
     st.lists(STRUCT_ROWS, min_size=1, max_size=8), st.data(), st.integers(0, 3), st.integers(0, 8)
 )
@@ -467,7 +470,7 @@ def test_lists_of_structs_are_looked_through(tmp_path: Any) -> None:
     assert ds.query("select l as x").to_arrow()["x"].to_pylist() == [[{"k": 1}, {"k": 2}], [], None]
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20, 1000))
 @given(st.lists(TREES, min_size=1, max_size=5))
 def test_values_of_json_columns_that_are_no_objects_can_be_read(values: list[Any]) -> None:
     """A column of plain JSON values: LIKE, contains() and IS NULL take it as it is."""
@@ -477,3 +480,13 @@ def test_values_of_json_columns_that_are_no_objects_can_be_read(values: list[Any
         i for i, v in enumerate(values) if isinstance(v, str) and v.startswith("a")
     ]
     assert rows(ds, "contains(m, 1)") == [i for i, v in enumerate(values) if within(v, 1)]
+
+
+def test_json_values_unite_group_and_are_distinct() -> None:
+    ds = opened([{"k": 1}, {"k": True}, {"k": "1"}, {"k": 1.0}, {}, {"k": None}])
+    text = "select m['k'] as k, count(*) as n group by m['k']"
+    assert ds.query(text).to_arrow()["n"].to_pylist() == [2, 1, 1, 2]
+    assert len(ds.query("select distinct m['k'] as k")) == 4
+    united = ds.query("(select m['k'] as x) union all (select m as x)")
+    assert united.to_arrow()["x"].to_pylist()[:2] == ["1", "true"]
+    assert len(united.query("select * where x == 1")) == 2

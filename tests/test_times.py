@@ -11,11 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tql
 from tests.plain_kernels import run_as_python
+from tests.profiles import examples
 from tql.dataset import view_of
 from tql.engine.scan import Settings
 from tql.queries import ask
@@ -121,6 +122,7 @@ def test_a_date_is_its_midnight(pairs: list[tuple[int, int | None]], op: str) ->
 LOCAL: Final = st.datetimes(datetime(1999, 12, 30), datetime(2000, 1, 2))
 
 
+@settings(max_examples=examples(15, 1000))
 @given(st.lists(LOCAL, min_size=1, max_size=8), LOCAL, LOCAL)
 def test_duckdb_agrees(values: list[datetime], low: datetime, high: datetime) -> None:
     """Microseconds on both sides: DuckDB casts the text to the column's type."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tql.schema import Binary, Bool, DType, Float, Int, Label, List, Text, Time
+from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Text, Time
 
 
 def common_type(a: DType, b: DType) -> DType | None:
@@ -28,6 +28,8 @@ def common_type(a: DType, b: DType) -> DType | None:
         case List(x, size, grouped), List(y, other, also) if grouped == also:
             item = common_type(x, y)
             return None if item is None else List(item, size if size == other else None, grouped)
+        case Json(), Json():
+            return Json(item=True)
         case Text(), Text():
             return a
         case Time(date=True), Time(date=True):

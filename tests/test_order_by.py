@@ -1,0 +1,150 @@
+"""ORDER BY, LIKE and random() by their rules: against plain Python, and by example."""
+
+import math
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tql
+from tests.interpreter.scalars import like
+
+NAN: Final = math.nan
+KINDS: Final[dict[str, tuple[pa.DataType, list[Any]]]] = {
+    "i": (pa.int64(), [0, 1, -1, 2**24, 2**24 + 1, 2**63 - 1, -(2**63)]),
+    "u": (pa.uint64(), [0, 1, 2**63, 2**64 - 1]),
+    "f": (pa.float64(), [0.0, -0.0, 1.5, -1.5, NAN, math.inf, -math.inf]),
+    "h": (pa.float16(), [0.0, -0.0, 1.5, NAN, -2.0]),
+    "b": (pa.bool_(), [True, False]),
+    "s": (pa.string(), ["", "a", "A", "b", "é", "日本", "😀", "\uffff", "a\x00"]),
+    "c": (pa.dictionary(pa.int32(), pa.string()), ["b", "a", "", "é"]),
+    "t": (pa.timestamp("us"), [0, 1, -1]),
+}
+CELLS: Final = {k: st.one_of(st.none(), st.sampled_from(v)) for k, (_, v) in KINDS.items()}
+
+
+def place(value: Any, descending: bool) -> tuple[int, Any]:
+    """What to sort by: values, then NaN, then NULL, in both directions."""
+    if value is None:
+        return 2, 0
+    if isinstance(value, float) and math.isnan(value):
+        return 1, 0
+    return 0, (Reversed(value) if descending else value)
+
+
+class Reversed:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __lt__(self, other: "Reversed") -> bool:
+        return bool(other.value < self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reversed) and bool(self.value == other.value)
+
+
+@given(
+    st.lists(st.fixed_dictionaries(CELLS), max_size=12),
+    st.lists(st.tuples(st.sampled_from(sorted(KINDS)), st.booleans()), min_size=1, max_size=3),
+)
+def test_any_keys_sort_stably_with_nan_and_null_last(
+    rows: list[dict[str, Any]], keys: list[tuple[str, bool]]
+) -> None:
+    columns = {
+        k: pa.array([r[k] for r in rows], kind if k != "c" else pa.string())
+        for k, (kind, _) in KINDS.items()
+    }
+    columns["c"] = columns["c"].dictionary_encode()
+    ds = tql.open(pa.table(columns), class_names=None)
+    if isinstance(ds.schema["c"].dtype, tql.schema.Label):
+        names = ds.schema["c"].dtype.names
+        for r in rows:
+            r["c"] = None if r["c"] is None else names.index(r["c"])
+    text = ", ".join(f"{k} {'desc' if down else 'asc'}" for k, down in keys)
+    expected = sorted(
+        range(len(rows)), key=lambda n: tuple(place(rows[n][k], down) for k, down in keys)
+    )
+    assert ds.query(f"select * order by {text}").row_ids.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("1", "unsupported"), ("'a'", "unsupported"), ("?", "unsupported"), ("l", "type"), ("y", "type"),
+        ("o", "type"), ("nosuch", "unknown_column"), ("[i]", "syntax"),
+    ],
+)  # fmt: skip
+def test_keys_that_have_no_order_are_refused(key: str, code: str) -> None:
+    ds = tql.open(pa.table({"i": [1], "l": [[1]], "y": [b"x"], "o": [{"k": 1}]}))
+    with pytest.raises(tql.TqlError) as e:
+        ds.query(f"select * order by {key}", [1] if key == "?" else None)
+    assert e.value.diagnostic.code == code
+    assert e.value.diagnostic.help
+
+
+def test_an_alias_wins_over_a_column_and_keys_need_not_be_selected() -> None:
+    ds = tql.open({"a": [1, 2, 3], "b": [3, 1, 2]})
+    assert ds.query("select -a as a order by a").row_ids.tolist() == [2, 1, 0]
+    assert ds.query("select a order by b").row_ids.tolist() == [1, 2, 0]
+
+
+# -- LIKE --------------------------------------------------------------------------------------
+
+LETTERS: Final = st.text(st.sampled_from("aAßẞ\u03c3ΣςéÉ.*%?_\\[](+\n"), max_size=5)
+
+
+@given(st.lists(st.one_of(st.none(), LETTERS), min_size=1, max_size=6), LETTERS, st.booleans())
+def test_like_means_what_it_says_for_constants_and_for_columns_of_patterns(
+    texts: list[str | None], pattern: str, fold: bool
+) -> None:
+    word = "ilike" if fold else "like"
+    ds = tql.open(pa.table({"s": pa.array(texts, pa.string()), "p": [pattern] * len(texts)}))
+    expected = [i for i, t in enumerate(texts) if t is not None and like(t, pattern, fold)]
+    others = [i for i, t in enumerate(texts) if t is not None and i not in expected]
+    assert ds.query(f"select * where s {word} ?", [pattern]).row_ids.tolist() == expected
+    assert ds.query(f"select * where s {word} p").row_ids.tolist() == expected
+    assert ds.query(f"select * where s not {word} ?", [pattern]).row_ids.tolist() == others
+    assert ds.query(f"select * where not s {word} p").row_ids.tolist() == others
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [("ß", "ßẞ"), ("\u03c3", "\u03c3Σς"), ("k", "kK\u212a"), ("é", "éÉ"), ("İ", "İ"), ("i", "iI"), ("ss", "")],
+)  # fmt: skip
+def test_ilike_folds_one_code_point_at_a_time(pattern: str, matched: str) -> None:
+    letters = "ßẞ\u03c3ΣςkK\u212aéÉİiI\u0131"
+    ds = tql.open({"s": list(letters)})
+    found = ds.query("select s where s ilike ?", [pattern]).to_arrow()["s"].to_pylist()
+    assert "".join(found) == matched
+
+
+# -- random() ----------------------------------------------------------------------------------
+
+
+def test_random_is_fixed_by_seed_call_and_position_alone() -> None:
+    numbers = pa.table({"i": range(1000)})
+    whole = tql.open(numbers)
+    pieces = tql.open(
+        pa.concat_tables([numbers.slice(0, 7), numbers.slice(7, 400), numbers.slice(407)])
+    )
+    text = "select random() as a, random() as b"
+    first = whole.query(text, seed=3).to_arrow()
+    assert first.equals(whole.query(text, seed=3).to_arrow())
+    assert first.to_pydict() == pieces.query(text, seed=3).to_arrow().to_pydict()
+    assert first["a"] != first["b"]
+    assert first["a"] != whole.query(text, seed=4).to_arrow()["a"]
+    values = np.array(first["a"].to_pylist())
+    assert values.dtype == np.int64 and values.min() >= 0 and values.max() < 2**31
+    assert abs(values.mean() / 2**31 - 0.5) < 0.05  # 5.5 sigma
+    chosen = whole.query("select random() as a where i > 900", seed=3).to_arrow()["a"].to_pylist()
+    assert chosen == values[901:].tolist()
+    view = whole.query("select i, random() as a", seed=3)
+    assert view[10:20].to_arrow()["a"].to_pylist() == values[10:20].tolist()
+    reread = whole.query("select * where random() % 2 == 0", seed=5)
+    assert (
+        reread.row_ids.tolist()
+        == pieces.query("select * where random() % 2 == 0", seed=5).row_ids.tolist()
+    )
