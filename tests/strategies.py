@@ -1,7 +1,7 @@
 """Random columns, cut into fragments of any size, and random conditions and expressions over them."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -78,10 +78,13 @@ class Pieces:
 
     kind = "pieces"
 
-    def __init__(self, table: pa.Table, cuts: Sequence[int] = ()) -> None:
+    def __init__(
+        self, table: pa.Table, cuts: Sequence[int] = (), types: Mapping[str, DType] | None = None
+    ) -> None:
         self.table = table
+        known = TYPES if types is None else types
         self.schema = Schema(
-            Column(name, TYPES[name], name.endswith("_n")) for name in table.column_names
+            Column(name, known[name], name.endswith("_n")) for name in table.column_names
         )
         edges = sorted({0, table.num_rows, *(c for c in cuts if 0 < c < table.num_rows)})
         self.fragments = tuple(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from tql.bits import join_bits, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
 from tql.engine.computed import row_name
-from tql.engine.kernels import Program, Unsuitable, compile_program
+from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
 from tql.engine.pruning import Outcome, outcomes
 from tql.engine.reference import Frame, evaluate, is_true
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
@@ -59,12 +59,8 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     def bitmaps(fragment: Fragment) -> list[Words]:
         table = source.read(fragment.index, columns) if columns else None
         if program is not None:
-            outs = [np.empty((fragment.rows + 63) // 64, np.uint64) for _ in conditions]
-            try:
-                program.run(table, fragment.rows, outs, fragment.start, seed)
-            except Unsuitable:
-                pass  # laid out otherwise, or a row is an error: the reference tier takes the fragment
-            else:
+            outs = _run(program, table, fragment, seed, settings)
+            if outs is not None:
                 return outs
         positions = np.arange(fragment.start, fragment.stop)
         frame = Frame(table, positions, seed, name)
@@ -85,6 +81,29 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
         join_bits([(part[k], n) for part, n in zip(parts, lengths, strict=True)])
         for k in range(len(conditions))
     ]
+
+
+def _run(
+    program: Program, table: Any, fragment: Fragment, seed: int, settings: Settings
+) -> list[Words] | None:
+    """What the kernel gives; None where the fragment is laid out otherwise, or a row is an error:
+    then the reference tier takes the fragment.
+    """
+    outs = [np.empty((fragment.rows + 63) // 64, np.uint64) for _ in range(program.outputs)]
+    try:
+        program.run(table, fragment.rows, outs, fragment.start, seed)
+    except NullElements:
+        again = program.with_nulls
+        if again is None or not (settings.tier == "kernel" or _pays(again, fragment.rows)):
+            return None
+        return _run(again, table, fragment, seed, settings)
+    except Unsuitable:
+        return None
+    return outs
+
+
+def _pays(program: Program, rows: int) -> bool:
+    return program.kernel.pays(rows * program.cost_ns_per_row)
 
 
 def _known(condition: Expr, fragment: Fragment) -> bool | None:
@@ -142,7 +161,7 @@ def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Progr
     program = compile_program(conditions)
     if program is None or settings.tier == "kernel":
         return program
-    return program if program.kernel.pays(rows * program.cost_ns_per_row) else None
+    return program if _pays(program, rows) else None
 
 
 def over(

@@ -65,6 +65,8 @@ class Build:
     lines: list[str] = field(default_factory=list)
     arguments: list[Argument] = field(default_factory=list)
     leaves: int = 0  # loops and operations, for the estimate
+    null_elements: bool = False  # whether elements of arrays may be NULL
+    has_elements: bool = False  # whether there are such elements at all
     _lanes: list[_Lane] = field(default_factory=list)
     _known: dict[Any, str] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ SIGN = np.uint64(63)
 HALF = np.uint64(32)
 LOW_HALF = np.uint64(2**32 - 1)
 TOP = np.uint64(2**63)
+GREATEST = np.int64(2**63 - 1)
 THIRTY = np.uint64(30)
 TWENTY_SEVEN = np.uint64(27)
 THIRTY_ONE = np.uint64(31)
@@ -184,6 +185,73 @@ def random31(key: Any, position: Any) -> Any:
     return np.int64(x >> THIRTY_THREE)
 
 
+@device
+def within_i64(x: Any) -> Any:
+    """The uint64 x as int64; its largest where it is beyond."""
+    return np.int64(x) if x < TOP else GREATEST
+
+
+# `start:stop:step` along an axis of `extent` places, as Python's slice.indices counts them.
+
+
+@device
+def slice_step(step: Any, extent: Any) -> Any:
+    """The step, never 0; one longer than the axis takes one element, however long it is."""
+    if step == 0:
+        return 1
+    return max(-extent - 1, min(step, extent + 1))
+
+
+@device
+def slice_end(x: Any, extent: Any, step: Any) -> Any:
+    """Where a slice starts or stops that says so."""
+    low = -1 if step < 0 else 0
+    high = extent - 1 if step < 0 else extent
+    place = x + extent if x < 0 else x
+    return max(low, min(place, high))
+
+
+@device
+def slice_first(extent: Any, step: Any) -> Any:
+    """Where a slice starts that does not say so."""
+    return extent - 1 if step < 0 else 0
+
+
+@device
+def slice_last(extent: Any, step: Any) -> Any:
+    """Where a slice stops that does not say so."""
+    return -1 if step < 0 else extent
+
+
+@device
+def slice_count(first: Any, last: Any, step: Any) -> Any:
+    """How many places there are from the first to before the last."""
+    span = first - last if step < 0 else last - first
+    size = -step if step < 0 else step
+    return (span + size - 1) // size if span > 0 else 0
+
+
+@device
+def larger(best: Any, x: Any) -> Any:
+    """The greater of two numbers, NaN if one is NaN, the first if they are equal."""
+    return best if best >= x or best != best else x
+
+
+@device
+def smaller(best: Any, x: Any) -> Any:
+    """The lesser of two numbers, NaN if one is NaN, the first if they are equal."""
+    return best if best <= x or best != best else x
+
+
+@device
+def cosine(product: Any, a: Any, b: Any) -> Any:
+    """The cosine from the product of two vectors and their lengths; 0 for a vector without length."""
+    if a == 0.0 or b == 0.0:
+        return 0.0
+    c = product / (a * b)
+    return -1.0 if c < -1.0 else 1.0 if c > 1.0 else c
+
+
 NAMES = {
     "ZERO": ZERO,
     "ONE": ONE,
@@ -209,6 +277,15 @@ NAMES = {
             modulo_leaves_i64,
             modulo_leaves_u64,
             random31,
+            within_i64,
+            slice_step,
+            slice_end,
+            slice_first,
+            slice_last,
+            slice_count,
+            larger,
+            smaller,
+            cosine,
         )
     },
 }

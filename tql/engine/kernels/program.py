@@ -28,6 +28,7 @@ class Program:
     reports: bool  # whether it is handed a word to say in that a row is an error
     cost_ns_per_row: float  # of the reference tier, for the rule when to compile
     leaves: int  # loops over 64 rows
+    with_nulls: "Program | None" = None  # for fragments where an element of an array is NULL
 
     def run(
         self, table: Any, rows: int, outs: Sequence[Bitmap], start: int = 0, seed: int = 0
@@ -46,8 +47,15 @@ class Program:
 
 
 def compile_program(predicates: Sequence[Expr]) -> Program | None:
-    """The program for these conditions, or None where the reference tier has to do it."""
-    build = Build()
+    """The program for these conditions, or None where the reference tier has to do it.
+
+    It raises NullElements where an element of an array is NULL: its `with_nulls` looks for them.
+    """
+    return _program(predicates, null_elements=False)
+
+
+def _program(predicates: Sequence[Expr], *, null_elements: bool) -> Program | None:
+    build = Build(null_elements=null_elements)
     words = Words.over(build)
     try:
         outputs = [words.true(p) for p in predicates]
@@ -62,6 +70,9 @@ def compile_program(predicates: Sequence[Expr]) -> Program | None:
     return Program(
         _kernel(source, ", ".join(kinds)), tuple(build.arguments), len(outputs), reports,
         reference_ns(predicates), build.leaves,
+        _program(predicates, null_elements=True)
+        if build.has_elements and not null_elements
+        else None,
     )  # fmt: skip
 
 

@@ -4,23 +4,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tql.engine.kernels import arguments
+from tql.engine.kernels.arrays import Array, Cell, misfit, subscripted, zero_step
 from tql.engine.kernels.build import Build, Unsuitable
 from tql.engine.kernels.kinds import c_kind
 from tql.engine.kernels.logic import Logic
+from tql.engine.kernels.ragged import starts
+from tql.engine.kernels.reductions import failed, is_reduction, known, reduced
 from tql.language.expr import (
     Call,
     Column,
     CompareOp,
     CompareText,
+    Elementwise,
     Expr,
     Slot,
     Subscript,
     TextIs,
     TextRule,
     TextTest,
+    children,
 )
 from tql.rng import random_key
-from tql.schema import Bool, Json
+from tql.schema import Bool, Json, List
 
 
 @dataclass(slots=True)
@@ -49,6 +54,10 @@ class Words(Logic):
                     ("bits", name), "u64[]", lambda t: arguments.value_bits(t, name)
                 )
                 return self.build.word(f"{bits}[w]")
+            case Call() if is_reduction(e):
+                return self.leaf(lambda: reduced(e, self))
+            case Subscript():
+                return self.leaf(lambda: self._cell(e).value)
             case _:
                 raise Unsuitable
 
@@ -61,11 +70,41 @@ class Words(Logic):
                     ("valid", name), "u64[]", lambda t: arguments.validity(t, name)
                 )
                 return self.build.word(f"{bits}[w]")
+            case Call() if is_reduction(e):
+                return self._all_and(e, known(e, self))
+            case Call("shape"):
+                return self.all_valid(children(e))
+            case Subscript(dtype=List()):
+                return self._all_and(e, lambda: _array(subscripted(e, self)).fits or "True")
+            case Subscript():
+                return self._all_and(e, lambda: self._cell(e).valid or "True")
             case _:
                 raise Unsuitable
 
+    def _all_and(self, e: Expr, condition: Callable[[], str] | None) -> str:
+        """Where no operand is NULL and the condition holds."""
+        valid = self.all_valid(children(e))
+        return valid if condition is None else self.combine("&", [valid, self.leaf(condition)])
+
+    def _cell(self, e: Subscript) -> Cell:
+        found = subscripted(e, self)
+        assert isinstance(found, Cell)
+        return found
+
     def stored_failure(self, e: Expr) -> str | None:
-        raise Unsuitable
+        match e:
+            case Column(name, List() as dtype):
+                # Asked for in any case: that is where lists of different lengths are noticed.
+                self.build.argument(("starts", name), "i32[]", lambda t: starts(t, name, dtype))
+                return None
+            case Elementwise():
+                return self.leaf(lambda: misfit(e, self))
+            case Subscript():
+                return self.leaf(lambda: zero_step(e, self))
+            case Call() if is_reduction(e):
+                return self.leaf(lambda: failed(e, self))
+            case _:
+                raise Unsuitable
 
     def bit(self, e: Expr) -> str:
         # NULL is no 1, and that is all that is asked for.
@@ -86,6 +125,10 @@ class Words(Logic):
                     ("random", site), "u64", lambda t: random_key(t.seed, site)
                 )
                 return f"random31({key}, {self._start()} + i)"
+            case Call() if is_reduction(e):
+                return reduced(e, self)
+            case Subscript():
+                return self._cell(e).value
             case _:
                 raise Unsuitable
 
@@ -125,3 +168,8 @@ class Words(Logic):
             ("hits", name, rule), "u8[]", lambda t: arguments.hits(t, name, rule)
         )
         return f"({table}[{codes}[i]] != 0)"
+
+
+def _array(found: Array | Cell) -> Array:
+    assert not isinstance(found, Cell)
+    return found

@@ -1,0 +1,430 @@
+"""Arrays of one row, element by element: loops within a lane, in which no array is ever made.
+
+An array is its dimensions and a way to any of its elements; slices, and expressions by element, are
+arrays over others. Rows whose array does not exist (an index out of range, shapes that do not fit)
+have dimensions of 0, so that no element is asked for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+
+from tql.engine.kernels import ragged
+from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.kinds import NUMPY, c_kind
+from tql.engine.kernels.logic import Logic
+from tql.engine.kernels.numbers import number
+from tql.language.array_types import array_of, sizes_of
+from tql.language.expr import (
+    Call,
+    Column,
+    CompareText,
+    Const,
+    Elementwise,
+    Expr,
+    Slice,
+    Slot,
+    Subscript,
+    TextTest,
+    can_raise,
+)
+from tql.schema import Bool, DType, List
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One element: an expression of its C type, or of a truth value; `valid` None if never NULL."""
+
+    value: str
+    valid: str | None = None
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Looped(Generic[T]):
+    """What row i has for each element of an array.
+
+    dims   the name of each dimension, int64
+    at     it, at an index for each dimension; where the guard, if given, does not hold, anything,
+           but no memory of others is read
+    count  how many elements there are, and
+    flat   it, for the element of that number in row-major order; both None where only `at` finds it
+    fits   where the array exists, beyond what its operands say; None where it always does
+    """
+
+    dims: tuple[str, ...]
+    at: Callable[[Sequence[str], str | None], T]
+    count: str | None = None
+    flat: Callable[[str], T] | None = None
+    fits: str | None = None
+
+
+Array: TypeAlias = Looped[Cell]
+
+
+@dataclass(slots=True)
+class Elements(Logic):
+    """Conditions of one element: a truth value is a variable in the innermost loop."""
+
+    slots: tuple[Cell, ...] = field(kw_only=True)
+
+    @staticmethod
+    def over(build: Build, slots: Sequence[Cell]) -> "Elements":
+        return Elements(build, everywhere="True", nowhere="False", slots=tuple(slots))
+
+    def leaf(self, condition: Callable[[], str]) -> str:
+        return self.build.variable("t", condition())
+
+    def join(self, op: str, parts: Sequence[str]) -> str:
+        return self.build.variable("t", f" {op} ".join(parts))
+
+    def invert(self, part: str) -> str:
+        return self.build.variable("t", f"not {part}")
+
+    def bit(self, e: Expr) -> str:
+        return f"np.uint8({self.true(e)})"
+
+    def given(self, e: Column | Slot | Call | Subscript) -> str:
+        return self._cell(e).value
+
+    def stored(self, e: Column | Slot | Call | Subscript) -> str:
+        return self._cell(e).value
+
+    def stored_valid(self, e: Column | Slot | Call | Subscript) -> str | None:
+        return self._cell(e).valid
+
+    def stored_failure(self, e: Expr) -> str | None:
+        raise Unsuitable
+
+    def text(self, e: CompareText | TextTest) -> str:
+        raise Unsuitable
+
+    def _cell(self, e: Column | Slot | Call | Subscript) -> Cell:
+        if not isinstance(e, Slot) or isinstance(e.dtype, List):
+            raise Unsuitable
+        return self.slots[e.at]
+
+    def cell(self, e: Expr) -> Cell:
+        """The value of `e`."""
+        if isinstance(e.dtype, Bool):
+            return Cell(self.true(e), self.valid(e))
+        value = self.build.variable(c_kind(e.dtype), number(e, self))
+        return Cell(value, self.valid(e))
+
+
+@contextmanager
+def each(build: Build, array: Looped[T]) -> Iterator[T]:
+    """A loop over the elements in row-major order; statements within are for one of them."""
+    if array.flat is not None:
+        assert array.count is not None
+        with build.loop(array.count) as k:
+            yield array.flat(k)
+        return
+    with ExitStack() as loops:
+        index = [loops.enter_context(build.loop(d)) for d in array.dims]
+        yield array.at(index, None)
+
+
+def array_in(e: Expr, rows: Logic) -> Array:
+    """The array `e` of row i, in the lane being written."""
+    if not isinstance(e.dtype, List) or e.dtype.grouped:
+        raise Unsuitable
+    match e:
+        case Column(name, List() as dtype):
+            return _stored(name, dtype, rows.build)
+        case Const(value, List() as dtype):
+            return _constant(value, dtype, rows.build)
+        case Subscript():
+            found = subscripted(e, rows)
+            assert isinstance(found, Looped)
+            return found
+        case Elementwise():
+            return _by_element(e, rows)
+        case Call("shape", (operand,)):
+            return _shape(array_in(operand, rows), rows.build)
+        case _:
+            raise Unsuitable
+
+
+# -- stored and constant arrays ----------------------------------------------------------------
+
+
+def _stored(name: str, dtype: List, build: Build) -> Array:
+    element, rank = array_of(dtype)
+    c_kind(element)
+    starts = build.argument(("starts", name), "i32[]", lambda t: ragged.starts(t, name, dtype))
+    first = build.variable("k", f"np.int64({starts}[i])")
+    count = build.variable("k", f"np.int64({starts}[i + 1]) - {first}")
+    dims: tuple[str, ...] = (count,)
+    if rank > 1:
+        dims = tuple(_dimension(name, dtype, axis, build) for axis in range(rank))
+
+    def element_at(place: str) -> Cell:
+        return _element(name, dtype, element, place, build)
+
+    def at(index: Sequence[str], guard: str | None) -> Cell:
+        place = f"{first} + {_row_major(index, dims)}"
+        return element_at(build.variable("k", f"{place} if {guard} else 0" if guard else place))
+
+    def flat(k: str) -> Cell:
+        return element_at(build.variable("k", f"{first} + {k}"))
+
+    return Looped(dims, at, count, flat)
+
+
+def _dimension(name: str, dtype: List, axis: int, build: Build) -> str:
+    sizes = build.argument(
+        ("dimension", name, axis), "i32[]", lambda t: ragged.dimension(t, name, dtype, axis)
+    )
+    return build.variable("k", f"np.int64({sizes}[i])")
+
+
+def _row_major(index: Sequence[str], dims: Sequence[str]) -> str:
+    place = index[0]
+    for k, d in zip(index[1:], dims[1:], strict=True):
+        place = f"({place} * {d} + {k})"
+    return place
+
+
+def _element(name: str, dtype: List, element: DType, place: str, build: Build) -> Cell:
+    """The element of a column that stands at `place` among those of all rows."""
+    nulls = build.null_elements
+    build.has_elements = True
+    kind = "u64" if isinstance(element, Bool) else c_kind(element)
+    values = build.argument(
+        ("elements", name), f"{kind}[]",
+        lambda t: ragged.elements(t, name, dtype, nulls=nulls),
+    )  # fmt: skip
+    valid = None
+    if nulls:
+        bits = build.argument(
+            ("elements valid", name), "u64[]", lambda t: ragged.element_validity(t, name, dtype)
+        )
+        valid = build.variable("t", _bit(bits, place))
+    if isinstance(element, Bool):
+        return Cell(build.variable("t", _bit(values, place)), valid)
+    return Cell(build.variable(kind, f"{values}[{place}]"), valid)
+
+
+def _bit(words: str, place: str) -> str:
+    return f"(({words}[{place} >> 6] >> np.uint64({place} & 63)) & ONE) != ZERO"
+
+
+def _constant(value: Any, dtype: List, build: Build) -> Array:
+    element = array_of(dtype)[0]
+    kind = c_kind(element)
+    flattened = [value]
+    for _ in sizes_of(dtype):
+        flattened = [item for part in flattened for item in part]
+    numbers = np.array(flattened or [0], NUMPY[kind])
+    values = build.argument(("array", kind, tuple(flattened)), f"{kind}[]", lambda _: numbers)
+    dims = tuple(build.literal(size or 0, "i64") for size in sizes_of(dtype))
+
+    def element_at(place: str) -> Cell:
+        if isinstance(element, Bool):
+            return Cell(build.variable("t", f"{values}[{place}] != 0"))
+        return Cell(build.variable(kind, f"{values}[{place}]"))
+
+    def at(index: Sequence[str], guard: str | None) -> Cell:
+        place = _row_major(index, dims)
+        return element_at(build.variable("k", f"{place} if {guard} else 0" if guard else place))
+
+    count = build.literal(len(flattened), "i64")
+    return Looped(dims, at, count, element_at)
+
+
+def _shape(array: Array, build: Build) -> Array:
+    """The dimensions as an array of int64."""
+
+    def at(index: Sequence[str], guard: str | None) -> Cell:
+        chosen = array.dims[-1]
+        for axis in range(len(array.dims) - 2, -1, -1):
+            chosen = f"({array.dims[axis]} if {index[0]} == {axis} else {chosen})"
+        return Cell(build.variable("i64", chosen))
+
+    rank = build.literal(len(array.dims), "i64")
+    return Looped((rank,), at, rank, lambda k: at([k], None))
+
+
+# -- by element --------------------------------------------------------------------------------
+
+
+def _by_element(e: Elementwise, rows: Logic) -> Array:
+    met = _met(e, rows)
+
+    def body(slots: Sequence[Cell]) -> Cell:
+        return Elements.over(rows.build, slots).cell(e.body)
+
+    flat = met.flat
+    return Looped(
+        met.dims,
+        lambda index, guard: body(met.at(index, guard)),
+        met.count,
+        None if flat is None else lambda k: body(flat(k)),
+        met.fits,
+    )
+
+
+def _met(e: Elementwise, rows: Logic) -> Looped[Sequence[Cell]]:
+    """The operands of each element, broadcast by NumPy's rules."""
+    build = rows.build
+    given = [
+        array_in(o, rows) if isinstance(o.dtype, List) else _scalar(o, rows) for o in e.operands
+    ]
+    arrays = [g for g in given if isinstance(g, Looped)]
+    if len(arrays) == 1:
+        (one,) = arrays
+
+        def beside(cell: Cell) -> list[Cell]:
+            return [cell if isinstance(g, Looped) else g for g in given]
+
+        inner = one.flat
+        return Looped(
+            one.dims,
+            lambda index, guard: beside(one.at(index, guard)),
+            one.count,
+            None if inner is None else lambda k: beside(inner(k)),
+            one.fits,
+        )
+    dims, fits = _broadcast(arrays, build)
+    steps = {id(a): [build.variable("k", f"np.int64({d} != 1)") for d in a.dims] for a in arrays}
+
+    def at(index: Sequence[str], guard: str | None) -> list[Cell]:
+        cells = []
+        for g in given:
+            if isinstance(g, Looped):
+                own = index[len(index) - len(g.dims) :]
+                places = [f"{k} * {s}" for k, s in zip(own, steps[id(g)], strict=True)]
+                cells.append(g.at(places, guard))
+            else:
+                cells.append(g)
+        return cells
+
+    if len(dims) == 1:
+        return Looped(dims, at, dims[0], lambda k: at([k], None), fits)
+    return Looped(dims, at, fits=fits)
+
+
+def _scalar(e: Expr, rows: Logic) -> Cell:
+    """An operand that is the same for all elements, worked out before the loop over them."""
+    if isinstance(e.dtype, Bool):
+        return Cell(rows.build.variable("t", f"{rows.bit(e)} != 0"))
+    return Cell(rows.build.variable(c_kind(e.dtype), number(e, rows)))
+
+
+def _broadcast(arrays: Sequence[Array], build: Build) -> tuple[tuple[str, ...], str]:
+    """The dimensions of the result, 0 where the arrays do not fit each other; and where they do."""
+    fits = " & ".join(a.fits for a in arrays if a.fits is not None) or "True"
+    dims: list[str] = []
+    for axis in range(max(len(a.dims) for a in arrays), 0, -1):
+        extents = [a.dims[-axis] for a in arrays if len(a.dims) >= axis]
+        found = extents[0]
+        for d in extents[1:]:
+            fits += f" & (({found} == {d}) | ({found} == 1) | ({d} == 1))"
+            found = build.variable("k", f"{d} if {found} == 1 else {found}")
+        dims.append(found)
+    fit = build.variable("t", fits)
+    return tuple(build.variable("k", f"{d} if {fit} else 0") for d in dims), fit
+
+
+def misfit(e: Elementwise, rows: Logic) -> str:
+    """Where the shapes of the operands do not fit, or the body is an error for some element."""
+    build = rows.build
+    met = _met(e, rows)
+    bad = build.variable("t", "False" if met.fits is None else f"not {met.fits}")
+    if can_raise(e.body):
+        with each(build, met) as slots:
+            scope = Elements.over(build, slots)
+            scope.check(e.body, scope.everywhere)
+            build.emit(f"{bad} = {' | '.join([bad, *scope.failures])}")
+    return bad
+
+
+# -- subscripts --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Along one axis: the first place, from one to the next, how many; None, None for one place."""
+
+    first: str
+    step: str | None = None
+    many: str | None = None
+
+
+def subscripted(e: Subscript, rows: Logic) -> Array | Cell:
+    """`operand[subscripts]`: an array, or the element where no dimension is left; `valid` then says
+    that it is in range and not NULL.
+    """
+    build = rows.build
+    operand = array_in(e.operand, rows)
+    parts = [*e.subscripts, *[Slice(None, None, None)] * (len(operand.dims) - len(e.subscripts))]
+    walks, inside, empty = [], [], ""
+    for part, extent in zip(parts, operand.dims, strict=True):
+        if isinstance(part, Slice):
+            walks.append(_slice(part, extent, rows))
+        else:
+            place = _whole(part, rows)
+            place = build.variable("k", f"{place} + {extent} if {place} < 0 else {place}")
+            found = f"(({place} >= 0) & ({place} < {extent}))"
+            # Where nothing lies along an earlier axis, nobody knows how far this one goes.
+            inside.append(f"({found} | (({empty}) & ({extent} == 0)))" if empty else found)
+            walks.append(_Walk(place))
+        empty = f"{empty} | ({extent} == 0)" if empty else f"({extent} == 0)"
+    if operand.fits is not None:
+        inside.append(operand.fits)
+    fits = build.variable("t", " & ".join(inside)) if inside else None
+
+    def at(index: Sequence[str], guard: str | None) -> Cell:
+        left = iter(index)
+        places = [
+            w.first if w.step is None else f"({w.first} + {next(left)} * {w.step})" for w in walks
+        ]
+        return operand.at(places, guard)
+
+    kept = [w.many for w in walks if w.many is not None]
+    if not kept:
+        cell = at([], fits)
+        both = [p for p in (fits, cell.valid) if p is not None]
+        return Cell(cell.value, " & ".join(both) if both else None)
+    dims = tuple(build.variable("k", f"{m} if {fits} else 0") if fits else m for m in kept)
+    if len(dims) == 1:
+        return Looped(dims, at, dims[0], lambda k: at([k], None), fits)
+    return Looped(dims, at, fits=fits)
+
+
+def _whole(e: Expr, rows: Logic) -> str:
+    """An integer as int64, those beyond as its largest."""
+    kind, x = c_kind(e.dtype), number(e, rows)
+    if kind == "u64":
+        return rows.build.variable("k", f"within_i64({x})")
+    return rows.build.variable("k", f"np.int64({x})")
+
+
+def _slice(part: Slice, extent: str, rows: Logic) -> _Walk:
+    build = rows.build
+    if part.step is None:
+        step = "1"
+    else:
+        step = build.variable("k", f"slice_step({_whole(part.step, rows)}, {extent})")
+
+    def end(e: Expr | None, default: str) -> str:
+        if e is None:
+            return build.variable("k", f"{default}({extent}, {step})")
+        return build.variable("k", f"slice_end({_whole(e, rows)}, {extent}, {step})")
+
+    if part == Slice(None, None, None):
+        return _Walk("0", "1", extent)
+    first, last = end(part.start, "slice_first"), end(part.stop, "slice_last")
+    return _Walk(first, step, build.variable("k", f"slice_count({first}, {last}, {step})"))
+
+
+def zero_step(e: Subscript, rows: Logic) -> str:
+    """Where a step that is no constant is 0."""
+    steps = [s.step for s in e.subscripts if isinstance(s, Slice) and s.step is not None]
+    return " | ".join(f"({number(s, rows)} == 0)" for s in steps if not isinstance(s, Const))

@@ -1,0 +1,115 @@
+"""Lists of a fragment as kernels read them: where each row's elements start, and its dimensions."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tql.engine.columns import one_array
+from tql.engine.kernels.arguments import as_kind, bits_of, valid_bits
+from tql.engine.kernels.build import Columns, Unsuitable
+from tql.language.array_types import array_of
+from tql.schema import Bool, DType, List
+
+Int32s: TypeAlias = NDArray[np.int32]
+Int64s: TypeAlias = NDArray[np.int64]
+_MOST: int = np.iinfo(np.int32).max
+
+
+class NullElements(Unsuitable):
+    """An element is NULL, and the kernel was made for arrays of which none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """The arrays of n rows over the elements of all.
+
+    starts    int32 (n + 1,): where the elements of each row start
+    dims      for arrays of two dimensions or more, per dimension int32 (n,); 0 where a row is NULL
+    elements  the Arrow array that `starts` counts in
+    """
+
+    starts: Int32s
+    dims: tuple[Int32s, ...]
+    elements: Any
+
+
+def ragged(columns: Columns, name: str, dtype: List) -> Ragged:
+    """The arrays of a column; Unsuitable where the lists of a row differ in length."""
+    return columns.once(("ragged", name), lambda: _ragged(columns[name], dtype))  # type: ignore[no-any-return]
+
+
+def _ragged(array: Any, dtype: List) -> Ragged:
+    rank = array_of(dtype)[1]
+    at, child = _offsets(array)
+    if rank == 1:
+        if int(at[-1]) > _MOST:
+            raise Unsuitable
+        return Ragged(np.ascontiguousarray(at.astype(np.int32, copy=False)), (), child)
+    there = array.is_valid().to_numpy(zero_copy_only=False)
+    dims = [np.where(there, np.diff(at), 0)]
+    level: DType = dtype.item
+    for _ in range(1, rank):
+        assert isinstance(level, List)
+        if child.null_count:
+            raise Unsuitable  # an error where the row is asked for, which the reference tier names
+        offsets, below = _offsets(child)
+        lengths, many = np.diff(offsets), np.diff(at)
+        first = np.full(len(array), level.size or 0, np.int64)
+        some = many > 0
+        first[some] = lengths[at[:-1][some]]
+        if (lengths != np.repeat(first, many))[np.repeat(there, many)].any():
+            raise Unsuitable
+        dims.append(np.where(there, first, 0))
+        at, child, level = offsets[at], below, level.item
+    if int(at[-1]) > _MOST:
+        raise Unsuitable
+    return Ragged(at.astype(np.int32), tuple(d.astype(np.int32) for d in dims), child)
+
+
+def _offsets(array: Any) -> tuple[NDArray[Any], Any]:
+    """Where each list starts in the elements of all, int32 or int64 (n + 1,), and these elements."""
+    kind, n = array.type, len(array)
+    if pa.types.is_fixed_size_list(kind):
+        size = kind.list_size
+        child = array.values.slice(array.offset * size, n * size)
+        return np.arange(n + 1, dtype=np.int64) * size, one_array(child)
+    item = np.dtype(np.int64 if pa.types.is_large_list(kind) else np.int32)
+    if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
+        raise Unsuitable  # list views
+    buffer = array.buffers()[1]
+    if buffer is None or not n:
+        return np.zeros(n + 1, item), array.values.slice(0, 0)
+    offsets = np.frombuffer(buffer, item, n + 1, array.offset * item.itemsize)
+    first, last = int(offsets[0]), int(offsets[-1])
+    return offsets - first if first else offsets, array.values.slice(first, last - first)
+
+
+def starts(columns: Columns, name: str, dtype: List) -> Int32s:
+    return ragged(columns, name, dtype).starts
+
+
+def dimension(columns: Columns, name: str, dtype: List, axis: int) -> Int32s:
+    return ragged(columns, name, dtype).dims[axis]
+
+
+def elements(columns: Columns, name: str, dtype: List, *, nulls: bool) -> NDArray[Any]:
+    """The elements of all rows, at least one; bools as bits. With `nulls`, NULLs may be among them."""
+    array = ragged(columns, name, dtype).elements
+    if array.null_count and not nulls:
+        raise NullElements
+    element = array_of(dtype)[0]
+    if pa.types.is_dictionary(array.type):
+        array = array.indices
+    values = bits_of(array) if isinstance(element, Bool) and len(array) else as_kind(array, element)
+    if isinstance(element, Bool):
+        return values if len(array) else np.zeros(1, np.uint64)
+    return values if len(values) else np.zeros(1, values.dtype)
+
+
+def element_validity(columns: Columns, name: str, dtype: List) -> NDArray[np.uint64]:
+    """The bits of the elements that are not NULL, at least one word."""
+    array = ragged(columns, name, dtype).elements
+    return valid_bits(array) if len(array) else np.zeros(1, np.uint64)

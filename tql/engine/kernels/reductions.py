@@ -1,0 +1,258 @@
+"""Functions of a row's array that give one value, as loops over its elements.
+
+Floats are added from left to right in float64, as `tql.engine.reductions` does it, so both tiers
+agree bit for bit. Elements that are NULL are passed over. Integers wrap; `overflow` says where.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from tql.engine.kernels.arrays import Array, Cell, Elements, array_in, each
+from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.kinds import NUMPY, c_kind
+from tql.engine.kernels.logic import Logic
+from tql.engine.kernels.numbers import outcome
+from tql.language.array_types import scalar_of
+from tql.language.expr import Call, Compare, CompareOp, Expr, Slot
+from tql.schema import Bool, DType, Float, List
+
+PAIRED: Final = frozenset(["dot", "cosine_similarity", "hamming_distance"])
+_FLOATS: Final = frozenset(["avg", "l1_norm", "l2_norm", "linf_norm"])
+_NORMS: Final = {"l1_norm": "abs({0})", "l2_norm": "{0} * {0}"}
+
+
+def reduced(e: Call, rows: Logic) -> str:
+    """The value of the call for row i, in the lane being written; right where it is not NULL."""
+    if e.function in PAIRED:
+        return _paired(e, rows)
+    if isinstance(e.dtype, List) or len(e.arguments) != 1:
+        raise Unsuitable  # along an axis
+    (operand,) = e.arguments
+    element = scalar_of(operand.dtype)
+    build, array = rows.build, array_in(operand, rows)
+    match e.function:
+        case "any" | "all" | "all_strict":
+            return _truth(e.function, array, element, build)
+        case "amin" | "amax":
+            return _extreme(e.function, array, element, build)
+        case "sum" | "prod":
+            return _total(e, array, element, build)
+        case name if name in _FLOATS:
+            return _float(name, array, element, build)
+        case _:
+            raise Unsuitable
+
+
+def known(e: Call, rows: Logic) -> Callable[[], str] | None:
+    """Where the value is not NULL though the arrays are there; None where it always is."""
+    build = rows.build
+    if e.function in ("avg", "amin", "amax"):
+        return lambda: f"{_counted(array_in(e.arguments[0], rows), build)} > 0"
+    if e.function in PAIRED:
+        return lambda: " & ".join(_whole(array_in(a, rows), build) for a in e.arguments)
+    return None
+
+
+def _number(cell: Cell, element: DType) -> str:
+    """The element as a number of its C type."""
+    return f"np.uint8({cell.value})" if isinstance(element, Bool) else cell.value
+
+
+def _hit(cell: Cell, element: DType) -> str:
+    return cell.value if isinstance(element, Bool) else f"({cell.value} != 0)"
+
+
+def _counted(array: Array, build: Build) -> str:
+    """The number of elements that are not NULL."""
+    # Elements are looked at even where they cannot be NULL: that is where it is noticed if one is.
+    count = build.variable("k", "0")
+    with each(build, array) as cell:
+        build.emit(f"{count} += {'1' if cell.valid is None else f'np.int64({cell.valid})'}")
+    return count
+
+
+def _whole(array: Array, build: Build) -> str:
+    """Whether no element is NULL."""
+    whole = build.variable("t", "True")
+    with each(build, array) as cell:
+        build.emit(f"{whole} = {whole} & {cell.valid or 'True'}")
+    return whole
+
+
+def _truth(function: str, array: Array, element: DType, build: Build) -> str:
+    result = build.variable("t", "False" if function == "any" else "True")
+    with each(build, array) as cell:
+        hit = _hit(cell, element)
+        if function == "any":
+            build.emit(f"{result} = {result} | ({' & '.join(filter(None, [hit, cell.valid]))})")
+        else:
+            passed = f" | (not {cell.valid})" if cell.valid else ""
+            build.emit(f"{result} = {result} & ({hit}{passed})")
+    if function != "all_strict":
+        return result
+    return build.variable("t", f"{result} & ({_counted(array, build)} > 0)")
+
+
+def _add(build: Build, total: str, term: str, cell: Cell) -> None:
+    """`total += term`, unless the element is NULL."""
+    after = f"{total} + {term}"
+    build.emit(f"{total} = {f'{after} if {cell.valid} else {total}' if cell.valid else after}")
+
+
+def _total(e: Call, array: Array, element: DType, build: Build) -> str:
+    """A sum, or a product, in the type of the result."""
+    if e.dtype == Float(16):
+        raise Unsuitable  # rounded to a type that kernels have not
+    joint = "+" if e.function == "sum" else "*"
+    kind = c_kind(e.dtype)
+    if kind[0] == "f":
+        total = build.variable("f64", "0.0" if joint == "+" else "1.0")
+    else:
+        total = build.variable("u64", "ZERO" if joint == "+" else "ONE")
+    with each(build, array) as cell:
+        x = _number(cell, element)
+        term = f"np.float64({x})" if kind[0] == "f" else f"np.uint64(np.{NUMPY[kind]}({x}))"
+        after = f"{total} {joint} {term}"
+        build.emit(f"{total} = {f'{after} if {cell.valid} else {total}' if cell.valid else after}")
+    return f"np.{NUMPY[kind]}({total})"
+
+
+def _float(function: str, array: Array, element: DType, build: Build) -> str:
+    """What is worked out in float64 whatever the elements are."""
+    total = build.variable("f64", "0.0")
+    with each(build, array) as cell:
+        x = build.variable("f64", f"np.float64({_number(cell, element)})")
+        if function == "linf_norm":
+            best = f"larger({total}, abs({x}))"
+            build.emit(
+                f"{total} = {f'{best} if {cell.valid} else {total}' if cell.valid else best}"
+            )
+        else:
+            _add(build, total, _NORMS.get(function, "{0}").format(x), cell)
+    match function:
+        case "l2_norm":
+            return f"np.sqrt({total})"
+        case "avg":
+            return f"({total} / np.float64(max({_counted(array, build)}, 1)))"
+        case _:
+            return total
+
+
+def _extreme(function: str, array: Array, element: DType, build: Build) -> str:
+    """The least or greatest; NaN if one is. Of equal ones, as -0.0 and 0.0 are, it is the last, or
+    else the first, which is what NumPy's loops give.
+    """
+    kind = c_kind(element)
+    best = build.variable(kind, f"np.{NUMPY[kind]}(0)")
+    with each(build, array) as cell:
+        x = _number(cell, element)
+        build.emit(f"{best} = {f'{x} if {cell.valid} else {best}' if cell.valid else x}")
+    choose = "larger" if function == "amax" else "smaller"
+    with each(build, array) as cell:
+        chosen = f"{choose}({best}, {_number(cell, element)})"
+        build.emit(f"{best} = {f'{chosen} if {cell.valid} else {best}' if cell.valid else chosen}")
+    return best
+
+
+# -- two vectors -------------------------------------------------------------------------------
+
+
+def _vectors(e: Call, rows: Logic) -> tuple[Array, Array, str]:
+    """Both vectors, and how many elements there are if they are equally long, else 0."""
+    a, b = (array_in(v, rows) for v in e.arguments)
+    if len(a.dims) != 1 or len(b.dims) != 1:
+        raise Unsuitable
+    count = rows.build.variable("k", f"{a.dims[0]} if {a.dims[0]} == {b.dims[0]} else 0")
+    return a, b, count
+
+
+def _paired(e: Call, rows: Logic) -> str:
+    a, b, count = _vectors(e, rows)
+    left, right = (scalar_of(v.dtype) for v in e.arguments)
+    build = rows.build
+    if e.function == "hamming_distance":
+        differ = build.variable("k", "0")
+        with build.loop(count) as k:
+            scope = Elements.over(build, [a.at([k], None), b.at([k], None)])
+            unequal = Compare(CompareOp.NE, Slot(0, left, False), Slot(1, right, False))
+            build.emit(f"{differ} += np.int64({outcome(unequal, scope)})")
+        return differ
+    if c_kind(e.dtype) == "i64":
+        total = build.variable("u64", "ZERO")
+        with build.loop(count) as k:
+            x, y = (
+                f"np.uint64(np.int64({_number(v.at([k], None), t)}))"
+                for v, t in ((a, left), (b, right))
+            )
+            build.emit(f"{total} = {total} + {x} * {y}")
+        return f"np.int64({total})"
+    dot = _dot(a, b, left, right, count, build)
+    if e.function == "dot":
+        return dot
+    length = [f"np.sqrt({_dot(v, v, t, t, count, build)})" for v, t in ((a, left), (b, right))]
+    return f"cosine({dot}, {length[0]}, {length[1]})"
+
+
+def _dot(a: Array, b: Array, left: DType, right: DType, count: str, build: Build) -> str:
+    total = build.variable("f64", "0.0")
+    with build.loop(count) as k:
+        x = f"np.float64({_number(a.at([k], None), left)})"
+        y = x if a is b else f"np.float64({_number(b.at([k], None), right)})"
+        build.emit(f"{total} = {total} + {x} * {y}")
+    return total
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+
+def failed(e: Call, rows: Logic) -> str:
+    """Where the call is an error though its arguments are not, or where that is not sure."""
+    build = rows.build
+    if e.function in PAIRED:
+        a, b, count = _vectors(e, rows)
+        bad = f"({a.dims[0]} != {b.dims[0]})"
+        if e.function == "dot" and c_kind(e.dtype) == "i64":
+            left, right = (scalar_of(v.dtype) for v in e.arguments)
+            size = build.variable("f64", "0.0")
+            with build.loop(count) as k:
+                x, y = (
+                    f"np.float64({_number(v.at([k], None), t)})" for v, t in ((a, left), (b, right))
+                )
+                build.emit(f"{size} = {size} + abs({x} * {y})")
+            bad += f" | ({size} >= {build.literal(2.0**62, 'f64')})"
+        return bad
+    if e.function not in ("sum", "prod") or len(e.arguments) != 1:
+        raise Unsuitable
+    return _overflow(e, array_in(e.arguments[0], rows), scalar_of(e.arguments[0].dtype), build)
+
+
+def _overflow(e: Call, array: Array, element: DType, build: Build) -> str:
+    """Where some part of the sum or product is beyond the type."""
+    narrow, kind = c_kind(element), c_kind(e.dtype)
+    if e.function == "sum" and narrow not in ("i64", "u64"):
+        return "False"  # fewer than 2^31 elements of 32 bits
+    sign = "u64" if kind == "u64" else "i64"
+    total = build.variable("u64", "ZERO" if e.function == "sum" else "ONE")
+    bad = build.variable("t", "False")
+    high_of = f"high_{sign}"
+    with each(build, array) as cell:
+        wide = build.variable(sign, f"np.{NUMPY[sign]}({_number(cell, element)})")
+        x, high = f"np.uint64({wide})", f"{high_of}({wide})"
+        own = f"np.{NUMPY[sign]}({total})"
+        function = "sum_high" if e.function == "sum" else "product_high"
+        after = f"{total} {'+' if e.function == 'sum' else '*'} {x}"
+        leaves = f"leaves_{sign}({after}, {function}({total}, {high_of}({own}), {x}, {high}))"
+        keep = cell.valid
+        build.emit(f"{bad} = {bad} | ({leaves}{f' & {keep}' if keep else ''})")
+        build.emit(f"{total} = {f'{after} if {keep} else {total}' if keep else after}")
+    return bad
+
+
+def is_reduction(e: Expr) -> bool:
+    """Whether `e` is a call over arrays that gives one value."""
+    return (
+        isinstance(e, Call)
+        and not isinstance(e.dtype, List)
+        and len(e.arguments) > 0
+        and all(isinstance(a.dtype, List) for a in e.arguments)
+    )
