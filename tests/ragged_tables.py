@@ -37,8 +37,23 @@ _STORED: Final[dict[str, tuple[Any, DType]]] = {
     "small": (pa.int8(), Int(8)),
     "flag_n": (pa.bool_(), Bool()),
 }
+ARROW: Final = {name: kind for name, (kind, _) in _STORED.items()}
 ARRAY_TYPES: Final = {name: dtype for name, (_, dtype) in _STORED.items()}
-_EXTREME: Final = (0, 1, 2, 3, -1, -3, 127, 255, 2**31 - 1, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1)
+_EXTREME: Final = (
+    0,
+    1,
+    2,
+    3,
+    -1,
+    -3,
+    127,
+    255,
+    2**31 - 1,
+    2**53 + 1,
+    2**63 - 1,
+    -(2**63),
+    2**64 - 1,
+)
 _FLOATS: Final = (0.0, -0.0, 1.0, -1.5, 0.1, 2.5, 1e30, float("nan"), float("inf"))
 
 
@@ -109,7 +124,9 @@ def _words(text: str) -> list[str]:
 
 # -- expressions, as text ----------------------------------------------------------------------
 
-_FLAT: Final = [n for n, t in ARRAY_TYPES.items() if isinstance(t, List) and not isinstance(t.item, List)]
+_FLAT: Final = [
+    n for n, t in ARRAY_TYPES.items() if isinstance(t, List) and not isinstance(t.item, List)
+]
 _NUMBERS: Final = [n for n in _FLAT if n not in ("flags", "flags_e", "labels")]
 _MATRICES: Final = ["boxes", "boxes_n"]
 _comparisons: Final = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
@@ -139,7 +156,9 @@ def vectors(draw: st.DrawFn, depth: int = 2) -> str:
         case 3:
             return f"{draw(st.sampled_from(['abs', 'sqrt', '-']))}({inner})"
         case 4:
-            return f"{draw(st.sampled_from(_MATRICES))}[{draw(st.sampled_from(['0', '-1', 'small']))}]"
+            return (
+                f"{draw(st.sampled_from(_MATRICES))}[{draw(st.sampled_from(['0', '-1', 'small']))}]"
+            )
         case 5:
             return f"{draw(st.sampled_from(_MATRICES))}[{draw(slices())}, {draw(st.sampled_from('012'))}]"
         case _:
@@ -190,7 +209,8 @@ def array_tests(draw: st.DrawFn) -> str:
         case 2:
             return draw(st.sampled_from(["any(flags)", "all(flags_e)", "flags[0]", "flags_e[-1]",
                                          "all_strict(flags_e)", "any(labels == 'dog')",
-                                         "labels[0] == 'cat'", "any(flags and not flags_e)"]))  # fmt: skip
+                                         "labels[0] == 'cat'", "any(flags and not flags_e)",
+                                         "any(logical_and(flags, flags_e))", "logical_or(flags, flags_e)[-1]"]))  # fmt: skip
         case 3:
             name = draw(st.sampled_from(["any", "all", "all_strict"]))
             return f"{name}({draw(arrays())} {draw(_comparisons)} {draw(_numbers)})"

@@ -75,7 +75,7 @@ def test_the_json_has_every_function(capsys: pytest.CaptureFixture[str]) -> None
 
 # -- compiled or not ---------------------------------------------------------------------------
 
-# A condition for each function, over single values where the function takes them.
+# A condition for each function.
 PROBES = {
     "abs": "abs(frame) == 1",
     "all": "all(embedding > 0)",

@@ -431,7 +431,7 @@ def test_compiled_kernels_report_the_errors_of_the_reference_tier(shape: list[st
         for tame in (True, False):
             table = random_table(columns_in(*shape), rows, 700 + n, n, tame)
             source = Pieces(table, [50, 180, 1000])
-            for condition in [*shape, *(f"not {c}" for c in shape if NIGHTLY)]:
+            for condition in [*shape, *(f"not {c}" for c in shape)] if NIGHTLY else shape[:2]:
                 assert outcome([condition], source, "kernel", 2) == outcome(
                     [condition], source, "reference", 2
                 )

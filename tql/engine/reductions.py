@@ -232,9 +232,21 @@ def _extreme(choose: Any) -> Callable[[Cells, Any], Result]:
         best = np.zeros(c.many, values.dtype)
         best[c.into] = values  # some element of each cell, to begin with
         choose.at(best, c.into, values)
+        if values.dtype.kind == "f":
+            _sign_zeros(best, c, values, negative=choose is np.minimum)
         return Result(best.astype(dtype), None if some.all() else some)
 
     return reduced
+
+
+def _sign_zeros(best: Values, c: Cells, values: Values, *, negative: bool) -> None:
+    """-0.0 is below 0.0, which NumPy's minimum and maximum take for equal, and leave to the machine."""
+    zero = best == 0
+    if not zero.any():
+        return
+    found = np.zeros(c.many, np.bool_)
+    found[c.into[(values == 0) & (np.signbit(values) == negative)]] = True
+    best[zero] = np.where(found == negative, -0.0, 0.0)[zero]
 
 
 # -- norms -------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def in_full(f: Function, columns: int) -> list[str]:
 def _compiled(f: Function) -> str:
     if not f.kernel:
         return "no, evaluated in NumPy and Arrow"
-    return "yes, over single values" if "array" in f.takes else "yes"
+    return "yes, but not along an axis" if f.axis else "yes"
 
 
 def shown(example: Example) -> str:

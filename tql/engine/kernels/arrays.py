@@ -19,12 +19,14 @@ from tql.engine.kernels.logic import Logic
 from tql.engine.kernels.numbers import number
 from tql.language.array_types import array_of, sizes_of
 from tql.language.expr import (
+    And,
     Call,
     Column,
     CompareText,
     Const,
     Elementwise,
     Expr,
+    Or,
     Slice,
     Slot,
     Subscript,
@@ -145,6 +147,8 @@ def array_in(e: Expr, rows: Logic) -> Array:
             return found
         case Elementwise():
             return _by_element(e, rows)
+        case Call("logical_and" | "logical_or", (left, right)):
+            return _logical(e, array_in(left, rows), array_in(right, rows), rows.build)
         case Call("shape", (operand,)):
             return _shape(array_in(operand, rows), rows.build)
         case _:
@@ -249,6 +253,26 @@ def _shape(array: Array, build: Build) -> Array:
 
     rank = build.literal(len(array.dims), "i64")
     return Looped((rank,), at, rank, lambda k: at([k], None))
+
+
+def _logical(e: Call, a: Array, b: Array, build: Build) -> Array:
+    """AND or OR by element; one element that is false where the shapes differ."""
+    same = [f"({m} == {n})" for m, n in zip(a.dims, b.dims, strict=True)]
+    fit = build.variable("t", " & ".join(same))
+    two = tuple(Slot(n, Bool(), True) for n in range(2))
+    body = And(two) if e.function == "logical_and" else Or(two)
+
+    def at(index: Sequence[str], guard: str | None) -> Cell:
+        inside = f"({fit} & {guard})" if guard else fit
+        cell = Elements.over(build, [x.at(index, inside) for x in (a, b)]).cell(body)
+        value = build.variable("t", f"{fit} & {cell.value}")
+        valid = None if cell.valid is None else build.variable("t", f"{cell.valid} | (not {fit})")
+        return Cell(value, valid)
+
+    dims = tuple(build.variable("k", f"{d} if {fit} else 1") for d in a.dims)
+    if len(dims) == 1:
+        return Looped(dims, at, dims[0], lambda k: at([k], None))
+    return Looped(dims, at)
 
 
 # -- by element --------------------------------------------------------------------------------

@@ -233,14 +233,18 @@ def slice_count(first: Any, last: Any, step: Any) -> Any:
 
 @device
 def larger(best: Any, x: Any) -> Any:
-    """The greater of two numbers, NaN if one is NaN, the first if they are equal."""
-    return best if best >= x or best != best else x
+    """The greater of two numbers, NaN if one is NaN, 0.0 of 0.0 and -0.0."""
+    if best == x:
+        return best + x if x == 0 else x
+    return best if best > x or best != best else x
 
 
 @device
 def smaller(best: Any, x: Any) -> Any:
-    """The lesser of two numbers, NaN if one is NaN, the first if they are equal."""
-    return best if best <= x or best != best else x
+    """The lesser of two numbers, NaN if one is NaN, -0.0 of 0.0 and -0.0."""
+    if best == x:
+        return -(-best - x) if x == 0 else x
+    return best if best < x or best != best else x
 
 
 @device

@@ -4,8 +4,11 @@ Floats are added from left to right in float64, as `tql.engine.reductions` does 
 agree bit for bit. Elements that are NULL are passed over. Integers wrap; `overflow` says where.
 """
 
+import math
 from collections.abc import Callable
 from typing import Final
+
+import numpy as np
 
 from tql.engine.kernels.arrays import Array, Cell, Elements, array_in, each
 from tql.engine.kernels.build import Build, Unsuitable
@@ -139,19 +142,22 @@ def _float(function: str, array: Array, element: DType, build: Build) -> str:
 
 
 def _extreme(function: str, array: Array, element: DType, build: Build) -> str:
-    """The least or greatest; NaN if one is. Of equal ones, as -0.0 and 0.0 are, it is the last, or
-    else the first, which is what NumPy's loops give.
-    """
+    """The least or greatest; NaN if one is."""
     kind = c_kind(element)
-    best = build.variable(kind, f"np.{NUMPY[kind]}(0)")
-    with each(build, array) as cell:
-        x = _number(cell, element)
-        build.emit(f"{best} = {f'{x} if {cell.valid} else {best}' if cell.valid else x}")
+    best = build.variable(kind, build.literal(_farthest(kind, below=function == "amax"), kind))
     choose = "larger" if function == "amax" else "smaller"
     with each(build, array) as cell:
-        chosen = f"{choose}({best}, {_number(cell, element)})"
-        build.emit(f"{best} = {f'{chosen} if {cell.valid} else {best}' if cell.valid else chosen}")
+        x = f"np.{NUMPY[kind]}({choose}({best}, {_number(cell, element)}))"
+        build.emit(f"{best} = {f'{x} if {cell.valid} else {best}' if cell.valid else x}")
     return best
+
+
+def _farthest(kind: str, *, below: bool) -> int | float:
+    """The number of a C type that no other is below, or above."""
+    if kind[0] == "f":
+        return -math.inf if below else math.inf
+    info = np.iinfo(NUMPY[kind])
+    return int(info.min if below else info.max)
 
 
 # -- two vectors -------------------------------------------------------------------------------
@@ -205,6 +211,12 @@ def _dot(a: Array, b: Array, left: DType, right: DType, count: str, build: Build
 # -- errors ------------------------------------------------------------------------------------
 
 
+def may_fail(e: Call) -> bool:
+    """Whether a call that `raises` can be an error in a fragment of fewer than 2^31 elements."""
+    narrow = all(c_kind(scalar_of(a.dtype)) not in ("i64", "u64") for a in e.arguments)
+    return e.function != "sum" or not narrow
+
+
 def failed(e: Call, rows: Logic) -> str:
     """Where the call is an error though its arguments are not, or where that is not sure."""
     build = rows.build
@@ -228,10 +240,7 @@ def failed(e: Call, rows: Logic) -> str:
 
 def _overflow(e: Call, array: Array, element: DType, build: Build) -> str:
     """Where some part of the sum or product is beyond the type."""
-    narrow, kind = c_kind(element), c_kind(e.dtype)
-    if e.function == "sum" and narrow not in ("i64", "u64"):
-        return "False"  # fewer than 2^31 elements of 32 bits
-    sign = "u64" if kind == "u64" else "i64"
+    sign = "u64" if c_kind(e.dtype) == "u64" else "i64"
     total = build.variable("u64", "ZERO" if e.function == "sum" else "ONE")
     bad = build.variable("t", "False")
     high_of = f"high_{sign}"

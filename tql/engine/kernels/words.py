@@ -9,7 +9,7 @@ from tql.engine.kernels.build import Build, Unsuitable
 from tql.engine.kernels.kinds import c_kind
 from tql.engine.kernels.logic import Logic
 from tql.engine.kernels.ragged import starts
-from tql.engine.kernels.reductions import failed, is_reduction, known, reduced
+from tql.engine.kernels.reductions import failed, is_reduction, known, may_fail, reduced
 from tql.language.expr import (
     Call,
     Column,
@@ -102,7 +102,7 @@ class Words(Logic):
             case Subscript():
                 return self.leaf(lambda: zero_step(e, self))
             case Call() if is_reduction(e):
-                return self.leaf(lambda: failed(e, self))
+                return self.leaf(lambda: failed(e, self)) if may_fail(e) else None
             case _:
                 raise Unsuitable
 

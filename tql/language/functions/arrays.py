@@ -187,35 +187,41 @@ ARRAYS: Final = (
         _of_truths("all"), axis=True, takes=_NUMBERS, result="bool; an array of bool with an axis",
         nulls=_ELEMENTS, special="true for an empty array",
         example=Example("select all(embedding < 1) as a limit 2", (False, True)),
+        kernel=True,
     ),
     Function(
         "all_strict", "all_strict(x)", (1, 1),
         "whether there are elements, and every one of them is true", _of_truths("all_strict"),
         takes=_NUMBERS, result="bool", nulls=_ELEMENTS, special="false for an empty array",
         example=Example("select all_strict(boxes[:, 0] > 20) as a limit 2", (False, True)),
+        kernel=True,
     ),
     Function(
         "amax", "amax(x [, axis])", (1, 1), "the greatest element", _extreme("amax"), axis=True,
         takes=f"{_NUMBERS}; or times", result="the type of the elements",
         nulls=_ELEMENTS, special="NULL for an empty array; NaN where an element is NaN",
         example=Example("select amax(embedding) as a limit 2", (1.0, 0.75)),
+        kernel=True,
     ),
     Function(
         "amin", "amin(x [, axis])", (1, 1), "the least element", _extreme("amin"), axis=True,
         takes=f"{_NUMBERS}; or times", result="the type of the elements",
         nulls=_ELEMENTS, special="NULL for an empty array; NaN where an element is NaN",
         example=Example("select amin(boxes, 0) as a limit 1", ([10.0, 20.0, 110.0, 220.0],)),
+        kernel=True,
     ),
     Function(
         "any", "any(x [, axis])", (1, 1), "whether some element is true, that is, not 0",
         _of_truths("any"), axis=True, takes=_NUMBERS, result="bool; an array of bool with an axis",
         nulls=_ELEMENTS, special="false for an empty array",
         example=Example("select any(boxes[:, 0] > 20) as a limit 2", (False, True)),
+        kernel=True,
     ),
     Function(
         "avg", "avg(x [, axis])", (1, 1), "the mean of the elements", _avg, axis=True,
         takes=_NUMBERS, result="float64", nulls=_ELEMENTS, special="NULL for an empty array",
         example=Example("select avg(boxes[:, 0]) as a limit 3", (10.0, 40.0, 300.0)),
+        kernel=True,
     ),
     Function(
         "logical_and", "logical_and(a, b)", (2, 2),
@@ -227,6 +233,7 @@ ARRAYS: Final = (
             "select logical_and(embedding > 0.5, embedding < 1) as a limit 2",
             ([False, False, False], [True, False, False]),
         ),
+        kernel=True,
     ),
     Function(
         "logical_or", "logical_or(a, b)", (2, 2),
@@ -238,6 +245,7 @@ ARRAYS: Final = (
             "select logical_or(embedding == 1, embedding == 0) as a limit 2",
             ([True, True, True], [False, False, True]),
         ),
+        kernel=True,
     ),
     Function(
         "nonzero", "nonzero(x)", (1, 1), "the positions of the elements that are not 0, row by row",
@@ -249,6 +257,7 @@ ARRAYS: Final = (
         takes=_NUMBERS, result="int64, uint64 of uint64; the type of floats", nulls=_ELEMENTS,
         special="1 for an empty array; an integer beyond 64 bits is an error",
         example=Example("select prod(boxes[:, 0]) as a limit 2", (10.0, 40.0)),
+        kernel=True,
     ),
     Function(
         "shape", "shape(x)", (1, 1),
@@ -257,11 +266,13 @@ ARRAYS: Final = (
         special="an empty array for a single value; of a group its length first, then the "
         "dimensions of its members, NULL where these differ",
         example=Example("select shape(boxes) as a limit 3", ([1, 4], [1, 4], [2, 4])),
+        kernel=True,
     ),
     Function(
         "sum", "sum(x [, axis])", (1, 1), "the sum of the elements", _total("sum"), axis=True,
         takes=_NUMBERS, result="int64, uint64 of uint64; the type of floats", nulls=_ELEMENTS,
         special="0 for an empty array; an integer beyond 64 bits is an error",
         example=Example("select sum(embedding > 0) as a limit 2", (1, 2)),
+        kernel=True,
     ),
 )  # fmt: skip

@@ -42,7 +42,7 @@ class Function(NamedTuple):
     nulls      what happens to NULL
     special    what happens to empty, zero and other special values; '' where there are none
     example    a query that tests run
-    kernel     whether calls of it over single values can be compiled
+    kernel     whether calls of it are compiled, of text as far as it is a dictionary; not along an axis
     as_weight  types a call that is a whole weight, where that is another thing
     """
 

@@ -90,33 +90,39 @@ VECTORS: Final = (
         example=Example(
             "select cosine_similarity(embedding, array[1, 0, 0]) as a limit 3", (1.0, 0.9486833, 0.0)
         ),
+        kernel=True,
     ),
     Function(
         "dot", "dot(a, b)", (2, 2), "the sum of the products of two vectors' elements",
         _product("dot"), takes=_TWO, result="float64; int64 of integers", nulls=_NULLS,
         special="0 for empty vectors; an error where the lengths differ, or beyond int64",
         example=Example("select dot(embedding, array[1, 2, 4]) as a limit 2", (1.0, 1.25)),
+        kernel=True,
     ),
     Function(
         "hamming_distance", "hamming_distance(a, b)", (2, 2),
         "the number of positions at which two vectors differ", _hamming, takes=_TWO,
         result="int64", nulls=_NULLS, special="an error where the lengths differ",
         example=Example("select hamming_distance(embedding, array[1, 0, 0]) as a limit 3", (0, 2, 2)),
+        kernel=True,
     ),
     Function(
         "l1_norm", "l1_norm(x)", (1, 1), "the sum of the absolute values", _norm("l1_norm"),
         takes=_ONE, result="float64", nulls=_ELEMENTS, special="0 for an empty array",
         example=Example("select l1_norm(embedding) as a limit 2", (1.0, 1.0)),
+        kernel=True,
     ),
     Function(
         "l2_norm", "l2_norm(x)", (1, 1), "the root of the sum of the squares", _norm("l2_norm"),
         takes=_ONE, result="float64", nulls=_ELEMENTS, special="0 for an empty array",
         example=Example("select l2_norm(boxes[0, 0:2]) as a limit 2", (22.360680, 56.568542)),
+        kernel=True,
     ),
     Function(
         "linf_norm", "linf_norm(x)", (1, 1), "the greatest absolute value", _norm("linf_norm"),
         takes=_ONE, result="float64", nulls=_ELEMENTS, special="0 for an empty array",
         example=Example("select linf_norm(boxes) as a limit 2", (220.0, 240.0)),
+        kernel=True,
     ),
     Function(
         "maxsim", "maxsim(document, query)", (2, 2),
