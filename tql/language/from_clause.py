@@ -46,11 +46,13 @@ class FromBinder:
     tables  the schema of a data set by its name; a source error where there is none
     query   types a subquery
     scope   what binds expressions over columns of a leaf by these names
+    outside aliases that stand before a comma
     """
 
     tables: Callable[[str, Span], Schema]
     query: Callable[[s.Query], Bound]
     scope: Callable[[Leaf, Schema, Names], ExprBinder]
+    outside: tuple[str, ...] = ()
 
 
 def bind_from(b: FromBinder, source: s.Source) -> From:
@@ -67,7 +69,8 @@ def bind_from(b: FromBinder, source: s.Source) -> From:
 
 
 def _join(b: FromBinder, j: s.Join) -> From:
-    left, right = bind_from(b, j.left), bind_from(b, j.right)
+    left = bind_from(b, j.left)
+    right = bind_from(replace(b, outside=(*b.outside, *left.names.aliases)), j.right)
     for alias in right.names.aliases:
         if alias in left.names.aliases:
             raise error("ambiguous", f"two sources are named {alias!r}", j.right.span,
@@ -77,7 +80,7 @@ def _join(b: FromBinder, j: s.Join) -> From:
         return _using(j, left, right, pair)
     leaf = Joined(j.kind, left.leaf, right.leaf, pair.columns_of(j.kind), span=j.span)
     if j.on is not None:
-        scope = b.scope(leaf, pair.schema, pair.names)
+        scope = b.scope(leaf, pair.schema, replace(pair.names, outside=b.outside))
         leaf = _with_terms(leaf, pair, list(_bound_terms(scope, j.on)), j)
     return From(leaf, pair.names)
 

@@ -30,10 +30,14 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """All names of a FROM. `merged` are the columns of USING; they name sources by position."""
+    """All names of a FROM. `merged` are the columns of USING; they name sources by position.
+
+    `outside` are aliases that stand in the same FROM, but beyond a comma: ON does not see them.
+    """
 
     sources: tuple[Named, ...]
     merged: Mapping[str, Merged] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -47,10 +51,8 @@ class Names:
         if n.source is not None:
             return self._source(n.source, n.name, n.span).columns.get(n.name)
         if not self._is_plain(n.name) and self.knows(n.name):
-            ways = [self._qualified(named, n.name) for named in self.sources
-                    if n.name in named.columns]  # fmt: skip
             raise error("ambiguous", f"several sources have a column {n.name!r}", n.span,
-                        help=f"write {' or '.join(ways)}")  # fmt: skip
+                        help=self._ways(n.name))  # fmt: skip
         if n.name in self.merged:
             return self.merged[n.name].column
         found = (named.columns[n.name] for named in self.sources if n.name in named.columns)
@@ -72,13 +74,13 @@ class Names:
         if item.source is not None:
             yield from self._source(item.source, None, item.span).columns.items()
             return
-        for named, name, column in self._each():
+        for _, name, column in self._each():
             if not self._is_plain(name):
-                ways = [f"{written(a)}.*" for a in self.aliases]
+                stars = [f"{written(a)}.*" for a in self.aliases]
                 raise error(
                     "ambiguous", f"* would give several columns named {name!r}", item.span,
-                    help=f"name the columns, for example  {self._qualified(named, name)} as NAME"
-                    + (f",  or take one source: {' or '.join(ways)}" if ways else ""),
+                    help=f"name the columns: {self._ways(name)}"
+                    + (f";  or take one source: {' or '.join(stars)}" if stars else ""),
                 )  # fmt: skip
             yield name, column
 
@@ -116,9 +118,15 @@ class Names:
         return len(others) + bool(among) == 1
 
     def _qualified(self, named: Named, name: str) -> str:
-        if named.alias is None:
-            return f"{written(name)} of the subquery by an alias that you give it"
         return format_expr(s.Name(name, named.alias))
+
+    def _ways(self, name: str) -> str:
+        """How to say which of the columns of this name is meant."""
+        having = [named for named in self.sources if name in named.columns]
+        ways = [self._qualified(named, name) for named in having if named.alias is not None]
+        if len(ways) < len(having):
+            ways.append(f"alias.{written(name)} after  (select …) as alias")
+        return f"write {' or '.join(ways)}"
 
     def _source(self, alias: str, column: str | None, span: Span) -> Named:
         for named in self.sources:
@@ -134,6 +142,8 @@ class Names:
             return f'did you mean the column "{source}/{column}"?'
         if column is not None and self.knows(source):
             return f"{source!r} is a column; a JSON key is written  {source}['{column}']"
+        if source in self.outside:
+            return f"JOIN binds tighter than a comma, so ON does not see {source!r}: write  cross join  for the comma"
         if len(self.sources) > 1:
             known = ", ".join(self.aliases) or "not named: give them aliases"
             return did_you_mean(source, self.aliases) or f"the sources are {known}"
