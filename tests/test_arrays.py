@@ -202,6 +202,19 @@ def test_only_what_may_raise_is_said_to(text: str, raises: bool) -> None:
     assert can_raise(outputs[0].expr) == raises
 
 
+def test_a_list_of_fixed_size_that_is_null_is_as_many_null_elements() -> None:
+    boxes = [[[1, 2], None], [[3, 4]], [], None]
+    fixed = {"b": pa.array(boxes, pa.list_(pa.list_(pa.int32(), 2)))}
+    assert evaluate(fixed, "b + 1") == [[[2, 3], [None, None]], [[4, 5]], [], None]
+    assert evaluate(fixed, "shape(b)") == [[2, 2], [1, 2], [0, 2], None]
+    assert evaluate(fixed, "b[1]") == [[None, None], None, None, None]
+    deep = pa.array([[[[1, 2]], None]], pa.list_(pa.list_(pa.list_(pa.int8(), 2), 1)))
+    assert evaluate({"x": deep}, "x[:, 0, 1]") == [[2, None]]
+    ragged = {"b": pa.array(boxes, pa.list_(pa.list_(pa.int32())))}
+    with pytest.raises(tql.TqlDataError, match="in row 0"):
+        evaluate(ragged, "b + 1")
+
+
 # -- views, and what comes out of them ---------------------------------------------------------
 
 

@@ -258,16 +258,25 @@ def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask, Mapping[int, str]]:
     for axis in range(rank):
         assert isinstance(level, List)
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
-        if level.size is not None:
-            shapes[:, axis] = level.size
-        shapes[rows, axis] = lengths
-        wrong |= np.bincount(rows[lengths != shapes[rows, axis]], minlength=n) > 0
+        size = level.size
+        filled = None
         if axis and array.null_count:
             missing = pc.is_null(array).to_numpy(zero_copy_only=False)
-            wrong |= np.bincount(rows[missing], minlength=n) > 0
+            if size is None:
+                wrong |= np.bincount(rows[missing], minlength=n) > 0
+            else:  # as many elements as any other, all NULL
+                lengths = np.full(len(array), size)
+                absent = np.repeat(missing, size)
+                filled = pa.array(np.cumsum(~absent) - 1, mask=absent)
+        if size is not None:
+            shapes[:, axis] = size
+        shapes[rows, axis] = lengths
+        wrong |= np.bincount(rows[lengths != shapes[rows, axis]], minlength=n) > 0
         if axis < rank - 1:
             rows = np.repeat(rows, lengths)
         array, level = pc.list_flatten(array), level.item
+        if filled is not None:
+            array = array.take(filled)
     if isinstance(element, List):
         items, within, problems = _arrays(array, element)
         wrong |= np.bincount(np.repeat(rows, lengths)[within], minlength=n) > 0
