@@ -16,7 +16,7 @@ from tql.grammar.parser import parse
 from tql.language.bind import bind
 from tql.language.expr import Expr
 from tql.language.plan import Filter
-from tql.schema import Bool, Column, Float, Int, Schema, Text
+from tql.schema import Bool, Column, Float, Int, List, Schema, Text
 
 SCHEMA = Schema(
     [
@@ -27,6 +27,8 @@ SCHEMA = Schema(
         Column("f64", Float(64), False),
         Column("flag", Bool(), False),
         Column("cat_n", Text(), True),
+        Column("tags", List(Int(32)), False),
+        Column("emb", List(Float(32), 256), False),
     ]
 )
 
@@ -80,7 +82,9 @@ LADDER = [
     ["i64_n != 5", "i32 > f32", "cat_n == 'a'", "i32 * 3 > 5", "f64 + 1 > 5"],
     ["u64 == i64_n", "i32 % 7 == 3", f"i32 in ({', '.join(map(str, range(60)))})"],
     ["f64 > i64_n", "u64 < f32"],
-    [f"i32 in ({', '.join(str(n * 3_000_000) for n in range(300))})"],
+    [f"i32 in ({', '.join(str(n * 3_000_000) for n in range(300))})", "contains(tags, 3)"],
+    ["l2_norm(emb) > 1", "any(emb > 3)"],
+    ["cosine_similarity(emb, emb) > 0.5"],
 ]  # fmt: skip
 
 
@@ -89,7 +93,8 @@ def test_the_estimate_knows_cheap_conditions_from_dear_ones() -> None:
     for lower, higher in itertools.pairwise(costs):
         assert max(lower) < min(higher)
     assert min(costs[0]) > 0.3 and max(costs[0]) < 2
-    assert max(costs[-1]) > 50
+    assert min(costs[-3]) > 50
+    assert min(costs[-2]) > 1000 and max(costs[-1]) < 10_000
 
 
 def test_the_estimate_of_a_program_adds_up_and_reads_each_column_once() -> None:

@@ -4,9 +4,11 @@ Nanoseconds a row: one core of a quiet machine, fragments of 1 M rows in memory,
 2026-11-21. In fragments that leave the cache behind, each costs up to three times as much.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final, assert_never
 
+from tql.language.array_types import rank_of, sizes_of
 from tql.language.expr import (
     And,
     Arith,
@@ -52,7 +54,12 @@ LOOK_UP: Final = 1.8  # text: one look-up by code, whatever the rule
 ARITHMETIC: Final = 1.0  # floats: 0.3 to 1.0
 ARITHMETIC_CHECKED: Final = 1.5  # integers of which no sum overflows: 1.2 to 2.0
 MODULO: Final = 3.0
-BY_ELEMENT: Final = 60.0  # lists of about four numbers, each element moved and computed
+RANDOM: Final = 3.5
+LIST: Final = 25.0  # a column of lists, for each level of them: where each starts and ends
+ELEMENT: Final = 5.0  # an operation by element, or a reduction, for each element
+PAIR: Final = 15.0  # a product or distance of vectors, for each pair of elements
+SLICED: Final = 15.0  # a slice, for each element that is left
+EXTENT: Final = 4  # how long a list is, where its type does not say
 BY_OBJECT: Final = 500.0  # a Python object each
 HALF_FLOAT: Final = 1.6  # float16 is computed in software
 
@@ -71,6 +78,8 @@ def reference_ns(conditions: Sequence[Expr]) -> float:
 
 def _reading(column: Column) -> float:
     """What making the column into NumPy arrays takes; plain numbers are there already."""
+    if isinstance(column.dtype, List):
+        return LIST * rank_of(column.dtype)
     return UNPACK * (column.nullable + isinstance(column.dtype, Bool))
 
 
@@ -96,16 +105,30 @@ def _computing(e: Expr) -> float:
         case Arith(op):
             whole = not isinstance(e.dtype, Float)
             return MODULO if op is ArithOp.MOD else ARITHMETIC_CHECKED if whole else ARITHMETIC
-        case Call(_, (first, *_)) if isinstance(first.dtype, List):
-            return BY_ELEMENT
-        case Call():
-            return ARITHMETIC
-        case Elementwise() | Subscript():
-            return BY_ELEMENT
+        case Elementwise():
+            return ELEMENT * _elements(e.dtype)
+        case Subscript():
+            return SLICED * _elements(e.dtype) if isinstance(e.dtype, List) else ELEMENT
+        case Call("random"):
+            return RANDOM
+        case Call(_, arguments):
+            return _calling([_elements(a.dtype) for a in arguments if isinstance(a.dtype, List)])
         case JsonItem() | JsonCompare() | JsonAs() | UserCall() | Balanced():
             return BY_OBJECT
         case _:
             assert_never(e)
+
+
+def _elements(dtype: DType) -> float:
+    """How many elements an array of the type has, about."""
+    return math.prod(EXTENT if size is None else size for size in sizes_of(dtype))
+
+
+def _calling(elements: Sequence[float]) -> float:
+    """What a call takes whose arrays have so many elements; of single values where there are none."""
+    if not elements:
+        return ARITHMETIC
+    return (PAIR if len(elements) > 1 else ELEMENT) * max(elements)
 
 
 def _comparing(a: DType, b: DType) -> float:

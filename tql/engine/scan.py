@@ -125,13 +125,15 @@ def _constant(rows: int, value: bool) -> Words:
 # A kernel runs at 0.1 to 0.2 ns a row and loop, near what memory gives to one core; starting
 # threads costs 0.3 ms. 10 M rows of int32, one comparison: 1.4 ms alone, 2.4 ms on two threads.
 _KERNEL_NS: Final = 0.2
+_OF_REFERENCE: Final = 0.1  # of what the reference tier takes: look-ups, loops over arrays
 _QUICK_NS: Final = 3e6
 
 
 def _is_quick(program: Program, source: Source) -> bool:
     """Whether one thread is done before a second would have helped."""
     in_memory = all(f.in_place for f in source.fragments)
-    return in_memory and source.rows * program.leaves * _KERNEL_NS < _QUICK_NS
+    row_ns = max(program.leaves * _KERNEL_NS, program.cost_ns_per_row * _OF_REFERENCE)
+    return in_memory and source.rows * row_ns < _QUICK_NS
 
 
 def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:

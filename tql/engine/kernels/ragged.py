@@ -56,12 +56,13 @@ def _ragged(array: Any, dtype: List) -> Ragged:
         if child.null_count:
             raise Unsuitable  # an error where the row is asked for, which the reference tier names
         offsets, below = _offsets(child)
-        lengths, many = np.diff(offsets), np.diff(at)
         first = np.full(len(array), level.size or 0, np.int64)
-        some = many > 0
-        first[some] = lengths[at[:-1][some]]
-        if (lengths != np.repeat(first, many))[np.repeat(there, many)].any():
-            raise Unsuitable
+        if not pa.types.is_fixed_size_list(child.type):
+            lengths, many = np.diff(offsets), np.diff(at)
+            some = many > 0
+            first[some] = lengths[at[:-1][some]]
+            if (lengths != np.repeat(first, many))[np.repeat(there, many)].any():
+                raise Unsuitable
         dims.append(np.where(there, first, 0))
         at, child, level = offsets[at], below, level.item
     if int(at[-1]) > _MOST:
