@@ -366,6 +366,27 @@ def queries(draw: st.DrawFn) -> tuple[str, Any]:
 
 
 @st.composite
+def samples(draw: st.DrawFn) -> tuple[str, Any]:
+    """A query that ends in SAMPLE BY, without a final order, and its parameters."""
+    w = Writer(draw)
+    while True:
+        w.params.clear()
+        over = w.over([ID, *chosen(w)])
+        try:
+            arms = ", ".join(f"{over.truth(0)}: {w.pick(['1', '2', '0.5', '0'])}" for _ in "12")
+            weight = w.pick([f"max_weight({arms})", f"sum_weight({arms})", f"abs({over.number(0)})",
+                             "1", "0.5", "0.25", "2.0"])  # fmt: skip
+            replaced = w.pick(["", "", " replace", " replace true", " replace false"])
+            limit = w.pick(["", " limit 5", " limit 40", " limit 50 percent", " limit 0"])
+            head = f"select *{where(over)}{order(over, percent=20)}{cut(over, 20)}"
+            text = f"{head} sample by {weight}{replaced}{limit}"
+        except Nothing:
+            continue
+        used = {k: v for k, v in w.params.items() if re.search(rf"\${k}\b", text)}
+        return text, used or None
+
+
+@st.composite
 def expressions(draw: st.DrawFn) -> tuple[str, Any]:
     """A select list and a condition over all columns, with their parameters."""
     w = Writer(draw)

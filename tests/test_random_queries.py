@@ -3,12 +3,15 @@
 What the interpreter is, and what it shares with the package, is told in `tests.interpreter`.
 """
 
+import itertools
 import re
+import tempfile
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +26,7 @@ from tests.plain_kernels import run_as_python
 from tests.profiles import examples
 from tests.random_data import random_rows
 from tests.random_expressions import INEXACT
-from tests.random_queries import columns_in, expressions, queries
+from tests.random_queries import columns_in, expressions, queries, samples
 from tql.dataset import View, view_of
 from tql.engine.scan import Settings, Tier
 from tql.grammar.parser import parse
@@ -80,15 +83,15 @@ def check(ds: tql.Dataset, text: str, params: Any, wanted: Any, tier: Tier, thre
         assert None in rows or (named and int(named[1]) in rows), (diagnostic.message, wanted)
         return
     view = answer(ds, text, params, tier, threads)
-    check_view(view, wanted, text)
+    check_table(view, view.to_arrow(), wanted, text)
 
 
-def check_view(view: View, wanted: Relation, text: str) -> None:
-    table = view.to_arrow()
+def check_table(ds: tql.Dataset, table: pa.Table, wanted: Relation, text: str) -> None:
+    """The table, read of `ds`, has the columns wanted, with their types and values."""
     assert list(table.column_names) == [c.name for c in wanted.columns]
     exact = not any(name in text for name in INEXACT)
     for c in wanted.columns:
-        kind = re.sub(r", \d+\]", "]", str(view.schema[c.name].dtype))
+        kind = re.sub(r", \d+\]", "]", str(ds.schema[c.name].dtype))
         if kind == "json" and "logical_" in text:  # an array, or false where shapes differ
             found = values_of(table.column(c.name), JSON)
         else:
@@ -175,6 +178,139 @@ def test_queries_have_the_rows_that_the_interpreter_finds() -> None:
 
     search()
     mostly_evaluated(tally)
+
+
+# -- read in other ways ------------------------------------------------------------------------
+
+
+@settings(max_examples=examples(60, 4_000))
+@given(st.data(), queries())
+def test_a_view_read_in_pieces_is_the_view(data: st.DataObject, query: tuple[str, Any]) -> None:
+    """Slices of it, rows of it in any order, a view of it, its fragments."""
+    text, params = query
+    table = data.draw(tables(text, most=12 if "join" in text else 30))
+    wanted = expected(table, text, params)
+    if isinstance(wanted, set):
+        return
+    view = answer(tql.open(table), text, params, "reference")
+    rows = len(wanted.rows)
+    cuts = sorted(data.draw(st.lists(st.integers(0, rows), max_size=3)))
+    for a, b in itertools.pairwise([0, *cuts, rows]):
+        part = view[a:b]
+        check_table(part, part.to_arrow(), interpreter.kept(wanted, range(a, b)), text)
+    again = view.query("select *")
+    check_table(again, again.to_arrow(), wanted, text)
+    order = data.draw(st.lists(st.integers(0, rows - 1), max_size=5)) if rows else []
+    found = view.source.take(np.array(order, np.int64), view.columns)
+    check_table(view, found, interpreter.kept(wanted, order), text)
+    for f in view.source.fragments:
+        piece = interpreter.kept(wanted, range(f.start, f.stop))
+        check_table(view, view.source.read(f.index, view.columns), piece, text)
+
+
+@settings(max_examples=examples(60, 4_000))
+@given(st.data(), queries(), st.integers(1, 12), st.sampled_from([1, 3]))
+def test_a_parquet_file_answers_as_the_table_in_it(
+    data: st.DataObject, query: tuple[str, Any], group: int, threads: int
+) -> None:
+    """Several row groups, pruned by their statistics; a row pruned raises nothing."""
+    text, params = query
+    table = data.draw(tables(text, most=12 if "join" in text else 30))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = f"{folder}/rows.parquet"
+        pq.write_table(table, path, row_group_size=group)
+        wanted = expected(pq.read_table(path), text, params)  # seconds have become milliseconds
+        if isinstance(wanted, set):
+            return
+        ds = tql.open(path)
+        check(ds, text, params, wanted, "reference", threads)
+        run_as_python(patch)
+        check(ds, text, params, wanted, "kernel", threads)
+
+
+@settings(max_examples=examples(12, 150))
+@given(st.data(), expressions())
+def test_compiled_kernels_compute_what_the_interpreter_does(
+    data: st.DataObject, query: tuple[str, Any]
+) -> None:
+    """The loops of the tests above ran as Python; here they are compiled, which takes a while."""
+    text, params = query
+    table = data.draw(tables(text))
+    check(tql.open(table), text, params, expected(table, text, params), "kernel", 2)
+
+
+# -- draws -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=examples(40, 2_000))
+@given(st.data(), expressions(), st.integers(0, 5))
+def test_random_is_fixed_by_seed_and_row(
+    data: st.DataObject, query: tuple[str, Any], seed: int
+) -> None:
+    """Whatever the chunks, the tier and the threads; another condition leaves the rest as it is."""
+    text, _ = query
+    condition = text.split(" where ", 1)[1] if " where " in text and "$" not in text else "true"
+    table = data.draw(tables(text))
+    if isinstance(expected(table, f"select * where {condition}", None), set):
+        return
+
+    def drawn(ds: tql.Dataset, where: str, tier: Tier, threads: int, seed: int) -> dict[int, int]:
+        asked = f"select id, random() as r where random() % 3 != 0 and ({where})"
+        question = ask(ds.source, asked, seed=seed, settings=Settings(tier, threads))
+        found = view_of(question, ds).to_arrow()
+        return dict(zip(found["id"].to_pylist(), found["r"].to_pylist()))
+
+    ds, whole = tql.open(table), tql.open(table.combine_chunks())
+    first = drawn(ds, "true", "reference", 1, seed)
+    assert all(0 <= r < 2**31 for r in first.values())
+    some = drawn(ds, condition, "reference", 3, seed)
+    assert some.items() <= first.items()
+    with pytest.MonkeyPatch.context() as patch:
+        run_as_python(patch)
+        assert drawn(whole, condition, "kernel", 2, seed) == some
+    if len(table) > 20:
+        assert drawn(ds, "true", "reference", 1, seed + 1) != first
+
+
+@settings(max_examples=examples(60, 3_000))
+@given(st.data(), samples(), st.integers(0, 3))
+def test_sample_by_draws_from_the_rows_that_may_be_drawn(
+    data: st.DataObject, query: tuple[str, Any], seed: int
+) -> None:
+    """As many rows as asked for, none without weight, none twice without replacement."""
+    text, params = query
+    table = data.draw(tables(text))
+    here = relations.from_arrow(table)
+    ds = tql.open(table)
+
+    def answered(tier: Tier) -> list[int]:
+        question = ask(ds.source, text, params, seed=seed, settings=Settings(tier, 2))
+        return view_of(question, ds).row_ids.tolist()
+
+    try:
+        wanted = interpreter.drawn(parse(text), World(here, {}, params or ()))
+    except (QueryError, RowError):
+        with pytest.raises(tql.TqlError):
+            answered("reference")
+        return
+    weights = wanted.weights
+    if not wanted.size and " limit " in text.rsplit("sample by", 1)[1]:
+        assert answered("reference") == []  # nothing is asked for
+        return
+    if not wanted.population.rows or not any(weights) or min(weights) < 0:
+        with pytest.raises(tql.TqlError) as e:
+            answered("reference")
+        assert e.value.diagnostic.code == "value"
+        return
+    ids = answered("reference")
+    assert len(ids) == wanted.size
+    heavy = Counter(i for i, w in zip(wanted.population.ids, weights) if w > 0)
+    assert set(ids) <= heavy.keys()
+    if not wanted.replace:
+        assert not Counter(ids) - heavy
+    with pytest.MonkeyPatch.context() as patch:
+        run_as_python(patch)
+        assert answered("kernel") == ids
 
 
 # -- what the search has found -----------------------------------------------------------------

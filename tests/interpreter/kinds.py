@@ -193,7 +193,8 @@ def _kind(stored: pa.DataType) -> Kind:
 def values_of(column: Any, kind: Kind) -> list[Any]:
     """The values of an Arrow column (an array or a chunked array) of this kind."""
     stored = column.type
-    if isinstance(stored, pa.JsonType):
+    as_text = pa.types.is_string(stored) or pa.types.is_large_string(stored)
+    if isinstance(stored, pa.JsonType) or (kind.name == "json" and as_text):
         return [None if v is None else json.loads(v) for v in column.to_pylist()]
     if kind.name == "time":
         per = NANOSECONDS[kind.unit]
@@ -205,7 +206,8 @@ def values_of(column: Any, kind: Kind) -> list[Any]:
     if kind.name != "array":
         return values
     if kind.grouped:
-        of_json = isinstance(stored.value_type, pa.JsonType)
+        inner = stored.value_type
+        of_json = kind.scalar.name == "json" and not pa.types.is_struct(inner)
         return [None if v is None else _sequence(v, kind, of_json) for v in values]
     sizes = _sizes(stored)
     return [None if v is None else dense(v, sizes) for v in values]

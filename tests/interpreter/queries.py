@@ -100,11 +100,11 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Relation, Aliases]:
     window: list[int] | None = None
     expressions_of = {i.alias: i.expr for i in q.items if isinstance(i, s.Item) and i.alias}
     if q.where is not None:
-        rows = _kept(rows, _where(q.where, source, expressions_of, world))
+        rows = kept(rows, _where(q.where, source, expressions_of, world))
     positions = _positions(rows, source)
     if q.expand is not None:
         positions, window = _expanded(positions, q.expand, len(source.rows))
-        rows = _kept(source, positions)
+        rows = kept(source, positions)
         if q.expand.name is not None:
             extra = Column(q.expand.name, INT64)
             rows = replace(
@@ -139,7 +139,7 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Relation, Aliases]:
         for at, key in enumerate(keys):
             seen.setdefault(tuple(map(canonical, key)), at)
         first = list(seen.values())
-        result, rows = _kept(result, first), _kept(rows, first)
+        result, rows = kept(result, first), kept(rows, first)
         envs = [envs[at] for at in first]
     aliases = {c.name: (lambda at, name=c.name: result.cell(at, name)) for c in result.columns}
     return result, replace(rows, base=envs), aliases
@@ -163,7 +163,8 @@ def _positions(rows: Relation, source: Relation) -> list[int]:
     return [where[id(r)] for r in rows.rows]
 
 
-def _kept(r: Relation, places: Sequence[int]) -> Relation:
+def kept(r: Relation, places: Sequence[int]) -> Relation:
+    """The rows at these places, in this order."""
     groups = r.groups
     if groups is not None:
         groups = Groups(
@@ -259,7 +260,7 @@ def _having(
 ) -> tuple[Relation, list[int]]:
     """The groups for which the condition is true; aliases win, a key stands for its value."""
     assert rows.groups is not None
-    kept = []
+    passed = []
     for at in range(len(rows.rows)):
         env = _env(rows, at, world)
 
@@ -271,8 +272,8 @@ def _having(
             return env.lookup(name, of) if key is None else key[at]
 
         if expressions.is_true(having, replace(env, lookup=lookup)):
-            kept.append(at)
-    return _kept(rows, kept), kept
+            passed.append(at)
+    return kept(rows, passed), passed
 
 
 def _split(r: Relation) -> Relation:
@@ -527,7 +528,7 @@ def _tail(
     q: s.Query, result: Relation, rows: Relation | None, aliases: Aliases, world: World
 ) -> Relation:
     if q.order:
-        result = _kept(result, ordered(q.order, result, rows, aliases, world))
+        result = kept(result, ordered(q.order, result, rows, aliases, world))
     top = q.body.top if isinstance(q.body, s.Select) else None
     return _cut(result, q.limit, q.offset, top, world)
 
@@ -608,7 +609,7 @@ def _cut(
     count = n if limit is None else _count(limit, reaching, world)
     if top is not None:
         count = min(count, top)
-    return _kept(r, list(itertools.islice(range(first, n), count)))
+    return kept(r, list(itertools.islice(range(first, n), count)))
 
 
 def _count(limit: s.Limit, n: int, world: World) -> int:
