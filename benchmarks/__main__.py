@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import draws, filters, startup
+from benchmarks import draws, filters, parsing, startup
 from benchmarks.measure import OURS, Result, run
 
 README = Path(__file__).parents[1] / "README.md"
@@ -30,11 +30,14 @@ def main() -> None:
         results.append(run(task, arguments.repeats))
     print("… fresh processes", file=sys.stderr)
     cold = startup.measure(3 * arguments.repeats)
-    text = table(results, cold)
+    print("… texts", file=sys.stderr)
+    read = parsing.measure(arguments.repeats)
+    text = table(results, cold, read)
     print(text)
     if arguments.json:
         content = {"machine": machine(), "results": [asdict(r) for r in results]}
         content["fresh processes"] = [asdict(c) for c in cold]
+        content["texts"] = [asdict(r) for r in read]
         arguments.json.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     if arguments.readme:
         before, rest = README.read_text("utf-8").split(START)
@@ -42,7 +45,7 @@ def main() -> None:
         README.write_text(f"{before}{START}\n{text}\n{END}{after}", "utf-8")
 
 
-def table(results: list[Result], cold: list[startup.Cold]) -> str:
+def table(results: list[Result], cold: list[startup.Cold], read: list[parsing.Read]) -> str:
     """The results as Markdown: best of the runs, and how many times faster ours is."""
     lines = ["| task | ours | peers |", "|---|--:|---|"]
     for r in results:
@@ -56,6 +59,10 @@ def table(results: list[Result], cold: list[startup.Cold]) -> str:
         lines.append(f"| {r.task} | {ours.best * 1e3:,.1f} ms | {', '.join(peers)} |")
     lines += ["", "| fresh process, empty kernel cache | best | median |", "|---|--:|--:|"]
     lines += [f"| {c.name} | {c.best * 1e3:.1f} ms | {c.middle * 1e3:.1f} ms |" for c in cold]
+    lines += ["", "| text, read by a warm process | best | median | goal |", "|---|--:|--:|--:|"]
+    for r in read:
+        goal = "—" if r.goal is None else f"{r.goal * 1e3:,.0f} ms"
+        lines.append(f"| {r.name} | {r.best * 1e3:,.2f} ms | {r.middle * 1e3:,.2f} ms | {goal} |")
     lines += ["", machine()]
     return "\n".join(lines)
 
