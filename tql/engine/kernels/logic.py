@@ -217,10 +217,12 @@ class Logic(ABC):
 
     def check_condition(self, e: Expr) -> None:
         """Note where a WHERE of `e` is an error: behind a term that is not TRUE it is none."""
+        if not can_raise(e):
+            return
         active = self.everywhere
         for term in e.terms if isinstance(e, And) else (e,):
             self.check(term, active)
-            active = self.combine("&", [active, self.true(term)]) if can_raise(e) else active
+            active = self.combine("&", [active, self.true(term)])
 
     def check(self, e: Expr, active: str) -> None:
         """Note in `failures` where `e`, or a part of it, is an error in rows that are `active`."""
