@@ -13,8 +13,9 @@ from typing import Final
 from tql.diagnostics import error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
+from tql.language.array_types import array_of
 from tql.language.bind_expr import ExprBinder
-from tql.language.expr import Column, Expr, array_of, can_raise
+from tql.language.expr import Column, Expr, can_raise
 from tql.language.functions import FUNCTIONS
 from tql.language.keys import refuse_constant
 from tql.language.layers import Layer, LayerBinder, columns_below, scope_over

@@ -2,22 +2,16 @@
 
 Names are resolved, text that names a class is an index, numbers next to a narrower column have
 that column's type. Both tiers of the engine evaluate exactly these nodes, with SQL's three-valued
-logic: `nullable` says whether a node can be NULL.
-"""
+logic: `nullable` says whether a node can be NULL."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from itertools import islice
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, TypeAlias
 
 from tql.diagnostics import NOWHERE, Span
-from tql.language.array_types import array_of as array_of
-from tql.language.array_types import broadcast_sizes, scalar_of, sizes_of
-from tql.language.array_types import is_rectangular as is_rectangular
 from tql.language.user_function import UserFunction
-from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Time
+from tql.schema import Bool, DType, Float, Int, Json, List
 
 
 class CompareOp(StrEnum):
@@ -47,6 +41,8 @@ _MIRRORED = {
     CompareOp.GT: CompareOp.LT,
     CompareOp.GE: CompareOp.LE,
 }
+
+
 _NEGATED = {
     CompareOp.EQ: CompareOp.NE,
     CompareOp.NE: CompareOp.EQ,
@@ -472,261 +468,3 @@ Expr: TypeAlias = (
     | JsonCompare
     | JsonAs
 )
-
-
-def children(e: Expr) -> tuple[Expr, ...]:
-    """The direct operands of `e`, from left to right."""
-    match e:
-        case Column() | Const() | Slot():
-            return ()
-        case Not(operand) | IsNull(operand) | Truth(operand) | JsonAs(operand) | Balanced(operand):
-            return (operand,)
-        case TextTest(operand) | InSet(operand):
-            return (operand,)
-        case Elementwise(operands):
-            return operands
-        case Subscript(operand, subscripts):
-            return (operand, *_parts(subscripts))
-        case JsonItem(operand, key):
-            return (operand, key)
-        case And(terms) | Or(terms):
-            return terms
-        case Compare(_, left, right) | CompareText(_, left, right) | Arith(_, left, right):
-            return (left, right)
-        case JsonCompare(_, left, right):
-            return (left, right)
-        case Call(_, arguments) | UserCall(_, arguments):
-            return arguments
-        case WeightCase(_, arms):
-            return tuple(part for arm in arms for part in (arm.condition, arm.weight))
-        case _:
-            assert_never(e)
-
-
-def _parts(subscripts: tuple[Expr | Slice, ...]) -> Iterator[Expr]:
-    for s in subscripts:
-        yield from s.parts if isinstance(s, Slice) else (s,)
-
-
-def _with_parts(
-    subscripts: tuple[Expr | Slice, ...], new: Iterator[Expr]
-) -> Iterator[Expr | Slice]:
-    for s in subscripts:
-        match s:
-            case Slice(start, stop, step):
-                yield Slice(*(None if p is None else next(new) for p in (start, stop, step)))
-            case _:
-                yield next(new)
-
-
-def walk(e: Expr) -> Iterator[Expr]:
-    """`e` and everything below it, parents first; not the bodies of what is done by element."""
-    yield e
-    for child in children(e):
-        yield from walk(child)
-
-
-def walk_inside(e: Expr) -> Iterator[Expr]:
-    """As `walk`, and the bodies of what is done by element."""
-    for node in walk(e):
-        yield node
-        if isinstance(node, Elementwise):
-            yield from walk_inside(node.body)
-
-
-def columns_of(e: Expr) -> frozenset[str]:
-    """Names of the columns that `e` reads."""
-    return frozenset(n.name for n in walk(e) if isinstance(n, Column))
-
-
-def rewrite(e: Expr, rule: Callable[[Expr], Expr]) -> Expr:
-    """Apply `rule` to every node, children first; the same object where nothing changed."""
-    before = children(e)
-    after = tuple(rewrite(c, rule) for c in before)
-    if any(a is not b for a, b in zip(after, before, strict=True)):
-        e = _with_children(e, after)
-    return rule(e)
-
-
-def _with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
-    match e:
-        case And() | Or():
-            return replace(e, terms=new)
-        case Call() | UserCall():
-            return replace(e, arguments=new)
-        case WeightCase():
-            pairs = zip(new[::2], new[1::2], strict=True)
-            return replace(e, arms=tuple(Arm(c, w) for c, w in pairs))
-        case Not() | IsNull() | Truth() | TextTest() | InSet() | JsonAs() | Balanced():
-            return replace(e, operand=new[0])
-        case Compare() | CompareText() | Arith() | JsonCompare():
-            return replace(e, left=new[0], right=new[1])
-        case Elementwise():
-            return replace(e, operands=new)
-        case Subscript(_, subscripts):
-            kept = tuple(_with_parts(subscripts, iter(new[1:])))
-            return replace(e, operand=new[0], subscripts=kept)
-        case JsonItem():
-            return replace(e, operand=new[0], key=new[1])
-        case Column() | Const() | Slot():
-            return e
-        case _:
-            assert_never(e)
-
-
-def substitute(e: Expr, known: Mapping[str, Expr]) -> Expr:
-    """`e` with each column replaced by the expression of that name."""
-    return rewrite(e, lambda n: known[n.name] if isinstance(n, Column) else n)
-
-
-LARGEST_MERGED = 500  # nodes; merging x + x over x + x … would double with every level
-
-
-def is_small(e: Expr) -> bool:
-    """Whether `e` has at most LARGEST_MERGED nodes, counted as the tree it is walked as."""
-    return next(islice(walk(e), LARGEST_MERGED, None), None) is None
-
-
-def is_positional(e: Expr) -> bool:
-    """Whether the value depends on where in FROM a row stands."""
-    return any(isinstance(n, Call) and n.function in ("random", "row_number") for n in walk(e))
-
-
-def needs_source(e: Expr) -> bool:
-    """Whether a call in it can be evaluated only once FROM is known as a whole."""
-    return any(isinstance(n, Call) and n.function in _OF_THE_SOURCE for n in walk(e))
-
-
-_OF_THE_SOURCE: Final = frozenset(["data", "bm25_similarity"])
-
-
-def can_raise(e: Expr) -> bool:
-    """Whether evaluating `e` on some row may be an error (overflow, integer modulo by zero, arrays
-    whose shapes do not fit).
-    """
-    return any(raises(n) for n in walk(e))
-
-
-_PAIRED: Final = frozenset(["dot", "cosine_similarity", "hamming_distance"])
-
-
-def raises(e: Expr) -> bool:
-    """Whether this node itself, not what it is made of, may be an error."""
-    match e:
-        case Call("abs", (operand,), Int(64, True)):
-            return integer_range(operand)[0] == _lowest(Int(64))
-        case Call("sum" | "prod" as name, (operand, *_), dtype):
-            return isinstance(scalar_of(dtype), Int) and not _is_narrow(name, operand.dtype)
-        case Call("dot", (left, right), Int()):
-            narrow = _is_narrow("dot", left.dtype) and _is_narrow("dot", right.dtype)
-            return not (narrow and _same_length(left.dtype, right.dtype))
-        case Call(function, (left, right)) if function in _PAIRED:
-            return not _same_length(left.dtype, right.dtype)
-        case Call("maxsim", (document, query)):
-            return not _same_length(document.dtype, query.dtype)
-        case Call("shape", (operand,)):
-            return isinstance(operand.dtype, Binary)  # bytes that are no image
-        case Call():
-            return False
-        case Arith():
-            return _arith_raises(e)
-        case UserCall() | Balanced():
-            return True
-        case Elementwise(operands, body):
-            return not broadcast_sizes([o.dtype for o in operands])[1] or can_raise(body)
-        case Subscript(_, subscripts):
-            steps = [s.step for s in subscripts if isinstance(s, Slice)]
-            return any(s is not None and not isinstance(s, Const) for s in steps)
-        case Column(_, List() as dtype):
-            return not is_rectangular(dtype) or isinstance(array_of(dtype)[0], Json)
-        case Column(_, Json()):  # what is stored may not be JSON
-            return True
-        case _:
-            return False
-
-
-def _is_narrow(function: str, dtype: DType) -> bool:
-    """Whether no row that fits in memory can leave 64 bits: fewer than 2^31 elements."""
-    whole = integer_type(scalar_of(dtype))
-    assert whole is not None
-    return whole.bits <= {"sum": 32, "dot": 16, "prod": 0}[function] or isinstance(
-        scalar_of(dtype), Bool
-    )
-
-
-def _same_length(left: DType, right: DType) -> bool:
-    """Whether the last dimensions are known to be equal; a scalar is an array of one."""
-    a, b = (sizes_of(t)[-1] if isinstance(t, List) else 1 for t in (left, right))
-    return a is not None and a == b
-
-
-def _arith_raises(e: Arith) -> bool:
-    if isinstance(e.dtype, Float) or e.op is ArithOp.DIV:
-        return False
-    if e.op is ArithOp.MOD:
-        return not (isinstance(e.right, Const) and e.right.value != 0)
-    return not _fits(e.dtype, _reach(e.op, integer_range(e.left), integer_range(e.right)))
-
-
-def integer_range(e: Expr) -> tuple[int, int]:
-    """The least and greatest integer `e` can be, from types and constants alone.
-
-    Looks at every node once: sums nest 200 deep.
-    """
-    match e:
-        case Const(value) if isinstance(value, int):
-            return int(value), int(value)
-        case Arith(ArithOp.MOD, left, Const(divisor), Int()) if divisor != 0:
-            least, greatest = integer_range(left)
-            most = abs(int(divisor)) - 1
-            return (-most if least < 0 else 0), (most if greatest > 0 else 0)
-        case Arith(ArithOp.ADD | ArithOp.SUB | ArithOp.MUL as op, left, right, Int() as dtype):
-            reach = _reach(op, integer_range(left), integer_range(right))
-            return reach if _fits(dtype, reach) else (_lowest(dtype), _highest(dtype))
-        case _:
-            return _lowest(e.dtype), _highest(e.dtype)
-
-
-def _fits(dtype: DType, reach: tuple[int, int]) -> bool:
-    return _lowest(dtype) <= reach[0] and reach[1] <= _highest(dtype)
-
-
-def _reach(op: ArithOp, a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    match op:
-        case ArithOp.ADD:
-            ends = [a[0] + b[0], a[1] + b[1]]
-        case ArithOp.SUB:
-            ends = [a[0] - b[1], a[1] - b[0]]
-        case _:
-            ends = [x * y for x in a for y in b]
-    return min(ends), max(ends)
-
-
-def _lowest(dtype: DType) -> int:
-    whole = _counted(dtype)
-    return -(2 ** (whole.bits - 1)) if whole.signed else 0
-
-
-def _highest(dtype: DType) -> int:
-    whole = _counted(dtype)
-    return 1 if isinstance(dtype, Bool) else int(2 ** (whole.bits - whole.signed)) - 1
-
-
-def _counted(dtype: DType) -> Int:
-    """The integers that the values lie among; a time is a count of its unit."""
-    whole = Int(64) if isinstance(dtype, Time) else integer_type(dtype)
-    assert whole is not None
-    return whole
-
-
-def integer_type(dtype: DType) -> Int | None:
-    """The integer that holds the values of `dtype` exactly; None if they are not integers."""
-    match dtype:
-        case Int():
-            return dtype
-        case Label(_, storage):
-            return storage
-        case Bool():
-            return Int(8, signed=False)
-        case _:
-            return None

@@ -1,0 +1,56 @@
+"""Names of classes as their indices (tql-reference §11)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tql.diagnostics import Note, did_you_mean, error
+from tql.language.expr import Const, Expr
+from tql.language.operators.operands import INT64
+from tql.schema import Label
+
+
+def names_to_labels(left: Expr, right: Expr) -> tuple[Expr, Expr]:
+    """A text constant that meets a class label becomes the index of that class."""
+    if isinstance(left.dtype, Label):
+        right = label_index(right, left.dtype)
+    elif isinstance(right.dtype, Label):
+        left = label_index(left, right.dtype)
+    return left, right
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Names:
+    """Class names as a key: a tuple of 60,000 is recognised as the same object, never hashed."""
+
+    names: tuple[str, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Names) and self.names is other.names
+
+    def __hash__(self) -> int:
+        return id(self.names)
+
+
+@lru_cache(maxsize=64)
+def _indices(key: _Names) -> dict[str, int]:
+    """Where each name stands first."""
+    return {name: at for at, name in reversed(list(enumerate(key.names)))}
+
+
+def label_index(e: Expr, label: Label) -> Expr:
+    """`e` itself, or the index of the class it names, which the storage may be too narrow for."""
+    match e:
+        case Const(str(name)):
+            at = _indices(_Names(label.names)).get(name)
+            if at is None:
+                shown = ", ".join(repr(n) for n in label.names[:10])
+                more = f" and {len(label.names) - 10} more" if len(label.names) > 10 else ""
+                near = did_you_mean(name, label.names)
+                known = f"the classes are {shown}{more}"
+                raise error(
+                    "value", f"no class named {name!r}", e.span,
+                    notes=(Note(known),) if near else (), help=near or known,
+                )  # fmt: skip
+            return Const(at, INT64, span=e.span)
+        case _:
+            return e
