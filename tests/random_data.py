@@ -203,7 +203,7 @@ _COLUMNS: Final[dict[str, Spec]] = {
 COLUMNS: Final[dict[str, Spec]] = {
     name + suffix: spec
     for name, spec in _COLUMNS.items()
-    for suffix in (("", "_n", "_e") if spec.rank == 1 else ("", "_n"))
+    for suffix in (("", "_n", "_e") if spec.rank else ("", "_n"))
 }
 
 
@@ -229,13 +229,21 @@ def random_rows(
     return pa.concat_tables(parts) if parts else table
 
 
+def _with_holes(value: Any, stored: pa.DataType, rng: Rng) -> Any:
+    """The nested lists with NULL elements, and NULL lists where the type says how long they are."""
+    if not isinstance(value, list):
+        return None if rng.random() < 0.2 else value
+    inner = stored.value_type
+    fixed = pa.types.is_fixed_size_list(inner)
+    return [None if fixed and rng.random() < 0.1 else _with_holes(x, inner, rng) for x in value]
+
+
 def _array(name: str, rows: int, rng: Rng, tame: bool) -> Any:
     spec = COLUMNS[name]
     share = float(rng.choice([0.1, 0.5])) if name.endswith(("_n", "_e")) else 0.0
     values = [None if rng.random() < share else spec.make(rng, tame) for _ in range(rows)]
     if name.endswith("_e"):
-        holes = [v and [None if rng.random() < 0.2 else x for x in v] for v in values]
-        return pa.array(holes, spec.arrow)
+        return pa.array([_with_holes(v, spec.arrow, rng) for v in values], spec.arrow)
     if isinstance(spec.arrow, pa.JsonType):
         texts = [None if v is None else json.dumps(v) for v in values]
         return pa.ExtensionArray.from_storage(spec.arrow, pa.array(texts, pa.string()))

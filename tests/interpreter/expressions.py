@@ -189,11 +189,9 @@ def _call(e: s.Call, env: Env) -> Value:
             assert env.column is not None
             of, column = env.column(name)
             index = value(at, env).data
-            if env.nowhere:
-                return Value(of, None)
             if not -len(column) <= index < len(column):
                 raise RowError("range")
-            return column[index]
+            return Value(of, None) if env.nowhere else column[index]
         case "bm25_similarity", (s.Name(name), query):
             assert env.column is not None
             texts = [v.data for v in env.column(name)[1]]

@@ -231,18 +231,21 @@ def _sizes(stored: pa.DataType) -> list[int | None]:
 
 
 def dense(nested: list[Any], sizes: list[int | None]) -> Any:
-    """Nested lists as one array; None in place of it where they differ in length."""
-    shape, level = [len(nested)], [nested]
+    """Nested lists as one array; IRREGULAR in place of it where they differ in length.
+
+    A list that is NULL inside is as many NULL elements where its size is fixed.
+    """
+    shape, level = [len(nested)], nested
     for size in sizes[1:]:
-        level = [inner for outer in level for inner in outer]
-        if any(inner is None for inner in level):
+        level = [[None] * size if x is None and size is not None else x for x in level]
+        if any(x is None for x in level):
             return IRREGULAR
-        lengths = {len(inner) for inner in level} or {size or 0}
+        lengths = {len(x) for x in level} or {size or 0}
         if len(lengths) > 1:
             return IRREGULAR
         shape.append(lengths.pop())
-    flat = [value for inner in level for value in inner]
-    return objects(tuple(shape), flat)
+        level = [x for inner in level for x in inner]
+    return objects(tuple(shape), level)
 
 
 class Irregular:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -34,7 +35,9 @@ class World(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What SAMPLE BY may draw from: the rows with their weights, how many, and whether twice."""
+    """What SAMPLE BY may draw from: the rows with their weights (NaN where NULL), how many, and
+    whether twice.
+    """
 
     population: Relation
     weights: list[float]
@@ -58,7 +61,8 @@ def drawn(q: s.Query, world: World) -> Drawn:
     if 0 < fraction < 1 and sample.limit is None:
         return Drawn(population, [1.0] * n, int(n * fraction), sample.replace is True)
     envs = (_env(population, row, world) for row in range(n))
-    weights = [float(expressions.value(sample.weight, env).data) for env in envs]
+    found = [expressions.value(sample.weight, env).data for env in envs]
+    weights = [math.nan if w is None else float(w) for w in found]
     size = n if sample.limit is None else _count(sample.limit, n, world)
     with_replacement = sample.replace is not False
     if not with_replacement:
@@ -68,40 +72,47 @@ def drawn(q: s.Query, world: World) -> Drawn:
 
 # -- bodies ------------------------------------------------------------------------------------
 
-Aliases = Mapping[str, Callable[[int], Value]]
-"""What the names given in a select list stand for, by row of the result."""
+
+class Scope(NamedTuple):
+    """What the ORDER BY of a select may name besides the columns of its result.
+
+    envs     of the rows that the result was made of
+    nothing  the same for no row
+    groups   the groups, where there are any
+    """
+
+    envs: list[Env]
+    nothing: Env
+    groups: Groups | None
 
 
-def _body(body: s.Body, world: World) -> tuple[Relation, "Relation | None", Aliases]:
-    """The rows of a body, the rows its ORDER BY may look at besides, and its aliases."""
+def _body(body: s.Body, world: World) -> tuple[Relation, Scope | None]:
     match body:
         case s.Select():
             return _select(body, world)
         case s.Combined():
-            return _combined(body, world), None, {}
+            return _combined(body, world), None
         case s.Query():
-            return run(body, world), None, {}
+            return run(body, world), None
 
 
 def _rows_of(body: s.Body, world: World) -> Relation:
     match body:
         case s.Select():
-            result, _, _ = _select(body, world)
-            return _cut(result, None, None, body.top, world)
+            return _cut(_select(body, world)[0], None, None, body.top, world)
         case s.Combined():
             return _combined(body, world)
         case s.Query():
             return run(body, world)
 
 
-def _select(q: s.Select, world: World) -> tuple[Relation, Relation, Aliases]:
+def _select(q: s.Select, world: World) -> tuple[Relation, Scope]:
     source = _from(q.source, world)
-    rows = source
-    window: list[int] | None = None
+    rows, positions = source, list(range(len(source.rows)))
     expressions_of = {i.alias: i.expr for i in q.items if isinstance(i, s.Item) and i.alias}
     if q.where is not None:
-        rows = kept(rows, _where(q.where, source, expressions_of, world))
-    positions = _positions(rows, source)
+        positions = _where(q.where, source, expressions_of, world)
+        rows = kept(source, positions)
     if q.expand is not None:
         positions, window = _expanded(positions, q.expand, len(source.rows))
         rows = kept(source, positions)
@@ -141,8 +152,7 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Relation, Aliases]:
         first = list(seen.values())
         result, rows = kept(result, first), kept(rows, first)
         envs = [envs[at] for at in first]
-    aliases = {c.name: (lambda at, name=c.name: result.cell(at, name)) for c in result.columns}
-    return result, replace(rows, base=envs), aliases
+    return result, Scope(envs, _nowhere(rows, whole, world), rows.groups)
 
 
 def _env(
@@ -158,9 +168,15 @@ def _env(
     )
 
 
-def _positions(rows: Relation, source: Relation) -> list[int]:
-    where = {id(r): at for at, r in enumerate(source.rows)}
-    return [where[id(r)] for r in rows.rows]
+def _nowhere(rows: Relation, whole: Relation, world: World) -> Env:
+    """For the types of expressions, and for what is an error without any row: data() of no rows."""
+    return Env(
+        lambda *n: Value(rows.columns[rows.at(*n)].kind, None),
+        column=whole.of,
+        params=world.params,
+        members=None if rows.groups is None else 0,
+        nowhere=True,
+    )
 
 
 def kept(r: Relation, places: Sequence[int]) -> Relation:
@@ -182,6 +198,8 @@ def _where(
     """The places where the condition is true; a stored column wins over an alias."""
     kept: list[int] = []
     errors: set[tuple[str, int]] = set()
+    if not source.rows:
+        expressions.kind(where, _nowhere(source, source, world))
     for at in range(len(source.rows)):
         env = _env(source, at, world)
 
@@ -224,6 +242,8 @@ def _grouped(r: Relation, group: s.GroupBy, positions: list[int], world: World) 
         [expressions.value(k, _env(r, at, world, positions[at])) for k in group.keys]
         for at in range(len(r.rows))
     ]
+    if any(isinstance(v.data, dict | list) and v.kind.name == "json" for k in keys for v in k):
+        raise RowError("type")
     members = list(_nested(list(range(len(r.rows))), keys, 0, len(group.keys)))
     columns = tuple(Column(c.name, array_of(c.kind, 1, grouped=True), c.source) for c in r.columns)
     rows: list[Row] = [
@@ -347,13 +367,7 @@ def _output(
     world: World,
 ) -> Relation:
     columns = []
-    nowhere = Env(
-        lambda *n: Value(rows.columns[rows.at(*n)].kind, None),
-        column=whole.of,
-        params=world.params,
-        members=None if rows.groups is None else 0,
-        nowhere=True,
-    )
+    nowhere = _nowhere(rows, whole, world)
     for name, e in items:
         if isinstance(e, s.Name):
             stored = rows.columns[rows.at(e.name, e.source)]
@@ -524,43 +538,31 @@ def _common(a: Kind, b: Kind) -> Kind:
 # -- ORDER BY, OFFSET, LIMIT -------------------------------------------------------------------
 
 
-def _tail(
-    q: s.Query, result: Relation, rows: Relation | None, aliases: Aliases, world: World
-) -> Relation:
+def _tail(q: s.Query, result: Relation, scope: Scope | None, world: World) -> Relation:
     if q.order:
-        result = kept(result, ordered(q.order, result, rows, aliases, world))
+        result = kept(result, ordered(q.order, result, scope, world))
     top = q.body.top if isinstance(q.body, s.Select) else None
     return _cut(result, q.limit, q.offset, top, world)
 
 
 def ordered(
-    keys: Sequence[s.OrderKey],
-    result: Relation,
-    rows: Relation | None,
-    aliases: Aliases,
-    world: World,
+    keys: Sequence[s.OrderKey], result: Relation, scope: Scope | None, world: World
 ) -> list[int]:
     """The places of the rows in order; an alias wins over a column of FROM."""
-    envs: Any = rows.base if rows is not None else None
     places = range(len(result.rows))
     columns: list[list[Value]] = []
     errors: set[tuple[str, int]] = set()
     for k in keys:
+        aliased = any(result.has(n.name) for n in _names_in(k.expr))
+        if scope is not None and scope.groups is None and not result.rows and not aliased:
+            expressions.kind(k.expr, scope.nothing)
         found = []
         for at in places:
-            env: Env = envs[at] if envs is not None else _env(result, at, world)
-
-            def lookup(name: str, of: str | None, env: Env = env, at: int = at) -> Value:
-                if of is None and name in aliases:
-                    stored = rows is not None and rows.groups is not None
-                    if not (stored and name in rows.groups.keys and _plain(result, name)):
-                        return aliases[name](at)
-                if rows is not None and rows.groups is not None and name in rows.groups.keys:
-                    return rows.groups.keys[name][at]
-                return env.lookup(name, of)
-
+            env = _env(result, at, world)
+            if scope is not None:
+                env = replace(scope.envs[at], lookup=_by_alias(result, scope, at))
             try:
-                found.append(expressions.value(k.expr, replace(env, lookup=lookup)))
+                found.append(expressions.value(k.expr, env))
             except RowError as e:
                 errors.add((e.code, result.ids[at]))
         columns.append(found)
@@ -577,9 +579,16 @@ def ordered(
     return sorted(places, key=functools.cmp_to_key(before))
 
 
-def _plain(result: Relation, name: str) -> bool:
-    """Whether the output is a column of the groups as it is, and not another under its name."""
-    return result.columns[result.at(name)].kind.grouped
+def _by_alias(result: Relation, scope: Scope, at: int) -> Callable[[str, str | None], Value]:
+    def lookup(name: str, of: str | None) -> Value:
+        key = None if scope.groups is None else scope.groups.keys.get(name)
+        if of is None and result.has(name):
+            made = result.cell(at, name)
+            if key is None or not made.kind.grouped:  # a key that is selected is its sequence there
+                return made
+        return scope.envs[at].lookup(name, of) if key is None else key[at]
+
+    return lookup
 
 
 def _order(a: Value, b: Value, descending: bool) -> int:
