@@ -235,6 +235,30 @@ def test_a_loader_query_may_have_times_as_parameters() -> None:
 # -- through the engine ------------------------------------------------------------------------
 
 
+def test_columns_of_any_units_are_compared_by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = [None, -1, 0, 1, 999, 1000, 1001, 86_400_000, 2**63 - 1, -(2**63), -999, -1000, -1001]
+    pairs = [(x, y) for x in pool for y in pool]
+    monkeypatch.setattr("tql.engine.scan.is_true", not_needed)
+    for s, t in [("ns", "s"), ("s", "ms"), ("us", "ns")]:
+        a, b = zip(*pairs)
+        table = pa.table({"a": pa.array(a, pa.timestamp(s)), "b": pa.array(b, pa.timestamp(t))})
+        ds = tql.open(table.append_column("n", [list(range(len(pairs)))]))
+        for op in OPS:
+            if (s, op) == ("ns", "!="):  # the first is compiled, the others are interpreted
+                run_as_python(monkeypatch)
+            text = f"select * where a {op} b and n >= 0 or (a {op} b) is null"
+            found = view_of(ask(ds.source, text, settings=Settings("kernel")), ds).row_ids
+            assert found.tolist() == [
+                i
+                for i, (x, y) in enumerate(pairs)
+                if x is None or y is None or holds(op, Fraction(x, UNITS[s]), Fraction(y, UNITS[t]))
+            ]
+
+
+def not_needed(*_: Any) -> Any:
+    raise AssertionError("the reference tier was asked")
+
+
 def test_comparisons_of_times_are_kernels_and_prune(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

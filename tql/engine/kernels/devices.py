@@ -65,6 +65,15 @@ def sign_u64_f64(a: Any, b: Any) -> Any:
 
 
 @device
+def sign_times(fine: Any, coarse: Any, ratio: Any) -> Any:
+    """The sign of fine / ratio - coarse, for int64 and a ratio above 0."""
+    whole = fine // ratio
+    if whole != coarse:
+        return np.int64(whole > coarse) - np.int64(whole < coarse)
+    return np.int64(fine - whole * ratio > 0)
+
+
+@device
 def in_table(table: Any, x: Any, low: Any) -> Any:
     """Whether the uint8 table, whose first place is that of the int64 `low`, has x and marks it."""
     at = np.uint64(x) - np.uint64(low)  # unsigned, so that it may wrap
@@ -266,6 +275,7 @@ NAMES = {
             sign_i64_u64,
             sign_i64_f64,
             sign_u64_f64,
+            sign_times,
             in_table,
             in_sorted,
             remainder,

@@ -7,9 +7,10 @@ logic needs no third value, and NOT costs nothing.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from tql.engine.kernels.build import Build, Unsuitable
-from tql.engine.kernels.numbers import failure, outcome
+from tql.engine.kernels.numbers import failure, outcome, times
 from tql.language.expr import (
     And,
     Arith,
@@ -33,6 +34,8 @@ from tql.language.expr import (
     raises,
 )
 from tql.schema import Bool
+
+_TIMES: Final = "times "  # and an operator: what times of different units are compared with
 
 
 @dataclass(slots=True)
@@ -153,6 +156,9 @@ class Logic(ABC):
                 return self.nowhere
             case Compare() | Truth() | InSet():
                 return self.leaf(lambda: outcome(e, self))
+            case Call(function, (left, right)) if function.startswith(_TIMES):
+                op = CompareOp(function.removeprefix(_TIMES))
+                return self.leaf(lambda: times(op, left, right, self))
             case Column() | Slot() | Call() | Subscript():
                 return self.stored(e)
             case CompareText() | TextTest():
@@ -168,7 +174,7 @@ class Logic(ABC):
         match e:
             case Column() | Slot() | Subscript():
                 return self.stored_valid(e) or self.everywhere
-            case Call("abs" | "sqrt"):
+            case Call(function) if function in ("abs", "sqrt") or function.startswith(_TIMES):
                 return self.all_valid(children(e))
             case Call():
                 return self.stored_valid(e) or self.everywhere

@@ -25,7 +25,8 @@ from tql.language.expr import (
     Truth,
     raises,
 )
-from tql.schema import Bool, Float, Int
+from tql.language.times import per_day
+from tql.schema import Bool, Float, Int, Time
 
 _LEAST, _GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
@@ -182,6 +183,15 @@ def outcome(e: Compare | Truth | InSet, at: Scope) -> str:
             return f"({number(operand, at)} != 0)"
         case InSet(operand, values):
             return _membership(operand, values, at)
+
+
+def times(op: CompareOp, left: Expr, right: Expr, at: Scope) -> str:
+    """Two times of different units: the finer one is cut to the coarser unit."""
+    assert isinstance(left.dtype, Time) and isinstance(right.dtype, Time)
+    if per_day(left.dtype) < per_day(right.dtype):
+        return times(op.mirrored, right, left, at)
+    ratio = at.build.literal(per_day(left.dtype) // per_day(right.dtype), "i64")
+    return f"(sign_times({number(left, at)}, {number(right, at)}, {ratio}) {op.value} 0)"
 
 
 def _comparison(op: CompareOp, left: Expr, right: Expr, at: Scope) -> str:
