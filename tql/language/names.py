@@ -50,6 +50,8 @@ class Names:
         """
         if n.source is not None:
             return self._source(n.source, n.name, n.span).columns.get(n.name)
+        if len(self.sources) == 1:  # the common case, and conditions chain thousands of names
+            return self.sources[0].columns.get(n.name)
         if not self._is_plain(n.name) and self.knows(n.name):
             raise error("ambiguous", f"several sources have a column {n.name!r}", n.span,
                         help=self._ways(n.name))  # fmt: skip
