@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from tql.engine.kernels.arrays import Array, Cell, Elements, array_in, each
+from tql.engine.kernels.arrays import array_in
 from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.elements import Array, Cell, Elements, each
 from tql.engine.kernels.kinds import NUMPY, c_kind
 from tql.engine.kernels.logic import Logic
 from tql.engine.kernels.numbers import outcome

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tql.engine.kernels import arguments
-from tql.engine.kernels.arrays import Array, Cell, misfit, subscripted, zero_step
+from tql.engine.kernels.arrays import misfit, subscripted, zero_step
 from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.elements import Array, Cell
 from tql.engine.kernels.kinds import c_kind
 from tql.engine.kernels.logic import Logic
 from tql.engine.kernels.ragged import starts
