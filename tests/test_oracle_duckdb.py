@@ -12,8 +12,15 @@ Where the two differ on purpose is listed once, in `in_duckdb` and in the querie
 * bool is a number here and not there: it is only compared with `true` and `false`.
 * Set operations are over row numbers here: `id`, which is unique, is the only column compared there.
 * ORDER BY: NULL comes last both ways here, so NULLS LAST is written; `id` makes the order total.
+* Aggregates of nothing: SUM is 0 here, ANY false and ALL true (§12); COALESCE is written there.
+* GROUP BY: groups come in order of first appearance here, in none there.
+* Joins: left rows in order here, in no order there: they are compared as multisets.
+* Lists count from 0 here and from 1 there; a slice that begins below 0 is not drawn.
+* Products of float32 vectors are float32 there: four digits are compared.
+* `==` of -0.0 and 0.0 is true in both; keys that are -0.0 are not drawn.
 """
 
+from collections import Counter
 from typing import Any
 
 import duckdb
@@ -23,6 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tql
+from tests.profiles import examples
 
 ROWS = 300
 
@@ -156,7 +164,7 @@ def ours(query: str) -> list[int]:
     return DATASET.query(query).row_ids.tolist()
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(condition())
 def test_where_keeps_the_rows_that_duckdb_keeps(where: str) -> None:
     assert ours(f"select * where {where}") == theirs(
@@ -164,7 +172,7 @@ def test_where_keeps_the_rows_that_duckdb_keeps(where: str) -> None:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(condition(1), order(), cuts)
 def test_order_by_and_limit_agree_with_duckdb(where: str, keys: str, cut: str) -> None:
     assert ours(f"select * where {where} order by {keys}{cut}") == theirs(
@@ -186,7 +194,7 @@ def combined(draw: st.DrawFn, depth: int = 2) -> tuple[str, str]:
     return f"({left[0]} {op} {right[0]})", f"({left[1]} {op} {right[1]})"
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(combined())
 def test_set_operations_agree_with_duckdb_on_row_numbers(pair: tuple[str, str]) -> None:
     mine, sql = pair
@@ -194,7 +202,7 @@ def test_set_operations_agree_with_duckdb_on_row_numbers(pair: tuple[str, str]) 
     assert sorted(found) == sorted(theirs(f"select id from ({sql})"))
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(condition(1), condition(1), condition(1))
 def test_chains_of_set_operations_bind_as_in_sql(a: str, b: str, c: str) -> None:
     """INTERSECT before UNION and EXCEPT, which go from left to right; ascending rows."""
@@ -205,9 +213,254 @@ def test_chains_of_set_operations_bind_as_in_sql(a: str, b: str, c: str) -> None
             assert ours(mine) == sorted(theirs(sql))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(number())
 def test_a_virtual_column_has_the_values_that_duckdb_computes(x: str) -> None:
     found = DATASET.query(f"select {x} as x").to_arrow().column("x").to_pylist()
     wanted = [row[0] for row in HERE.execute(f"select {x} from rows order by id").fetchall()]
+    assert found == wanted
+
+
+# -- joins, DISTINCT, groups -------------------------------------------------------------------
+
+SMALL = TABLE.slice(0, 40)
+SMALL_DATASET = tql.open(SMALL)
+HERE.register("few_stored", SMALL)
+HERE.execute(
+    "create view few as select * replace (small::bigint as small, count::bigint as count) from few_stored"
+)
+KEYS = st.sampled_from(["small", "count", "score", "word", "flag", "big", "id"])
+
+
+@st.composite
+def sides(draw: st.DrawFn, names: str) -> tuple[str, str]:
+    """FROM with a join for each further name, ours and DuckDB's; USING or ON."""
+    kinds = ["join", "inner join", "left join", "right join", "full join", "full outer join"]
+    ours = theirs = ""
+    for name in names:
+        columns = "id, small, count, score, word, flag, big"
+        listed = ", ".join(f"{c} as {c}_{name}" for c in columns.split(", "))
+        where = draw(condition(1))
+        mine = f"(select {listed} where {where}) as {name}"
+        sql = f"(select {listed} from few where {where}) as {name}"
+        if not ours:
+            ours, theirs = mine, sql
+            continue
+        kind = draw(st.sampled_from([*kinds, "cross join"]))
+        left = draw(st.sampled_from(names[: names.index(name)]))
+        on = ""
+        if kind != "cross join":
+            key, other = draw(st.sampled_from(PAIRS))
+            on = f" on {key}_{left} = {other}_{name}"
+            if draw(st.booleans()):
+                on += f" and {draw(st.sampled_from(RESIDUALS)).format(a=left, b=name)}"
+        ours, theirs = f"{ours} {kind} {mine}{on}", f"{theirs} {kind} {sql}{on}"
+    return ours, theirs
+
+
+PAIRS = [("small", "count"), ("count", "count"), ("word", "word"), ("score", "small"),
+         ("score", "score"), ("id", "count"), ("big", "big"), ("small", "small")]  # fmt: skip
+RESIDUALS = ["id_{a} < id_{b}", "small_{a} > 0", "count_{b} < 100", "word_{b} like 'a*'",
+             "score_{a} <= small_{b}"]  # fmt: skip
+
+
+@settings(max_examples=examples(100))
+@given(sides("ab") | sides("abc"))
+def test_joins_have_the_pairs_that_duckdb_finds(joined: tuple[str, str]) -> None:
+    ids = ", ".join(f"id_{name}" for name in "abc" if f"as id_{name}" in joined[0])
+    table = SMALL_DATASET.query(f"select {ids} from {joined[0]}").to_arrow()
+    found = list(zip(*(c.to_pylist() for c in table.columns)))
+    wanted = HERE.execute(in_duckdb(f"select {ids} from {joined[1]}")).fetchall()
+    assert Counter(found) == Counter(wanted)
+
+
+@settings(max_examples=examples(60))
+@given(
+    condition(1), condition(1), st.sampled_from(["join", "left join", "right join", "full join"]),
+    st.sampled_from([["word"], ["count"], ["small", "flag"], ["word", "count"]]),
+)  # fmt: skip
+def test_using_has_the_columns_that_duckdb_gives(
+    first: str, second: str, kind: str, using: list[str]
+) -> None:
+    """The column of a full join by USING is that of whichever side is there."""
+    names = ", ".join(using)
+
+    def sql(few: str) -> str:
+        return (
+            f"select {names}, i, j from (select {names}, id as i{few} where {first}) as a "
+            f"{kind} (select {names}, id as j{few} where {second}) as b using ({names})"
+        )
+
+    table = SMALL_DATASET.query(sql("")).to_arrow()
+    found = list(zip(*(c.to_pylist() for c in table.columns)))
+    assert Counter(found) == Counter(HERE.execute(in_duckdb(sql(" from few"))).fetchall())
+
+
+@settings(max_examples=examples(100))
+@given(condition(1), st.lists(KEYS, min_size=1, max_size=3, unique=True))
+def test_distinct_has_the_rows_that_duckdb_keeps(where: str, keys: list[str]) -> None:
+    listed = ", ".join(keys)
+    table = DATASET.query(f"select distinct {listed} where {where}").to_arrow()
+    found = list(zip(*(c.to_pylist() for c in table.columns)))
+    wanted = HERE.execute(in_duckdb(f"select distinct {listed} from rows where {where}")).fetchall()
+    assert len(set(found)) == len(found)
+    assert set(found) == set(wanted)
+
+
+@settings(max_examples=examples(60))
+@given(condition(1), st.lists(KEYS, min_size=1, max_size=2, unique=True))
+def test_distinct_on_keeps_the_first_row_of_each_key(where: str, keys: list[str]) -> None:
+    listed = ", ".join(keys)
+    assert ours(f"select distinct on ({listed}) * where {where}") == sorted(
+        theirs(f"select min(id) from rows where {where} group by {listed}")
+    )
+
+
+AGGREGATES = [
+    ("count(*)", "count(*)"),
+    ("sum(count)", "sum(count)::bigint"),
+    ("sum(count > 100)", "sum((count > 100)::int)::bigint"),
+    ("sum(small)", "coalesce(sum(small), 0)::bigint"),
+    ("sum(score)", "coalesce(sum(score), 0)"),
+    ("avg(score)", "avg(score)"),
+    ("avg(count)", "avg(count)"),
+    ("amin(small)", "min(small)"),
+    ("amax(big)", "max(big)"),
+    ("amin(score)", "min(score)"),
+    ("amax(count)", "max(count)"),
+    ("any(flag)", "coalesce(bool_or(flag), false)"),
+    ("all(score > 0)", "coalesce(bool_and(score > 0), true)"),
+    ("contains(word, 'ab')", "coalesce(bool_or(word = 'ab'), false)"),
+    ("id[0]", "first(id order by id)"),
+    ("word[-1]", "last(word order by id)"),
+    ("shape(id)[0]", "count(*)"),
+]
+"""Ours and theirs. SUM of nothing is 0 here, ANY of nothing false, ALL true (reference §12)."""
+
+
+@settings(max_examples=examples(150))
+@given(
+    condition(1), st.lists(KEYS, min_size=1, max_size=2, unique=True),
+    st.lists(st.sampled_from(AGGREGATES), min_size=1, max_size=3, unique=True),
+    st.sampled_from(["", "count(*) > 1", "count(*) between 2 and 5", "sum(count) > 300"]),
+)  # fmt: skip
+def test_groups_have_the_aggregates_that_duckdb_computes(
+    where: str, keys: list[str], aggregates: list[tuple[str, str]], having: str
+) -> None:
+    """In order of the first row of each group; with a second key, within the first."""
+    named = having and f" having {having}"
+    mine = ", ".join(f"{a} as a{n}" for n, (a, _) in enumerate(aggregates))
+    table = DATASET.query(
+        f"select id[0] as first, {mine} where {where} group by {', '.join(keys)}{named}"
+    ).to_arrow()
+    found = list(zip(*(c.to_pylist() for c in table.columns)))
+    sql = ", ".join(b for _, b in aggregates)
+    wanted = HERE.execute(
+        in_duckdb(
+            f"select min(id), {sql} from rows where {where} group by {', '.join(keys)}{named}"
+        )
+    ).fetchall()
+    if len(keys) == 1:
+        wanted.sort()
+    assert sorted(found) == sorted(wanted) if len(keys) > 1 else found == wanted
+
+
+@settings(max_examples=examples(80))
+@given(condition(1), condition(1), st.lists(KEYS, min_size=1, max_size=3, unique=True))
+def test_union_all_of_branches_has_all_their_rows(a: str, b: str, keys: list[str]) -> None:
+    listed = ", ".join(keys)
+    table = DATASET.query(
+        f"select {listed} where {a} union all select {listed} where {b}"
+    ).to_arrow()
+    found = list(zip(*(c.to_pylist() for c in table.columns)))
+    wanted = HERE.execute(
+        in_duckdb(
+            f"select {listed} from rows where {a} union all select {listed} from rows where {b}"
+        )
+    ).fetchall()
+    assert Counter(found) == Counter(wanted)
+
+
+# -- values of lists, JSON and times -----------------------------------------------------------
+
+
+def _lists() -> pa.Table:
+    rng = np.random.default_rng(8)
+    ragged = [
+        None if rng.random() < 0.1 else [int(v) for v in rng.integers(-5, 6, rng.integers(5))]
+        for _ in range(120)
+    ]
+    vectors = rng.integers(-4, 5, (120, 3)).astype(np.float32)
+    times = [
+        None
+        if rng.random() < 0.1
+        else int(1_700_000_000_000_000 + rng.integers(9) * 43_200_500_000)
+        for _ in range(120)
+    ]
+    return pa.table(
+        {
+            "id": np.arange(120),
+            "tags": pa.array(ragged, pa.list_(pa.int32())),
+            "vec": pa.array(vectors.tolist(), pa.list_(pa.float32(), 3)),
+            "moment": pa.array(times, pa.timestamp("us")),
+        }
+    )
+
+
+LISTS = _lists()
+LISTS_DATASET = tql.open(LISTS)
+HERE.register("lists", LISTS)
+WHEN = st.sampled_from(
+    [
+        "2023-11-14",
+        "2023-11-15 10:13:20",
+        "2023-11-16 22:13:21",
+        "2023-11-15 10:13:20.5",
+        "1999-01-01",
+    ]
+)
+
+
+@st.composite
+def of_lists(draw: st.DrawFn) -> tuple[str, str]:
+    """An expression over lists or times, ours and DuckDB's, which counts from 1."""
+    i = draw(st.integers(-5, 5))
+    at = i + 1 if i >= 0 else i
+    n = draw(st.integers(-3, 3))
+    one = draw(st.sampled_from(["[1, 0, 0]", "[2, -1, 3]"]))
+    cast = f"{one}::float[3]"
+    when, op = draw(WHEN), draw(st.sampled_from(["<", "<=", "=", ">", ">=", "!="]))
+    return draw(
+        st.sampled_from(
+            [
+                (f"tags[{i}]", f"tags[{at}]"),
+                (f"contains(tags, {n})", f"list_contains(tags, {n})"),
+                (f"tags[{max(i, 0)}:]", f"tags[{max(i, 0) + 1}:]"),
+                ("sum(tags)", "if(tags is null, null, coalesce(list_sum(tags), 0))::bigint"),
+                ("avg(tags)", "list_avg(tags)"),
+                ("amin(tags)", "list_min(tags)"),
+                ("amax(tags)", "list_max(tags)"),
+                ("shape(tags)[0]", "len(tags)"),
+                (f"any(tags > {n})", f"len(list_filter(tags, lambda x: x > {n})) > 0"),
+                (f"all(tags <= {n})", f"len(list_filter(tags, lambda x: x > {n})) = 0"),
+                (f"tags * {n}", f"list_transform(tags, lambda x: x * {n})"),
+                (f"dot(vec, array{one})", f"array_inner_product(vec, {cast})"),
+                ("l2_norm(vec)", "sqrt(array_inner_product(vec, vec))"),
+                (f"tags is null or sum(vec) > {n}", f"tags is null or list_sum(vec::float[]) > {n}"),
+                (f"moment {op} '{when}'", f"moment {op} timestamp '{when}'"),
+                (f"moment between '1999-01-01' and '{when}'",
+                 f"moment between timestamp '1999-01-01' and timestamp '{when}'"),
+            ]
+        )
+    )  # fmt: skip
+
+
+@settings(max_examples=examples(150))
+@given(of_lists())
+def test_lists_and_times_have_the_values_that_duckdb_computes(pair: tuple[str, str]) -> None:
+    mine, sql = pair
+    found = LISTS_DATASET.query(f"select {mine} as x").to_arrow().column("x").to_pylist()
+    wanted = [r[0] for r in HERE.execute(f"select {sql} from lists order by id").fetchall()]
+    if mine.startswith(("dot", "l2_norm")):  # float32 there
+        found, wanted = ([round(v, 4) for v in column] for column in (found, wanted))
     assert found == wanted

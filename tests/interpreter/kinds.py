@@ -200,11 +200,16 @@ def values_of(column: Any, kind: Kind) -> list[Any]:
         per = NANOSECONDS[kind.unit]
         whole = column.cast(pa.int32() if kind.unit == "D" else pa.int64())
         return [None if v is None else v * per for v in whole.to_pylist()]
-    values = column.to_pylist()
-    if pa.types.is_dictionary(stored) and kind.name == "label":
-        return [None if v is None else kind.names.index(v) for v in values]
+    if kind.name == "label" and pa.types.is_dictionary(stored):
+        return [None if v is None else kind.names.index(v) for v in column.to_pylist()]
     if kind.name != "array":
-        return values
+        return column.to_pylist()
+    if kind.element.name == "time":
+        per = NANOSECONDS[kind.element.unit]
+        counts = column.cast(pa.list_(pa.int32() if kind.element.unit == "D" else pa.int64()))
+        values = [v and [None if x is None else x * per for x in v] for v in counts.to_pylist()]
+    else:
+        values = column.to_pylist()
     if kind.grouped:
         inner = stored.value_type
         of_json = kind.scalar.name == "json" and not pa.types.is_struct(inner)

@@ -35,12 +35,13 @@ class World(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What SAMPLE BY may draw from: the rows with their weights (NaN where NULL), how many, and
-    whether twice.
+    """What SAMPLE BY may draw from: the rows with their weights (NaN where NULL), how many are asked
+    for and how many drawn, and whether one may be twice. `asked` is None for as many as there are.
     """
 
     population: Relation
     weights: list[float]
+    asked: int | None
     size: int
     replace: bool
 
@@ -59,15 +60,17 @@ def drawn(q: s.Query, world: World) -> Drawn:
     n = len(population.rows)
     fraction = sample.weight.value if isinstance(sample.weight, s.Number) else 0
     if 0 < fraction < 1 and sample.limit is None:
-        return Drawn(population, [1.0] * n, int(n * fraction), sample.replace is True)
+        part = int(n * fraction)
+        return Drawn(population, [1.0] * n, part, part, sample.replace is True)
     envs = (_env(population, row, world) for row in range(n))
     found = [expressions.value(sample.weight, env).data for env in envs]
     weights = [math.nan if w is None else float(w) for w in found]
-    size = n if sample.limit is None else _count(sample.limit, n, world)
+    asked = None if sample.limit is None else _count(sample.limit, n, world)
+    size = n if asked is None else asked
     with_replacement = sample.replace is not False
     if not with_replacement:
         size = min(size, sum(w > 0 for w in weights))
-    return Drawn(population, weights, size, with_replacement)
+    return Drawn(population, weights, asked, size, with_replacement)
 
 
 # -- bodies ------------------------------------------------------------------------------------
@@ -553,9 +556,8 @@ def ordered(
     columns: list[list[Value]] = []
     errors: set[tuple[str, int]] = set()
     for k in keys:
-        aliased = any(result.has(n.name) for n in _names_in(k.expr))
-        if scope is not None and scope.groups is None and not result.rows and not aliased:
-            expressions.kind(k.expr, scope.nothing)
+        if scope is not None and scope.groups is None and not result.rows:
+            expressions.kind(k.expr, replace(scope.nothing, lookup=_no_row(result, scope)))
         found = []
         for at in places:
             env = _env(result, at, world)
@@ -577,6 +579,15 @@ def ordered(
         return 0
 
     return sorted(places, key=functools.cmp_to_key(before))
+
+
+def _no_row(result: Relation, scope: Scope) -> Callable[[str, str | None], Value]:
+    def lookup(name: str, of: str | None) -> Value:
+        if of is None and result.has(name):
+            return Value(result.columns[result.at(name)].kind, None)
+        return scope.nothing.lookup(name, of)
+
+    return lookup
 
 
 def _by_alias(result: Relation, scope: Scope, at: int) -> Callable[[str, str | None], Value]:
