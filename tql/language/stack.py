@@ -4,6 +4,7 @@ from tql.diagnostics import Note, error
 from tql.grammar import syntax as s
 from tql.language.common_types import common_type
 from tql.language.expr import Column
+from tql.language.operators.labels import differing
 from tql.language.plan import Bound, Output, Stacked
 from tql.schema import Column as SchemaColumn
 from tql.schema import Float, Int, Label, Schema
@@ -33,10 +34,7 @@ def stacked(branches: tuple[Bound, Bound], q: s.Combined) -> Bound:
 def _notes(a: SchemaColumn, b: SchemaColumn) -> tuple[Note, ...]:
     match a.dtype, b.dtype:
         case Label(names), Label(others):
-            first = next(
-                (x, y) for x, y in zip((*names, None), (*others, None), strict=False) if x != y
-            )
-            return (Note(f"the class names differ first in {first[0]!r} and {first[1]!r}"),)
+            return (Note(differing(names, others)),)
         case _:
             return ()
 

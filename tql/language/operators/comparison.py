@@ -34,7 +34,7 @@ def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr:
         return by_element((left, right), lambda two: compare(op, two[0], two[1], span), span)
     if json_rules.is_json(left, right):
         return json_rules.compare(op, left, right, span)
-    left, right = names_to_labels(left, right)
+    left, right = names_to_labels(left, right, span)
     a, b = left.dtype, right.dtype
     if is_number(a) and is_number(b):
         return _compare_numbers(op, left, right, span)

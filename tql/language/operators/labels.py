@@ -2,20 +2,40 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 
-from tql.diagnostics import Note, did_you_mean, error
+from tql.diagnostics import Note, Span, did_you_mean, error
 from tql.language.expr import Const, Expr
 from tql.language.operators.operands import INT64
 from tql.schema import Label
 
 
-def names_to_labels(left: Expr, right: Expr) -> tuple[Expr, Expr]:
-    """A text constant that meets a class label becomes the index of that class."""
+def names_to_labels(left: Expr, right: Expr, span: Span) -> tuple[Expr, Expr]:
+    """A text constant that meets a class label becomes the index of that class.
+
+    Two class labels must have the same classes: an index stands for another class elsewhere.
+    """
+    a, b = left.dtype, right.dtype
+    if isinstance(a, Label) and isinstance(b, Label) and a.names != b.names:
+        raise error(
+            "schema", "cannot compare class labels of different class names", span,
+            notes=(Note(differing(a.names, b.names)),),
+            help="open both with the same class_names=, so that an index means one class;  "
+            "to compare the indices as numbers, add 0 to both",
+        )  # fmt: skip
     if isinstance(left.dtype, Label):
         right = label_index(right, left.dtype)
     elif isinstance(right.dtype, Label):
         left = label_index(left, right.dtype)
     return left, right
+
+
+def differing(names: tuple[str, ...], others: tuple[str, ...]) -> str:
+    """In what two lists of class names, which are not equal, differ first."""
+    pairs = zip_longest(names, others)
+    at, (one, other) = next((at, pair) for at, pair in enumerate(pairs) if pair[0] != pair[1])
+    shown = ("no name" if name is None else repr(name) for name in (one, other))
+    return f"the class names differ first at index {at}: {' and '.join(shown)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
