@@ -391,6 +391,59 @@ def ids(text: str, stored: Mapping[str, Any] = BOTH) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in values(answer(text, stored))]
 
 
+PETS = {
+    "a": open_source(pa.table({"lab": [0, 1]}), class_names={"lab": ["cat", "dog"]}),
+    "b": open_source(pa.table({"lab": [0, 1, 2]}), class_names={"lab": ["dog", "fox", "cat"]}),
+    "c": open_source(pa.table({"lab": [1]}), class_names={"lab": ["cat", "dog"]}),
+    "d": open_source(pa.table({"lab": [[0, 1]]}), class_names={"lab": ["cat"]}),
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select a.lab from a join b on a.lab == b.lab",
+        "select a.lab from a join b on a.lab + 0 == b.lab + 0 and a.lab >= b.lab",
+        "select a.lab from a, b where a.lab = b.lab",
+        "select lab from a full join b using (lab)",
+        "select a.lab from a, b where a.lab in (b.lab, 'cat')",
+        "select a.lab from a, b where a.lab between b.lab and 'dog'",
+        "select a.lab from a, b where equals(a.lab, b.lab)",
+        "select a.lab from a, b where contains(a.lab, b.lab)",
+        "select a.lab from a, d where contains(d.lab, a.lab)",
+        "select a.lab from a, d where any(d.lab == a.lab)",
+    ],
+)
+def test_labels_of_other_class_names_do_not_compare(text: str) -> None:
+    with pytest.raises(tql.TqlTypeError, match="different class names") as e:
+        ids(text, PETS)
+    d = e.value.diagnostic
+    other = "'dog' and no name" if "d.lab" in text else "'cat' and 'dog'"
+    assert d.code == "schema" and "class_names=" in (d.help or "")
+    first, second = other.split(" and ")
+    assert {first in d.notes[0].message, second in d.notes[0].message} == {True}
+
+
+def test_labels_of_the_same_class_names_compare_and_indices_may() -> None:
+    assert ids("select a.lab from a join c on a.lab == c.lab", PETS) == [(1,)]
+    assert ids("select lab from a full join c using (lab)", PETS) == [(0,), (1,)]
+    text = "select a.lab from a join b on a.lab + 0 == b.lab + 0"
+    assert ids(text, PETS) == [(0,), (1,)]
+
+
+@pytest.mark.parametrize("other", ["left", "right"])
+def test_a_full_join_does_not_round_the_column_it_merges(other: str) -> None:
+    a, b = pa.table({"k": [1, 2**53 + 1]}), pa.table({"k": [2.5, 1.0]})
+    stored = {"a": a, "b": b} if other == "left" else {"b": a, "a": b}
+    with pytest.raises(
+        tql.TqlDataError, match=f"column 'k' of the {other} side: .*int64 does not fit"
+    ):
+        ids("select k from a full join b using (k)", stored)
+    kept = ids("select k from (select * from a where k < 9) a full join "
+               "(select * from b where k < 9) b using (k)", stored)  # fmt: skip
+    assert sorted(kept) == [(1.0,), (2.5,)]
+
+
 def test_the_outer_side_is_nullable_and_types_are_kept() -> None:
     text = "select id, legs, cost, animal from animals {} visits on id == animal"
 

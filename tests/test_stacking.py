@@ -205,6 +205,30 @@ def test_an_integer_that_does_not_fit_is_an_error_when_it_is_read() -> None:
     assert rows("select x from a where x < 5 union select x from b", stored) == [(1,), (-1,)]
 
 
+@pytest.mark.parametrize("integers", [pa.int64(), pa.list_(pa.int64()), pa.uint64()])
+def test_an_integer_that_floats_would_round_is_an_error_of_its_row(integers: pa.DataType) -> None:
+    def column(*values: int) -> pa.Array:
+        nested = pa.types.is_list(integers)
+        return pa.array([None, *([[0, v] if nested else v for v in values])], integers)
+
+    floats = pa.list_(pa.float64()) if pa.types.is_list(integers) else pa.float64()
+    b = pa.table({"x": pa.array([None], floats)})
+    text = "select x from b union select x from a"
+    for fine in (2**53, 2**53 + 2, 2**62, 2**63 - 2**10, 3 * 2**60 // 4, 0):
+        assert len(rows(text, {"a": pa.table({"x": column(1, fine)}), "b": b})) == 4
+    for wrong in (2**53 + 1, 2**63 - 1, 2**63 - 2**9):
+        with pytest.raises(tql.TqlDataError, match="in row 3") as e:
+            rows(text, {"a": pa.table({"x": column(1, wrong)}), "b": b})
+        d = e.value.diagnostic
+        assert d.code == "range" and d.help
+        assert d.message.startswith("column 'x' of query 2 of the union: a value of ")
+
+
+def test_the_least_integer_is_a_float() -> None:
+    stored = {"a": pa.table({"x": [-(2**63), -1]}), "b": pa.table({"x": [0.5]})}
+    assert rows("select x from a union select x from b", stored) == [(-(2.0**63),), (-1.0,), (0.5,)]
+
+
 def test_class_labels_stay_labels_where_the_names_are_the_same() -> None:
     stored = {
         "a": open_source(pa.table({"y": pa.array([0, 1], pa.int8())}), class_names={"y": CATS}),

@@ -159,8 +159,14 @@ class JoinedSource(Computed):
                 return right.column(theirs)
             case str(ours), str(theirs):
                 dtype = c.column.dtype
-                first = as_type(left.column(ours), self.left.schema[ours].dtype, dtype, rows)
-                second = as_type(right.column(theirs), self.right.schema[theirs].dtype, dtype, rows)
+                sides = (left, self.left, ours, "left"), (right, self.right, theirs, "right")
+                first, second = (
+                    as_type(
+                        table.column(name), source.schema[name].dtype, dtype, rows,
+                        f"column {name!r} of the {which} side",
+                    )
+                    for table, source, name, which in sides
+                )  # fmt: skip
                 return pc.coalesce(first, second)
             case _:
                 raise AssertionError("a column of no side")

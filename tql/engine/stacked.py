@@ -91,9 +91,13 @@ class StackedSource(Computed):
     def _typed(self, table: pa.Table, branch: Source, rows: Int64s) -> pa.Table:
         """A part of a branch in the common types; `rows` are its rows here."""
         arrays, fields = [], []
+        which = next(at for at, b in enumerate(self.branches, 1) if b is branch)
         for name in table.column_names:
             column = self.schema[name]
-            array = as_type(table.column(name), branch.schema[name].dtype, column.dtype, rows)
+            array = as_type(
+                table.column(name), branch.schema[name].dtype, column.dtype, rows,
+                f"column {name!r} of query {which} of the union",
+            )  # fmt: skip
             arrays.append(array)
             metadata = field_metadata(column.dtype)
             fields.append(pa.field(name, array.type, column.nullable, metadata or None))
