@@ -25,6 +25,9 @@ def numbers() -> tql.Dataset:
     return tql.open({"id": np.arange(100), "kind": np.arange(100) % 4})
 
 
+Step = Callable[[Any], Any]
+
+
 def rows(loader: Any) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *[np.asarray(b["index"]) for b in loader]])
 
@@ -158,6 +161,28 @@ def test_a_sample_clause_in_the_text_is_drawn_anew_each_epoch(numbers: tql.Datas
     assert len(first) == len(second) == 40
     assert not np.array_equal(first, second)
     assert set(first % 4) <= {0, 1}
+
+
+@pytest.mark.parametrize("then", [lambda c: c.sample_by("1"), lambda c: c.query("select id")])
+@pytest.mark.parametrize(
+    "first",
+    [lambda c: c.query("select * sample by id limit 9"), lambda c: c.sample_by("id", size=9)],
+)
+@pytest.mark.parametrize("use", [lambda c: len(c.numpy()), lambda c: c.explain()])
+def test_a_draw_that_another_step_builds_on_is_refused(
+    numbers: tql.Dataset, first: Step, then: Step, use: Step
+) -> None:
+    with pytest.raises(tql.TqlUnsupportedError, match="only the last step") as e:
+        use(then(first(numbers.dataloader(seed=2))))
+    assert 'resample="once"' in (e.value.diagnostic.help or "")
+
+
+def test_a_draw_inside_a_query_is_kept(numbers: tql.Dataset) -> None:
+    text = "select * from (select * sample by id limit 9) where kind < 3"
+    for then in (lambda c: c.sample_by("1"), lambda c: c.query("select id")):
+        loader = then(numbers.dataloader(seed=2).query(text)).numpy()
+        assert set(rows(loader)) | set(rows(loader)) <= set(numbers.query(text, seed=2).row_ids)
+        assert "drawn" in str(then(numbers.dataloader(seed=2).query(text)).explain())
 
 
 def test_weights_given_as_numbers_follow_the_view(numbers: tql.Dataset) -> None:

@@ -19,19 +19,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size
+from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size, view_of
 from tql.diagnostics import TqlError, error
 from tql.engine.derived import derive
 from tql.grammar import syntax
 from tql.grammar.parser import parse, parse_weight
 from tql.grammar.walk import walk
 from tql.language.bind_expr import Params
+from tql.language.plan import Sample
 from tql.language.user_functions import registered
 from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_collate
 from tql.memory_size import bytes_of
 from tql.planner import Plan, make_plan
 from tql.planner.stream import Remainder
-from tql.queries import ask, weights_below
+from tql.queries import Question, ask, pointing_into, weights_below
 from tql.weights import Weights
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ class DataLoader:
     def query(self, query_string: str, params: Params = None) -> "DataLoader":
         """The rows and columns that a TQL query selects from what the chain gives so far.
 
-        A SAMPLE BY that ends the query is drawn anew in each epoch where this is the last step; one
-        inside the query, or in an earlier step, is drawn once.
+        A SAMPLE BY that ends the query is drawn anew in each epoch, which only the last step of a
+        chain can; one that the query does something with is drawn once.
         """
         return self._with(steps=(*self.steps, QueryStep(query_string, params)))
 
@@ -319,14 +320,11 @@ class DataLoader:
     def _apply(self, view: Dataset, step: Step) -> View:
         match step:
             case QueryStep(text, params):
-                return view.query(text, params, seed=self.seed)
-            case SampleStep(weights, with_replacement, size, mix, resample):
-                if resample != "once":
-                    raise error(
-                        "unsupported",
-                        "only the last step of a chain can be drawn anew in each epoch",
-                        help='put .sample_by() last, or keep one draw with resample="once"',
-                    )
+                question = ask(view.source, text, params, seed=self.seed)
+                check_drawn_once(step, question)
+                return view_of(question, view)
+            case SampleStep(weights, with_replacement, size, mix):
+                check_drawn_once(step)
                 return view.sample_by(weights, with_replacement, size, seed=self.seed, mix=mix)
 
     def explain(self) -> "Explanation":
@@ -410,6 +408,29 @@ class DataLoader:
     def _once(self, name: str, value: object) -> None:
         if value is not None:
             raise error("value", f".{name}() has been called already", help=f"call .{name}() once")
+
+
+def check_drawn_once(step: Step, question: Question | None = None) -> None:
+    """Refuse a step before the last that would be drawn anew in each epoch if it were the last.
+
+    question  that of a query
+    """
+    match step:
+        case QueryStep(text) if question is not None and isinstance(question.bound.plan, Sample):
+            with pointing_into(text):
+                raise error(
+                    "unsupported", "only the last step of a chain can be drawn anew in each epoch",
+                    question.bound.plan.span,
+                    help="put the query last, or keep one draw: take SAMPLE BY out of it and go on "
+                    'with .sample_by(…, resample="once"), or load a view: ds.query(…).dataloader()',
+                )  # fmt: skip
+        case SampleStep(resample="epoch"):
+            raise error(
+                "unsupported", "only the last step of a chain can be drawn anew in each epoch",
+                help='put .sample_by() last, or keep one draw with resample="once"',
+            )  # fmt: skip
+        case _:
+            return
 
 
 def _names(tensors: Sequence[str] | None) -> tuple[str, ...] | None:

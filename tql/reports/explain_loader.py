@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tql.chain import DataLoader, QueryStep, SampleStep
+from tql.chain import DataLoader, QueryStep, SampleStep, check_drawn_once
 from tql.dataset import Dataset, View
 from tql.engine.derived import DerivedSource, derive
 from tql.engine.scan import Settings
@@ -81,6 +81,8 @@ def tell_loader(loader: DataLoader) -> Told:
 
 def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
     question = ask(story.here.source, step.text, step.params, seed=seed)
+    if not last:
+        check_drawn_once(step, question)
     with pointing_into(step.text):
         first = story.here is story.base
         teller = teller_of(
@@ -101,6 +103,8 @@ def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
 
 
 def _tell_sample(story: _Story, step: SampleStep, seed: int, last: bool) -> None:
+    if not last:
+        check_drawn_once(step)
     below = story.here
     over, outputs = below.parts()
     weight = _weight(step, below)
