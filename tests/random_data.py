@@ -195,6 +195,11 @@ _COLUMNS: Final[dict[str, Spec]] = {
         pa.list_(pa.list_(pa.list_(pa.int8(), 2), 2)), _list(_fixed(_fixed(_whole(8, True), 2), 2), 2),
         "array", (), "number", 3, "cube",
     ),
+    "local": Spec(pa.timestamp("s", "Europe/Paris"), _time(1), "zoned"),
+    "jag": Spec(
+        pa.list_(pa.list_(pa.int32())), _list(_list(_whole(32, True), 2), 2),
+        "array", (), "number", 2, "jag",
+    ),
     "doc": Spec(pa.json_(pa.string()), _document, "json"),
     "rec": Spec(RECORD, _record, "json"),
     "blob": Spec(pa.binary(), _bytes, "binary"),

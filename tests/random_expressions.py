@@ -6,9 +6,8 @@ function that writes it. PENDING names the entries that the package does not hav
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any, Final, TypeVar
-
-from hypothesis import strategies as st
 
 from tests.random_data import COLUMNS, Spec
 from tests.strategies import NAMES, PATTERNS, TEXTS, quoted
@@ -62,14 +61,16 @@ class Array:
 
 @dataclass
 class Writer:
-    """Writes expressions over `names`; what it draws comes from Hypothesis.
+    """Writes expressions over `names`.
+
+    The choices come from a generator that Hypothesis seeds, not from Hypothesis itself: its own draws
+    repeat themselves, and half of the queries with them.
 
     params   values of `$p0`, `$p1`, … of the texts written so far
-    tame     whether integers are small enough for arithmetic
     tables   whether data() and bm25_similarity() have a table to look into
     """
 
-    draw: st.DrawFn
+    random: Random
     names: Sequence[Name] = STORED
     params: dict[str, Any] = field(default_factory=dict)
     tables: bool = True
@@ -78,17 +79,21 @@ class Writer:
     # -- draws ---------------------------------------------------------------------------------
 
     def pick(self, choices: Sequence[T]) -> T:
-        return choices[self.draw(st.integers(0, len(choices) - 1))]
+        return self.random.choice(choices)
 
     def chance(self, percent: int) -> bool:
-        return self.draw(st.integers(0, 99)) < percent
+        return self.random.randrange(100) < percent
+
+    def whole(self, low: int, high: int) -> int:
+        """A number from `low` to `high`."""
+        return self.random.randint(low, high)
 
     def one_of(self, table: "dict[str, tuple[int, Callable[..., T]]]", *rest: Any) -> T:
         """What one entry writes; another one is tried where the scope lacks a column for it."""
         entries = [(w, f) for name, (w, f) in table.items() if name not in PENDING]
         for _ in range(8):
             try:
-                at = self.draw(st.integers(0, sum(w for w, _ in entries) - 1))
+                at = self.whole(0, sum(w for w, _ in entries) - 1)
                 for weight, write in entries:
                     at -= weight
                     if at < 0:
@@ -156,7 +161,7 @@ class Writer:
 
     def value(self, depth: int = 1) -> tuple[str, Name]:
         """Any expression, and what it is as a column of an outer query (its text left out)."""
-        match self.draw(st.integers(0, 11)):
+        match self.whole(0, 11):
             case 0 | 1 | 2 | 3:
                 return self.number(depth), Name("", "number")
             case 4 | 5:
@@ -222,7 +227,7 @@ def _element_by_steps(w: Writer, depth: int) -> str:
 def _index(w: Writer) -> str:
     if w.chance(15):
         return w.column("number", text=w.pick(["i8", "u8_n", "i64", "id"])).text
-    return w.literal(w.draw(st.integers(-3, 3)))
+    return w.literal(w.whole(-3, 3))
 
 
 REDUCTIONS: Final = ("sum", "avg", "amin", "amax", "prod", "l1_norm", "l2_norm", "linf_norm")
@@ -261,7 +266,7 @@ def _maxsim(w: Writer, depth: int) -> str:
 
 def _extent(w: Writer, depth: int) -> str:
     a = w.array(depth, w.pick(["number", "bool", "text", "label"]))
-    return f"shape({a.text})[{w.draw(st.integers(-3, 2))}]"
+    return f"shape({a.text})[{w.whole(-3, 2)}]"
 
 
 def _json_number(w: Writer, depth: int) -> str:
@@ -353,7 +358,7 @@ def _bound(w: Writer, x: str) -> str:
 
 def _number_test(w: Writer, depth: int) -> str:
     x = w.number(depth)
-    match w.draw(st.integers(0, 5)):
+    match w.whole(0, 5):
         case 0 | 1:
             return f"({x} {w.pick(COMPARISONS)} {_bound(w, x)})"
         case 2 if is_exact(x):
@@ -391,7 +396,7 @@ def _number_as_truth(w: Writer, depth: int) -> str:
 
 def _text_test(w: Writer, depth: int) -> str:
     x = w.text()
-    match w.draw(st.integers(0, 6)):
+    match w.whole(0, 6):
         case 0:
             return f"({x} {w.pick(COMPARISONS)} {w.text_literal()})"
         case 1:
@@ -412,7 +417,7 @@ def _text_test(w: Writer, depth: int) -> str:
 def _label_test(w: Writer, depth: int) -> str:
     x = w.column("label").text
     name = w.literal(w.pick(NAMES))
-    match w.draw(st.integers(0, 3)):
+    match w.whole(0, 3):
         case 0:
             return f"({x} {w.pick(COMPARISONS)} {name})"
         case 1:
@@ -426,9 +431,11 @@ def _label_test(w: Writer, depth: int) -> str:
 def _time_test(w: Writer, depth: int) -> str:
     zoned = w.chance(25)
     x = w.column("zoned" if zoned else "time").text
-    written_times = [t + "Z" for t in TIMES if ":" in t] if zoned else TIMES
+    written_times = [
+        t + w.pick(["Z", "+02:00", "-05:30", ""]) if zoned and ":" in t else t for t in TIMES
+    ]
     when = [w.literal(w.pick(written_times)) for _ in "12"]
-    match w.draw(st.integers(0, 4)):
+    match w.whole(0, 4):
         case 0 | 1:
             return f"({x} {w.pick(COMPARISONS)} {when[0]})"
         case 2:
@@ -443,7 +450,7 @@ def _time_test(w: Writer, depth: int) -> str:
 def _json_test(w: Writer, depth: int) -> str:
     x = w.json()
     literal = w.literal(w.pick([0, 1, 2.5, True, "a", "ab", 2**53 + 1]))
-    match w.draw(st.integers(0, 7)):
+    match w.whole(0, 7):
         case 0 | 1:
             return f"({x} {w.pick(COMPARISONS)} {literal})"
         case 2:
@@ -485,9 +492,7 @@ def _contains(w: Writer, depth: int) -> str:
 
 def _contains_slice(w: Writer, depth: int) -> str:
     a = w.column("array", rank=2, item="number").text
-    return (
-        f"contains({a}, {w.literal([w.draw(st.integers(-2, 2)) for _ in range(w.pick([3, 4]))])})"
-    )
+    return f"contains({a}, {w.literal([w.whole(-2, 2) for _ in range(w.pick([3, 4]))])})"
 
 
 def _element_test(w: Writer, depth: int) -> str:
@@ -630,7 +635,7 @@ def _broadcast(w: Writer, depth: int) -> Array:
     """A matrix with a row of its width."""
     name, width = w.pick([("boxes", 4), ("mat", 3)])
     a = w.column("array", text=w.pick([name, name + "_n"]))
-    row = w.literal([w.draw(st.integers(-2, 2)) for _ in range(width)])
+    row = w.literal([w.whole(-2, 2) for _ in range(width)])
     return Array(
         f"({a.text} {w.pick('+-*')} {row})", "number", 2, a.shape if name == "mat" else a.text
     )
@@ -664,7 +669,7 @@ def _lower(item: str) -> Callable[[Writer, int], Array]:
         a = w.array(depth, item)
         if a.rank < 2:
             raise Nothing
-        index = w.literal(w.draw(st.integers(-2, 2)))
+        index = w.literal(w.whole(-2, 2))
         parts = w.pick([[index], [":", index], [_slice(w), index], [index, _slice(w)]])
         return Array(f"{a.text}[{', '.join(parts)}]", item, a.rank - 1)
 
@@ -675,7 +680,7 @@ def _reduced_along(w: Writer, depth: int) -> Array:
     a = w.array(depth)
     if a.rank < 2:
         raise Nothing
-    axis = w.draw(st.integers(-a.rank, a.rank - 1))
+    axis = w.whole(-a.rank, a.rank - 1)
     spelling = w.pick([f"axis = {axis}", f"axis={axis}", str(axis)])
     name = w.pick(["sum", "avg", "amin", "amax", "prod"])
     return Array(f"{name}({a.text}, {spelling})", "number", a.rank - 1)
@@ -685,7 +690,7 @@ def _truths_along(w: Writer, depth: int) -> Array:
     a = w.array(depth, w.pick(["number", "bool"]))
     if a.rank < 2:
         raise Nothing
-    axis = w.draw(st.integers(-a.rank, a.rank - 1))
+    axis = w.whole(-a.rank, a.rank - 1)
     return Array(f"{w.pick(['any', 'all'])}({a.text}, axis = {axis})", "bool", a.rank - 1)
 
 
@@ -702,7 +707,7 @@ def _comparison(w: Writer, depth: int) -> Array:
     a = w.array(depth)
     if not is_exact(a.text):
         return replace(a, text=f"({a.text} > {w.pick(ODD)})", item="bool")
-    match w.draw(st.integers(0, 3)):
+    match w.whole(0, 3):
         case 0:
             other = w.number(0)
         case 1:
@@ -724,6 +729,22 @@ def _comparison_of_labels(w: Writer, depth: int) -> Array:
     return replace(
         a, text=f"({a.text} {w.pick(COMPARISONS)} {w.literal(w.pick(NAMES))})", item="bool"
     )
+
+
+def _member_test(w: Writer, depth: int) -> Array:
+    """What takes single values takes those of each member of a group."""
+    if not w.groups:
+        raise Nothing
+    negated = _not(w)
+    if w.chance(50):
+        x = w.column("array", item="text").text
+        test = w.pick(
+            [f"like {quoted(w.pick(PATTERNS))}", f"in ({w.text_literal()}, {w.text_literal()})"]
+        )
+    else:
+        x = w.column("array", item="number").text
+        test = w.pick([f"between {w.small()} and {w.small()}", f"in ({w.small()}, {w.small()})"])
+    return Array(f"({x} {negated}{test})", "bool", 1, "group")
 
 
 def _array_not(w: Writer, depth: int) -> Array:
@@ -764,6 +785,7 @@ ARRAYS: Final[dict[str, Arrays]] = {
         "comparison of texts": (2, _comparison_of_texts),
         "comparison of labels": (2, _comparison_of_labels),
         "not of an array": (1, _array_not),
+        "test of members": (3, _member_test),
         "and, or of arrays": (2, _array_chain),
         "slice": (1, _sliced("bool")),
         "any, all along an axis": (1, _truths_along),

@@ -20,9 +20,23 @@ class Written:
     keeps_rows: bool = True
 
 
-def chosen(w: Writer, most: int = 6) -> list[Name]:
-    """Some stored columns: what a query of its own looks at."""
-    names = [w.pick(STORED) for _ in range(w.draw(st.integers(2, most)))]
+GROUPS: Final = {
+    "numbers": [n for n in STORED if n.kind == "number"],
+    "texts": [n for n in STORED if n.kind == "text"],
+    "labels": [n for n in STORED if n.kind == "label"],
+    "times": [n for n in STORED if n.kind in ("time", "zoned")],
+    "JSON": [n for n in STORED if n.kind == "json"],
+    "vectors": [n for n in STORED if n.rank == 1 and n.item == "number"],
+    "matrices": [n for n in STORED if n.rank > 1],
+    "other arrays": [n for n in STORED if n.kind == "array" and n.item != "number"],
+    "all": STORED,
+}
+
+
+def chosen(w: Writer) -> list[Name]:
+    """Some stored columns of several kinds: what a query of its own looks at."""
+    kinds = w.random.sample(sorted(GROUPS), w.whole(2, 6))
+    names = [w.pick(GROUPS[k]) for k in ["numbers", *kinds] for _ in range(w.pick([1, 1, 2]))]
     return list(dict.fromkeys(names))
 
 
@@ -61,7 +75,7 @@ def where(w: Writer, percent: int = 55) -> str:
 def sort_keys(w: Writer, aliases: Sequence[Name] = ()) -> str:
     def key() -> str:
         named = [n for n in aliases if n.kind in ("number", "text", "json value")]
-        match w.draw(st.integers(0, 7)):
+        match w.whole(0, 7):
             case 0 | 1 if named:
                 text = w.pick(named).text
             case 2 | 3:
@@ -135,8 +149,9 @@ def simple(w: Writer, prefix: str = "x") -> Written:
     """One SELECT with any of its clauses."""
     listed, made = items(w, prefix)
     aliases = [n for n in made if re.fullmatch(rf"{prefix}\d", n.text)]
-    head = f"select {tried(w, lambda: distinct(w), lambda _: '')}{listed}"
-    tail = order(w, aliases) + cut(w)
+    top = f"top {w.pick(['1', '4', '9'])} " if w.chance(6) else ""
+    head = f"select {top}{tried(w, lambda: distinct(w), lambda _: '')}{listed}"
+    tail = order(w, aliases) + ("" if top else cut(w))
     return Written(f"{head}{where(w)}{tail}", made)
 
 
@@ -164,7 +179,7 @@ def sequences(names: Sequence[Name]) -> list[Name]:
 
 def keys_of(w: Writer) -> list[str]:
     def key() -> str:
-        match w.draw(st.integers(0, 7)):
+        match w.whole(0, 7):
             case 0:
                 return w.column("label").text
             case 1 | 2:
@@ -269,9 +284,10 @@ def combined(w: Writer) -> Written:
 
 
 def stacked(w: Writer) -> Written:
-    """UNION of different expressions of one source: one after the other."""
+    """UNION of different expressions of one source: one after the other, in one type."""
     op = w.pick(["union", "union all"])
-    first, second = (f"select ({w.number(1)} + {x}) as v{where(w)}" for x in ("0.5", "1.5"))
+    numbers = w.over([n for n in w.names if not n.text.startswith("flag")])
+    first, second = (f"select ({numbers.number(1)}) as v, {x} as n{where(w)}" for x in "12")
     text = f"{first} {op} {second}"
     return Written(f"{text}{cut(w)}", (Name("v", "number"),), keeps_rows=False)
 
@@ -305,6 +321,23 @@ def joined(w: Writer) -> Written:
                    made, keeps_rows=False)  # fmt: skip
 
 
+def joined_using(w: Writer) -> Written:
+    """Two selections with columns of one name."""
+    key = w.column(w.pick(["number", "text", "label"]))
+    left, right = w.column("number"), w.column("number")
+    a = f"(select {key.text} as k, {left.text} as x{where(w, 40)}) as a"
+    b = f"(select {key.text} as k, {right.text} as y{where(w, 40)}) as b"
+    names = (replace(key, text="k"), replace(left, text="x"), replace(right, text="y"))
+    over = w.over(names, tables=False)
+    kind = w.pick(["join", "left join", "right join", "full join"])
+    listed = w.pick(["*", "k, x, y", "k", "y, k"])
+    return Written(
+        f"select {listed} from {a} {kind} {b} using (k){where(over, 40)}{cut(over, 30)}",
+        names if listed == "*" else (),
+        keeps_rows=False,
+    )
+
+
 def _condition(w: Writer, ours: Sequence[Name], theirs: Sequence[Name]) -> str:
     left, right = w.over(ours, tables=False), w.over(theirs, tables=False)
     pairs = []
@@ -330,6 +363,7 @@ QUERIES: Final[dict[str, tuple[int, Callable[[Writer], Written]]]] = {
     "set operation": (4, combined),
     "UNION of different expressions": (1, stacked),
     "join": (3, joined),
+    "join USING": (1, joined_using),
 }
 
 
@@ -349,7 +383,7 @@ def positional(text: str, params: dict[str, Any]) -> tuple[str, list[Any]]:
 @st.composite
 def queries(draw: st.DrawFn) -> tuple[str, Any]:
     """A query and its parameters."""
-    w = Writer(draw)
+    w = Writer(draw(st.randoms(use_true_random=True)))
     forms = {name: entry for name, entry in QUERIES.items() if name not in PENDING}
     for _ in range(8):
         w.params.clear()
@@ -368,7 +402,7 @@ def queries(draw: st.DrawFn) -> tuple[str, Any]:
 @st.composite
 def samples(draw: st.DrawFn) -> tuple[str, Any]:
     """A query that ends in SAMPLE BY, without a final order, and its parameters."""
-    w = Writer(draw)
+    w = Writer(draw(st.randoms(use_true_random=True)))
     while True:
         w.params.clear()
         over = w.over([ID, *chosen(w)])
@@ -389,10 +423,10 @@ def samples(draw: st.DrawFn) -> tuple[str, Any]:
 @st.composite
 def expressions(draw: st.DrawFn) -> tuple[str, Any]:
     """A select list and a condition over all columns, with their parameters."""
-    w = Writer(draw)
+    w = Writer(draw(st.randoms(use_true_random=True)))
     while True:
         try:
-            texts = [w.value(draw(st.integers(0, 2)))[0] for _ in range(draw(st.integers(1, 2)))]
+            texts = [w.value(w.whole(0, 2))[0] for _ in range(w.whole(1, 2))]
             listed = ", ".join(["id", *(f"{t} as x{n}" for n, t in enumerate(texts))])
             text = f"select {listed}{where(w, 60)}"
         except Nothing:

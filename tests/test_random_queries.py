@@ -39,10 +39,11 @@ Outcome = Counter[str]
 @st.composite
 def tables(draw: st.DrawFn, text: str, most: int = 30) -> pa.Table:
     """A table with the columns that the query names, in chunks."""
-    rows = draw(st.sampled_from([n for n in (0, 1, 2, 5, 9, 12, 12, 20, 20, 30, 30) if n <= most]))
-    cuts = draw(st.lists(st.integers(1, 30), max_size=3))
-    tame = draw(st.integers(0, 99)) < 80
-    return random_rows(columns_in(text), rows, draw(st.integers(0, 2**32)), cuts, tame)
+    random = draw(st.randoms(use_true_random=True))
+    rows = random.choice([n for n in (0, 1, 2, 5, 9, 12, 12, 20, 20, 30, 30) if n <= most])
+    cuts = [random.randint(1, 30) for _ in range(random.randrange(4))]
+    tame = random.random() < 0.8
+    return random_rows(columns_in(text), rows, random.getrandbits(32), cuts, tame)
 
 
 # -- what the package and the interpreter say --------------------------------------------------

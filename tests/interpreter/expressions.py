@@ -86,19 +86,26 @@ def value(e: s.Expr, env: Env) -> Value:
         case s.Between():
             return _between(e, env)
         case s.InList(operand, choices, negated):
-            x = value(operand, env)
-            found = [scalars.compare("==", x, c).data for c in _choices(choices, env)]
-            return _maybe_not(scalars.disjunction(found), negated)
+            several = _choices(choices, env)
+
+            def among(x: Value) -> Value:
+                found = [scalars.compare("==", x, c).data for c in several]
+                return _maybe_not(scalars.disjunction(found), negated)
+
+            return by_element(among, value(operand, env))
         case s.IsNull(operand, negated):
             x = value(operand, env)
             if env.members is not None and x.kind.grouped:  # of each member of the group
                 return by_element(lambda m: Value(BOOL, (m.data is None) != negated), x)
             return Value(BOOL, (x.data is None) != negated)
         case s.Like(operand, pattern, fold_case, negated):
-            text, p = value(operand, env).data, value(pattern, env).data
-            if not isinstance(text, str) or not isinstance(p, str):
-                return Value(BOOL, None)
-            return _maybe_not(scalars.like(text, p, fold_case), negated)
+
+            def matches(x: Value, y: Value) -> Value:
+                if not isinstance(x.data, str) or not isinstance(y.data, str):
+                    return Value(BOOL, None)
+                return _maybe_not(scalars.like(x.data, y.data, fold_case), negated)
+
+            return by_element(matches, value(operand, env), value(pattern, env))
         case s.Subscript(operand, subscripts):
             return _subscript(value(operand, env), subscripts, env)
         case s.Call():
@@ -142,12 +149,22 @@ def _arrays_joined(both: bool, values: list[Value]) -> Value:
 
 
 def _between(e: s.Between, env: Env) -> Value:
-    x = value(e.operand, env)
-    above = scalars.compare(">=", x, value(e.low, env)).data
+    if kind(e.operand, env).name == "array":  # of a group: each member
+        return by_element(
+            lambda x, low, high: _within(x, low, lambda: high, e.negated),
+            *(value(part, env) for part in (e.operand, e.low, e.high)),
+        )
+    low = value(e.low, env)
+    return _within(value(e.operand, env), low, lambda: value(e.high, env), e.negated)
+
+
+def _within(x: Value, low: Value, high: Callable[[], Value], negated: bool) -> Value:
+    """The upper bound is looked at where the lower one does not decide."""
+    above = scalars.compare(">=", x, low).data
     if above is False:
-        return _maybe_not(False, e.negated)
-    below = scalars.compare("<=", x, value(e.high, env)).data
-    return _maybe_not(scalars.conjunction(above, below), e.negated)
+        return _maybe_not(False, negated)
+    below = scalars.compare("<=", x, high()).data
+    return _maybe_not(scalars.conjunction(above, below), negated)
 
 
 def _choices(choices: Any, env: Env) -> list[Value]:

@@ -527,15 +527,31 @@ def _stacked(left: Relation, right: Relation) -> Relation:
         Column(c.name, _common(c.kind, right.columns[n].kind)) for c, n in zip(left.columns, order)
     )
     rows = [*left.rows, *(tuple(row[n] for n in order) for row in right.rows)]
+    rows = [tuple(_as_kind(cell, c.kind) for cell, c in zip(row, columns)) for row in rows]
     return Relation(columns, rows, object(), list(range(len(rows))))
 
 
+def _as_kind(cell: Cell, kind: Kind) -> Cell:
+    def converted() -> Any:
+        x = cell.get()
+        if x is None or kind.name not in ("int", "float"):
+            return x
+        return scalars.to_float(x) if kind.name == "float" else scalars.fitting(int(x), kind)
+
+    return Cell(converted)
+
+
 def _common(a: Kind, b: Kind) -> Kind:
-    if a == b:
+    """The least integer for both, int64 beside uint64; float64 for integers with floats."""
+    if a == b or "text" in (a.name, b.name):
         return a
     if "float" in (a.name, b.name):
-        return Kind("float")
-    return Kind("int")
+        return max(a, b, key=lambda k: k.bits) if a.name == b.name else Kind("float")
+    if a.signed == b.signed:
+        return Kind("int", max(a.bits, b.bits), a.signed)
+    unsigned = b.bits if a.signed else a.bits
+    signed = a.bits if a.signed else b.bits
+    return Kind("int", min(64, max(signed, 2 * unsigned)))
 
 
 # -- ORDER BY, OFFSET, LIMIT -------------------------------------------------------------------

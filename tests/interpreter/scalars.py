@@ -4,8 +4,9 @@ import math
 import re
 import struct
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.interpreter import json_values
 from tests.interpreter.kinds import BOOL, FLOAT64, Kind, RowError, Value
@@ -198,13 +199,15 @@ _ISO = re.compile(
 
 
 def instant(text: str, kind: Kind) -> int:
-    """Nanoseconds since 1970 of ISO 8601 text; without an offset it is UTC or local, as the column."""
+    """Nanoseconds since 1970 of ISO 8601 text; without an offset it is a time of the column's zone."""
     found = _ISO.fullmatch(text)
     assert found, f"no time: {text!r}"
     year, month, day, hour, minute, second, fraction, offset = found.groups()
     at = datetime(
         int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0)
     )
+    if not offset and kind.zone is not None:
+        at = at.replace(tzinfo=ZoneInfo(kind.zone)).astimezone(UTC).replace(tzinfo=None)
     if offset and offset != "Z":
         sign = -1 if offset[0] == "-" else 1
         at -= sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[4:]))
