@@ -325,6 +325,10 @@ FOUND = [
     # Rows taken from slices of matrices of fixed size.
     "select mat, mat_n order by i8",
     "select distinct mat order by mat[0][0], i8",
+    # What counts in FROM does not count in the windows that are made of it.
+    "select data(i8, -1) as x, row_number() as n where id == 1 expand by 0 as clip",
+    "select bm25_similarity(text, 'a') as x where id in (0, 3) expand by 0 as clip",
+    "select i8, i16_n where id < 3 expand by 1 as clip order by data(i16_n, -1) + i8, clip desc",
 ]
 
 

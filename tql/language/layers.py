@@ -8,6 +8,7 @@ only when everything over it is bound.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from tql.diagnostics import Span, did_you_mean, error
 from tql.grammar import syntax as s
@@ -99,6 +100,10 @@ def columns_below(schema: Schema) -> dict[str, Output]:
 # -- EXPAND BY … AS name -----------------------------------------------------------------------
 
 
+# What these give depends on the rows of FROM, not on those of the windows.
+_OF_FROM: Final = ("row_number", "random", "data", "bm25_similarity")
+
+
 @dataclass(slots=True)
 class WindowBinder(LayerBinder):
     """Over windows: their rows are those of FROM still, and so are their positions."""
@@ -115,7 +120,7 @@ class WindowBinder(LayerBinder):
         return LayerBinder._name(self, n)
 
     def _call(self, call: s.Call, as_weight: bool = False) -> Expr:
-        if call.function in ("row_number", "random"):
+        if call.function in _OF_FROM:
             return self.over(self.rows.bind(call), format_expr(call), call.span)
         return ExprBinder._call(self, call, as_weight)
 
