@@ -69,7 +69,8 @@ def value(e: s.Expr, env: Env) -> Value:
             return constant_array([value(i, env) for i in items])
         case s.Name(name, source):
             found = env.lookup(name, source)
-            if found.data is IRREGULAR:
+            members = found.data if isinstance(found.data, list) else [found.data]
+            if any(m is IRREGULAR for m in members):
                 raise RowError("shape")
             return found
         case s.Unary(s.UnaryOp.NOT, operand):

@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.interpreter import expressions, json_values, scalars
 from tests.interpreter.expressions import Env
-from tests.interpreter.kinds import BOOL, INT64, Kind, RowError, Value, array_of
+from tests.interpreter.kinds import BOOL, INT64, IRREGULAR, Kind, RowError, Value, array_of
 from tests.interpreter.relations import Cell, Column, Groups, Relation, Row, known, sequence
 from tql.grammar import syntax as s
 
@@ -667,6 +667,8 @@ def canonical(v: Value) -> Any:
         return None
     if v.kind.name == "json":
         return json_values.canonical(data)
+    if data is IRREGULAR:
+        raise RowError("shape")
     if v.kind.name == "array":
         if isinstance(data, list):
             return ("members", tuple(canonical(Value(v.kind.element, m)) for m in data))
