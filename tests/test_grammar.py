@@ -20,7 +20,7 @@ from tql.grammar.parser import keywords, parse, parse_weight
 from tql.grammar.printer import format_expr, format_query
 
 ROOT = Path(__file__).resolve().parent.parent
-CASES = json.loads((ROOT / "../shared/cases/tql_cases.json").read_text("utf-8"))["cases"]
+CASES = json.loads((ROOT / "tests/cases/tql_cases.json").read_text("utf-8"))["cases"]
 
 
 def where(text: str) -> s.Expr:
