@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tql
+from tql.schema import Label
 
 WORDS: Final = ("red", "car", "Car", "é", "É", "日本", "a1", "x")
 TEXTS: Final = st.one_of(
@@ -63,7 +64,7 @@ def test_scores_are_those_of_the_formula(
         column = column.dictionary_encode()
     chunks = pa.chunked_array([column.slice(0, cut), column.slice(cut)])
     ds = tql.open(pa.table({"t": chunks}), class_names=None)
-    if isinstance(ds.schema["t"].dtype, tql.schema.Label):
+    if isinstance(ds.schema["t"].dtype, Label):
         return
     found = ds.query("select bm25_similarity(t, ?) as x", [query]).to_arrow()["x"].to_pylist()
     assert close(found, expected(texts, query))

@@ -1,5 +1,6 @@
 """data(column, row): one value of FROM, before WHERE, of any type of column."""
 
+import json
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ def test_the_value_of_any_column_stands_in_every_row(ds: tql.Dataset, name: str,
     if name == "c":
         wanted = "xy".index(wanted)  # a class label that is computed is its index
     if name == "o":
-        wanted = None if wanted is None else f'{{"k": {wanted["k"]}}}'
+        wanted = None if wanted is None else json.dumps(wanted)
     table = view.to_arrow()
     assert table["x"].to_pylist() == [wanted, wanted]
     assert str(view.schema["x"].dtype).split("[")[0] == str(ds.schema[name].dtype).split("[")[0]

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pytest
@@ -72,19 +72,19 @@ def written(value: Any) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
-def path_text(path: list[str | int]) -> str:
+def path_text(path: Sequence[str | int]) -> str:
     return "m" + "".join(f"[{written(k)}]" for k in path)
 
 
 # -- the oracle: what the reference says, in plain Python --------------------------------------
 
 
-def follow(value: Any, path: list[str | int]) -> Any:
+def follow(value: Any, path: Sequence[str | int]) -> Any:
     for key in path:
         if (isinstance(value, dict) and isinstance(key, str) and key in value) or (
             isinstance(value, list) and isinstance(key, int) and abs(key + 0.5) < len(value)
         ):
-            value = value[key]
+            value = cast(Any, value)[key]
         else:
             return None
     return value
@@ -202,7 +202,7 @@ def test_conditions_mean_what_plain_python_says(values: list[Any], chosen: list[
 
 @given(st.lists(OBJECTS, min_size=1, max_size=8), PATHS, st.booleans())
 def test_order_by_puts_bools_before_numbers_before_text_and_the_rest_last(
-    values: list[Any], path: list[str | int], descending: bool
+    values: list[Any], path: Sequence[str | int], descending: bool
 ) -> None:
     order = ("bool", "number", "text")
     found = [follow(v, path) for v in values]
@@ -228,7 +228,9 @@ def _ties_restored(ids: list[int], found: list[Any]) -> list[int]:
 
 
 @given(st.lists(OBJECTS, min_size=1, max_size=8), PATHS)
-def test_a_selected_value_is_json_and_opens_again(values: list[Any], path: list[str | int]) -> None:
+def test_a_selected_value_is_json_and_opens_again(
+    values: list[Any], path: Sequence[str | int]
+) -> None:
     view = opened(values).query(f"select {path_text(path)} as x, keys(m) as k")
     table = view.to_arrow()
     assert table.schema.field("x").type == pa.json_()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import tql
 from tests.interpreter.scalars import like
+from tql.schema import Label
 
 NAN: Final = math.nan
 KINDS: Final[dict[str, tuple[pa.DataType, list[Any]]]] = {
@@ -59,8 +60,9 @@ def test_any_keys_sort_stably_with_nan_and_null_last(
     }
     columns["c"] = columns["c"].dictionary_encode()
     ds = tql.open(pa.table(columns), class_names=None)
-    if isinstance(ds.schema["c"].dtype, tql.schema.Label):
-        names = ds.schema["c"].dtype.names
+    encoded = ds.schema["c"].dtype
+    if isinstance(encoded, Label):
+        names = encoded.names
         for r in rows:
             r["c"] = None if r["c"] is None else names.index(r["c"])
     text = ", ".join(f"{k} {'desc' if down else 'asc'}" for k, down in keys)

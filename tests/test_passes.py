@@ -28,6 +28,7 @@ from tql.language.plan import (
     Derived,
     Filter,
     Grouped,
+    Joined,
     Order,
     Output,
     Plan,
@@ -35,6 +36,7 @@ from tql.language.plan import (
     Scan,
     SortKey,
     Split,
+    Stacked,
     Windows,
 )
 from tql.language.plan_parts import source_of
@@ -94,6 +96,10 @@ def shape(plan: Plan) -> str:
             return f"[{shape(query.plan)}]"
         case Grouped(query) | Split(query) | Windows(query):
             return f"{type(plan).__name__.lower()}[{shape(query.plan)}]"
+        case Joined(_, left, right):
+            return f"joined({shape(left)}, {shape(right)})"
+        case Stacked(branches):
+            return f"stacked({', '.join(shape(b.plan) for b in branches)})"
         case Combine(op, _, left, right):
             return f"{op}({shape(left)}, {shape(right)})"
         case _:

@@ -49,7 +49,7 @@ def test_slices_are_taken_from_and_filtered_right(name: str, missing: float) -> 
         table = movable(pa.table({"x": pa.chunked_array([part, whole.slice(1, 1)])}))
         after = [*values[3:8], values[1]]
         assert table.take(pa.array([5, 0, 4]))["x"].to_pylist() == [after[i] for i in (5, 0, 4)]
-    assert movable_array(whole.slice(0, 4)).to_pylist() == values[:4]
+        assert movable_array(whole.slice(0, 4)).to_pylist() == values[:4]
 
 
 @pytest.mark.parametrize("name", TYPES)

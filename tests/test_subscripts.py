@@ -12,6 +12,7 @@ from tests import array_oracle as oracle
 from tests.array_oracle import LAYOUTS, cells, rows, stored
 from tests.profiles import examples
 from tests.test_array_functions import check, evaluate
+from tql.schema import List
 
 PLACES: Final = st.integers(-4, 4)
 FAR: Final = st.sampled_from([2**62, -(2**63), 2**63 - 1])
@@ -137,7 +138,7 @@ def test_fixed_sizes_are_kept(text: str, sizes: tuple[int | None, ...]) -> None:
     )
     dtype: Any = ds.query(f"select {text} as a").schema["a"].dtype
     found = []
-    while isinstance(dtype, tql.schema.List):
+    while isinstance(dtype, List):
         found.append(dtype.size)
         dtype = dtype.item
     assert tuple(found) == sizes

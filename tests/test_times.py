@@ -128,14 +128,16 @@ def test_duckdb_agrees(values: list[datetime], low: datetime, high: datetime) ->
     """Microseconds on both sides: DuckDB casts the text to the column's type."""
     data = pa.table({"t": pa.array(values, pa.timestamp("us")), "i": range(len(values))})
     ds = tql.open(data)
+    connection = duckdb.connect()
+    connection.register("data", data)
     for condition in (
         f"t < '{low}'", f"t >= '{high.isoformat()}'", f"t between '{low}' and '{high}'",
         f"t in ('{low}', '{values[0]}', '{values[-1].isoformat()}')", f"not t = '{values[0]}'",
         f"t > '{low:%Y-%m-%d}'",
     ):  # fmt: skip
-        wanted = duckdb.sql(f"select i from data where {condition} order by i").fetchall()
+        wanted = connection.execute(f"select i from data where {condition} order by i").fetchall()
         assert rows(ds, condition) == [i for (i,) in wanted], condition
-    ordered = duckdb.sql("select i from data order by t desc, i").fetchall()
+    ordered = connection.execute("select i from data order by t desc, i").fetchall()
     assert ds.query("select * order by t desc").row_ids.tolist() == [i for (i,) in ordered]
 
 

@@ -98,8 +98,9 @@ def subscripted(v: Value, subscripts: Sequence[Subscript]) -> Value:
         assert not isinstance(first, slice) or not rest, "which members? not drawn"
         if isinstance(first, slice):
             return Value(v.kind, None if v.data is None else v.data[checked(first)])
-        inside = v.data is not None and first is not None and -len(v.data) <= first < len(v.data)
-        member = Value(v.kind.element, v.data[first] if inside else None)
+        member = Value(v.kind.element, None)
+        if v.data is not None and first is not None and -len(v.data) <= first < len(v.data):
+            member = Value(v.kind.element, v.data[first])
         return subscripted(member, rest) if rest else member
     picked = sum(not isinstance(s, slice) for s in subscripts)
     assert len(subscripts) <= v.kind.rank, f"too many subscripts for {v.kind}"
@@ -114,7 +115,7 @@ def subscripted(v: Value, subscripts: Sequence[Subscript]) -> Value:
         elif extent == 0 and 0 in data.shape[:at]:
             data = objects((*data.shape[:at], 1, *data.shape[at + 1 :]), [])
             subscripts = [*subscripts[:at], 0, *subscripts[at + 1 :]]
-        elif not -extent <= s < extent:
+        elif s is None or not -extent <= s < extent:
             return Value(kind, None)
     return Value(kind, data[tuple(subscripts)])
 

@@ -203,23 +203,24 @@ def _call(e: s.Call, env: Env) -> Value:
         case "count", (s.Star(),):
             assert env.members is not None, "count(*) without a group"
             return Value(INT64, env.members)
-        case "data", (s.Name(name), at):
+        case "data", (s.Name(name), at) if not isinstance(at, s.Star):
             assert env.column is not None
             of, column = env.column(name)
             index = value(at, env).data
             if not -len(column) <= index < len(column):
                 raise RowError("range")
             return Value(of, None) if env.nowhere else column[index]
-        case "bm25_similarity", (s.Name(name), query):
+        case "bm25_similarity", (s.Name(name), query) if not isinstance(query, s.Star):
             assert env.column is not None
             texts = [v.data for v in env.column(name)[1]]
             own = env.lookup(name, None).data
             return Value(FLOAT64, functions.bm25(texts, own, value(query, env).data))
         case function, arguments:
-            values = [value(a, env) for a in arguments if not isinstance(a, s.Star)]
+            written = [a for a in arguments if not isinstance(a, s.Star)]
+            values = [value(a, env) for a in written]
             axis = e.axis
             if axis is None and function in functions.REDUCTIONS and len(values) == 2:
-                axis = arguments[1]
+                axis = written[1]
                 values = values[:1]
             along = None if axis is None else value(axis, env).data
             return functions.call(function, values, along)

@@ -63,8 +63,12 @@ def call(name: str, arguments: list[Value], axis: int | None) -> Value:
 
 def logical(join: Callable[[Any, Any], Any], a: Value, b: Value) -> Value:
     """By element; arrays of different shapes give a single false."""
-    missing = a.data is None or b.data is None
-    if a.kind.name == b.kind.name == "array" and not missing and a.data.shape != b.data.shape:
+    if (
+        a.kind.name == b.kind.name == "array"
+        and a.data is not None
+        and b.data is not None
+        and a.data.shape != b.data.shape
+    ):
         return Value(BOOL, False)
     return by_element(lambda x, y: Value(BOOL, join(scalars.truth(x), scalars.truth(y))), a, b)
 

@@ -240,7 +240,8 @@ def dense(nested: list[Any], sizes: list[int | None]) -> Any:
 
     A list that is NULL inside is as many NULL elements where its size is fixed.
     """
-    shape, level = [len(nested)], nested
+    shape = [len(nested)]
+    level: list[Any] = nested
     for size in sizes[1:]:
         level = [[None] * size if x is None and size is not None else x for x in level]
         if any(x is None for x in level):

@@ -255,6 +255,7 @@ def _arrays(array: Any, dtype: List) -> tuple[Arrays, Mask, Mapping[int, str]]:
     level: DType = dtype
     items: Vec
     problems: Mapping[int, str] = {}
+    lengths = np.zeros(n, np.int64)
     for axis in range(rank):
         assert isinstance(level, List)
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)

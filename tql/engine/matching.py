@@ -211,13 +211,15 @@ def _common(a: NDArray[Any], b: NDArray[Any]) -> tuple[_Values, _Values]:
             target = np.dtype(np.uint64 if a.dtype == np.uint64 else np.int64)
             return _whole(a, target), _exact(b, target)
         case _:
-            return _common(b, a)[::-1]
+            second, first = _common(b, a)
+            return first, second
 
 
 def _moments(a: NDArray[Any], b: NDArray[Any], s: int, t: int) -> tuple[_Values, _Values]:
     """Times of so many units a day in the coarser unit; one between two units there equals none."""
     if s < t:
-        return _moments(b, a, t, s)[::-1]
+        second, first = _moments(b, a, t, s)
+        return first, second
     whole, rest = np.divmod(a, s // t)
     return (whole, None if s == t else rest == 0), (b, None)
 

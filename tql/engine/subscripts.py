@@ -91,9 +91,11 @@ def _places(
     rows = np.arange(n) if counts is None else np.repeat(np.arange(n), counts.prod(axis=1))
     stride = np.ones(n, np.int64)
     at = starts[rows]
+    left: Int64s = rows  # the number of the element within its row
+    along = 0
     if counts is not None:
         each = counts.prod(axis=1)
-        left: Int64s = np.arange(len(rows)) - np.repeat(np.cumsum(each) - each, each)
+        left = np.arange(len(rows)) - np.repeat(np.cumsum(each) - each, each)
         along = counts.shape[1]
     for axis in range(len(walks) - 1, -1, -1):
         walk = walks[axis]

@@ -38,9 +38,11 @@ class Scope(Protocol):
 
     def bit(self, e: Expr) -> str:
         """The truth value `e` as uint8, 0 or 1; right where it is not NULL."""
+        ...
 
     def given(self, e: Column | Slot | Call | Subscript) -> str:
         """A number that is there already, or that only this scope can compute."""
+        ...
 
 
 def number(e: Expr, at: Scope) -> str:
