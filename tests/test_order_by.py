@@ -70,6 +70,31 @@ def test_any_keys_sort_stably_with_nan_and_null_last(
         range(len(rows)), key=lambda n: tuple(place(rows[n][k], down) for k, down in keys)
     )
     assert ds.query(f"select * order by {text}").row_ids.tolist() == expected
+    for most, offset in ((0, 0), (1, 0), (2, 1), (3, 20)):
+        view = ds.query(f"select * order by {text} limit {most} offset {offset}")
+        assert view.row_ids.tolist() == expected[offset : offset + most]
+
+
+@pytest.mark.parametrize("keys", ["x", "x desc", "k, x desc", "k desc, s", "s desc, k", "s, x"])
+@pytest.mark.parametrize("cut", ["limit 7", "limit 40 offset 3", "limit 1 percent", "limit 200"])
+def test_what_is_cut_off_is_not_sorted_and_changes_nothing(keys: str, cut: str) -> None:
+    rng = np.random.default_rng(5)
+    numbers = [None if n == 0 else NAN if n == 1 else float(n) for n in rng.integers(0, 60, 1000)]
+    ds = tql.open(
+        {"x": numbers, "k": rng.integers(0, 3, 1000), "s": [str(n) for n in rng.integers(0, 9, 1000)]}
+    )
+    everything = ds.query(f"select * order by {keys}").row_ids
+    size = 10 if "percent" in cut else int(cut.split()[1])
+    offset = 3 if "offset" in cut else 0
+    found = ds.query(f"select * order by {keys} {cut}").row_ids
+    assert found.tolist() == everything[offset : offset + size].tolist()
+
+
+def test_nan_and_null_come_last_also_where_most_values_are_such() -> None:
+    ds = tql.open({"x": [None, NAN, None, 2.0, NAN, None, NAN, None, 1.0, None, NAN, NAN]})
+    for n in range(4):
+        assert ds.query(f"select * order by x limit {n}").row_ids.tolist() == [8, 3, 1][:n]
+        assert ds.query(f"select * order by x desc limit {n}").row_ids.tolist() == [3, 8, 1][:n]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +13,49 @@ from tql.engine.comparing import plain_text
 from tql.engine.json_values import KIND
 
 
-def stable_order(keys: Sequence[tuple[Vec, bool]], rows: int) -> NDArray[np.int64]:
-    """Positions 0 … rows-1 sorted by (column, descending) keys, the first key deciding first."""
+# Sorting is left for selecting where so many times more rows arrive than are wanted.
+_SELECTIVE: Final = 4
+
+
+def stable_order(
+    keys: Sequence[tuple[Vec, bool]], rows: int, most: int | None = None
+) -> NDArray[np.int64]:
+    """Positions 0 … rows-1 sorted by (column, descending) keys, the first key deciding first.
+
+    Of them the first `most`, where that is given: the others are not sorted.
+    """
     arrays: list[NDArray[Any]] = []
     for vec, descending in keys:
         arrays += _sortable(vec, descending, rows)
+    if most is None or most * _SELECTIVE > rows:
+        return _sorted(arrays)[:most]
+    if not most:
+        return np.zeros(0, np.int64)
+    places = _leading(arrays, most)
+    return places[_sorted([a[places] for a in arrays])]
+
+
+def _sorted(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """The stable order by the first array, then the next."""
     if len(arrays) == 1:
         return np.argsort(arrays[0], kind="stable")
     return np.lexsort(arrays[::-1])
+
+
+def _leading(arrays: Sequence[NDArray[Any]], most: int) -> NDArray[np.int64]:
+    """The `most` (1 … rows) positions that come first in the stable order, ascending."""
+    tied: NDArray[np.int64] = np.arange(len(arrays[0]))  # equal in the arrays looked at so far
+    found, wanted = [], most
+    for array in arrays:
+        if wanted == len(tied):
+            break
+        values = array if len(tied) == len(array) else array[tied]
+        bound = np.partition(values, wanted - 1)[wanted - 1]
+        before = tied[values < bound]  # fewer than are wanted
+        found.append(before)
+        wanted -= len(before)
+        tied = tied[values == bound]
+    return np.sort(np.concatenate([*found, tied[:wanted]]))
 
 
 def _sortable(vec: Vec, descending: bool, rows: int) -> list[NDArray[Any]]:

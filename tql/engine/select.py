@@ -48,6 +48,7 @@ from tql.language.plan import (
     Sample,
     Scan,
     Size,
+    SortKey,
     Split,
     Stacked,
     Windows,
@@ -136,10 +137,9 @@ class Run:
                 found = combined([codes(self.values(rows, k), len(rows)) for k in distinct_keys])
                 return from_ids(rows.select(first_rows(found)), rows.universe)
             case Order(input, keys):
-                rows = self.rows(input)
-                vecs = [(self.values(rows, k.expr), k.descending) for k in keys]
-                order = stable_order(vecs, len(rows))
-                return from_ids(rows.select(order), rows.universe)
+                return self._ordered(self.rows(input), keys, 0, None)
+            case Cut(Order(input, keys), offset, size):  # what is cut off need not be sorted
+                return self._ordered(self.rows(input), keys, offset, size)
             case Cut(input, offset, size):
                 rows = self.rows(input)[offset:]
                 return rows if size is None else rows[: rows_of(size, len(rows))]
@@ -196,6 +196,17 @@ class Run:
         frame = frame_at(self.source, rows.to_numpy(), [predicate], self.environment.seed)
         kept = np.flatnonzero(is_true(predicate, frame))
         return from_ids(rows.select(kept), rows.universe)
+
+    def _ordered(
+        self, rows: RowSet, keys: tuple[SortKey, ...], offset: int, size: Size | None
+    ) -> RowSet:
+        vecs = [(self.values(rows, k.expr), k.descending) for k in keys]
+        most = None
+        if size is not None:
+            left = max(0, len(rows) - offset)
+            most = min(offset, len(rows)) + min(rows_of(size, left), left)
+        order = stable_order(vecs, len(rows), most)
+        return from_ids(rows.select(order[offset:]), rows.universe)
 
     def _sample(self, sample: Sample) -> RowSet:
         rows = self.rows(sample.input)
