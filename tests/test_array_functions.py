@@ -17,6 +17,8 @@ import tql
 from tests import array_oracle as oracle
 from tests.array_oracle import KINDS, LAYOUTS, RowError, cells, rows, same, stored
 from tests.profiles import examples
+from tests.strategies import Pieces
+from tests.tiers import outcome
 from tql.diagnostics import data_error
 
 Row = Callable[..., Any]
@@ -218,6 +220,37 @@ def test_shape_and_nonzero_are_those_of_each_row(data: st.DataObject, layout: st
     arrays = cells(values, layout)
     check({"x": column}, "shape(x)", lambda a: None if a is None else list(a.shape), arrays)
     check({"x": column}, "nonzero(x)", oracle.nonzero, arrays)
+
+
+SCALARS: Final = {
+    "bool": pa.array([True, None, False]), "int": pa.array([1, None, 2], pa.int16()),
+    "unsigned": pa.array([1, None, 2], pa.uint64()), "float": pa.array([0.5, None, math.nan]),
+    "half": pa.array(np.array([1, 2, 3], np.float16), mask=np.array([False, True, False])),
+    "text": pa.array(["a", None, ""]), "label": pa.array(["cat", None, "dog"]).dictionary_encode(),
+    "time": pa.array([1, None, 2], pa.timestamp("ms")), "day": pa.array([1, None, 2], pa.date32()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SCALARS)
+@pytest.mark.parametrize("nullable", [True, False])
+def test_a_scalar_has_no_dimension(kind: str, nullable: bool) -> None:
+    column = SCALARS[kind] if nullable else SCALARS[kind].take(pa.array([0, 2, 2]))
+    middle = None if nullable else []
+    columns = {"x": column}
+    assert evaluate(columns, "shape(x)") == [[], middle, []]
+    assert evaluate(columns, "shape(x)[0]") == [None] * 3
+    assert evaluate(columns, "sum(shape(x))") == [0, None if nullable else 0, 0]
+    assert evaluate(columns, "any(shape(x) > 0)") == [False, None if nullable else False, False]
+    assert evaluate(columns, "shape(data(x, 1))") == [middle] * 3
+    assert evaluate({"x": pa.array([["a"], None, []])}, "shape(x[0])") == [[], None, None]
+
+    name = "x_n" if nullable else "x"
+    source = Pieces(pa.table({name: column}), [2], {name: tql.open(columns).schema["x"].dtype})
+    known = [0, 2] if nullable else [0, 1, 2]
+    for tier in ("reference", "kernel"):
+        assert outcome([f"shape({name})[0] is null"], source, tier) == [[0, 1, 2]]
+        assert outcome([f"sum(shape({name})) == 0"], source, tier) == [known]
+        assert outcome([f"not any(shape({name}) > 0)"], source, tier) == [known]
 
 
 @settings(max_examples=examples(300))

@@ -35,7 +35,7 @@ from tql.engine.vectors import (
 from tql.images import BrokenImage, read_header
 from tql.language.array_types import scalar_of
 from tql.language.expr import Call, CompareOp, Const
-from tql.schema import Int, Json
+from tql.schema import Int, Json, List
 
 Reject: TypeAlias = Callable[[Mask, str, str, Span, str], None]
 
@@ -66,6 +66,8 @@ def array_call(e: Call, given: Sequence[Vec], n: int, active: Mask, reject: Reje
             return _maxsim(e, given, n, active, reject)
         case "dot" | "cosine_similarity" | "hamming_distance":
             return _paired(e, given, n, active, reject)
+        case "shape" if not isinstance(e.arguments[0].dtype, List):
+            return _shape_of_scalars(given[0], n)
     arrays = as_arrays(given[0], n)
     if arrays.shapes.ndim == 1:
 
@@ -121,6 +123,12 @@ def _shape(arrays: Arrays) -> Arrays:
     if arrays.valid is not None:
         ranks[~arrays.valid] = 0
     return Arrays(items, ranks, arrays.valid)
+
+
+def _shape_of_scalars(given: Vec, n: int) -> Arrays:
+    """No dimension, so an empty array; NULL where the value is."""
+    valid = None if given.valid is None else np.broadcast_to(given.valid, (n,))
+    return Arrays(Numbers(np.zeros(0, np.int64)), np.zeros((n, 1), np.int64), valid)
 
 
 def shape_of_images(images: Arrow, active: Mask, reject: Reject, span: Span) -> Arrays:
