@@ -81,7 +81,11 @@ def test_what_is_cut_off_is_not_sorted_and_changes_nothing(keys: str, cut: str) 
     rng = np.random.default_rng(5)
     numbers = [None if n == 0 else NAN if n == 1 else float(n) for n in rng.integers(0, 60, 1000)]
     ds = tql.open(
-        {"x": numbers, "k": rng.integers(0, 3, 1000), "s": [str(n) for n in rng.integers(0, 9, 1000)]}
+        {
+            "x": numbers,
+            "k": rng.integers(0, 3, 1000),
+            "s": [str(n) for n in rng.integers(0, 9, 1000)],
+        }
     )
     everything = ds.query(f"select * order by {keys}").row_ids
     size = 10 if "percent" in cut else int(cut.split()[1])

@@ -12,7 +12,6 @@ from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, 
 from tql.engine.comparing import plain_text
 from tql.engine.json_values import KIND
 
-
 # Sorting is left for selecting where so many times more rows arrive than are wanted.
 _SELECTIVE: Final = 4
 
