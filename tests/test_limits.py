@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 import tql
+from tql.engine.computed import MOST_DEEP
 from tql.grammar.parser import parse
 from tql.grammar.printer import format_query
 
@@ -200,3 +201,39 @@ def test_the_work_grows_with_the_text_and_not_with_its_square(kind: str) -> None
         events(lambda n=n: DATASET.query(make(n)).to_arrow()) for n in (100, 500, 2_000)
     )
     assert many < 6 * few + 10_000, (few, many)
+
+
+# A query to be asked of its own answer, and how many sources each adds.
+CHAINS: Final = {
+    "groups": ("select id, flag group by flag ungroup by split", 5),
+    "unions": ("select id + 1 as id, flag union all select id - 1 as id, flag limit 5", 3),
+    "windows": ("select id, flag expand by 0 0 as w{}", 3),
+    "positions": ("select row_number() as id, flag", 1),
+}
+
+
+def beneath(calls: int, f: Callable[[], T]) -> T:
+    """`f` called by so many callers."""
+    return f() if calls == 0 else beneath(calls - 1, f)
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+@pytest.mark.parametrize("callers", [0, 800])
+def test_views_of_views_are_read_up_to_a_depth_and_refused_beyond_it(
+    kind: str, callers: int
+) -> None:
+    text, adds = CHAINS[kind]
+
+    def chained() -> None:
+        view: tql.Dataset = DATASET
+        for n in range(MOST_DEEP // adds):
+            view = view.query(text.format(n))
+        assert len(view.to_arrow()) == 5 and view.fingerprint
+        assert len(list(view.dataloader().batch(5).numpy())) == 1
+        again = pickle.loads(pickle.dumps(view.source))
+        assert again.depth == view.source.depth <= MOST_DEEP  # type: ignore[attr-defined]
+        with pytest.raises(tql.TqlUnsupportedError, match="on top of each other") as e:
+            view.query(text.format("x")).query(text.format("y"))
+        assert "write" in (e.value.diagnostic.help or "")
+
+    beneath(callers, chained)

@@ -5,15 +5,17 @@ They give rows by number themselves, and read no more of what lies below than th
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tql.diagnostics import error
 from tql.schema import Schema
 from tql.sources.gathering import gather
 from tql.sources.protocol import Fragment, Source
+from tql.stack import make_room
 
 Int64s: TypeAlias = NDArray[np.int64]
 FRAGMENT_ROWS = 1 << 20
@@ -22,11 +24,35 @@ FRAGMENT_ROWS = 1 << 20
 Fetch: TypeAlias = Callable[[Source, Int64s, Sequence[str]], pa.Table]
 
 
+MOST_DEEP: Final = 250
+"""Computed sources between one and stored data: a read goes through all of them, a few calls each."""
+
+
 class Computed(ABC):
-    """What such sources share. `generation` counts the queries between one and stored data."""
+    """What such sources share. `generation` counts the queries between one and stored data, `depth`
+    the computed sources, itself included.
+    """
 
     schema: Schema
     generation: int
+    depth: int
+
+    def stand_on(self, *below: Source) -> None:
+        """Note what lies below. Raises an unsupported error where that is too much to read through."""
+        self.generation = max(map(generation, below))
+        self.depth = 1 + max(s.depth if isinstance(s, Computed) else 0 for s in below)
+        if self.depth > MOST_DEEP:
+            raise error(
+                "unsupported", f"this would be {self.depth} views on top of each other; "
+                f"at most {MOST_DEEP} are read through",
+                help="write one of them to a file, for example with "
+                "pyarrow.parquet.write_table(view.to_arrow(), path), and go on with tql.open(path)",
+            )  # fmt: skip
+        make_room(self.depth)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        make_room(self.depth)  # in the process that it came to
 
     @property
     @abstractmethod
@@ -93,10 +119,19 @@ def row_name(source: Source, position: int) -> int:
 
 
 def stored_below(source: Source) -> tuple[Source, ...]:
-    """The stored sources that `source` reads, each once."""
-    if not isinstance(source, Computed):
-        return (source,)
-    found = {id(s): s for below in source.below for s in stored_below(below)}
+    """The stored sources that `source` reads, each once, from the left."""
+    found: dict[int, Source] = {}
+    seen = set[int]()
+    waiting = [source]
+    while waiting:
+        s = waiting.pop()
+        if id(s) in seen:  # both sides of a join may stand on one view
+            continue
+        seen.add(id(s))
+        if isinstance(s, Computed):
+            waiting += reversed(s.below)
+        else:
+            found[id(s)] = s
     return tuple(found.values())
 
 

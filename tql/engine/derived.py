@@ -14,7 +14,6 @@ from tql.engine.computed import (
     Fetch,
     Int64s,
     blocks_of,
-    generation,
     identify,
     root_of,
     row_name,
@@ -37,7 +36,8 @@ class DerivedSource(Computed):
         self.selected = rows
         self.outputs = tuple(outputs)
         self.seed = seed
-        self.generation = generation(parent) + 1
+        self.stand_on(parent)
+        self.generation += 1
         self.schema = Schema(o.column for o in self.outputs)
         self._by_name: Mapping[str, Expr] = {o.name: o.expr for o in self.outputs}
 

@@ -70,7 +70,7 @@ class WindowSource(Computed):
         self.windows = windows
         self.name = leaf.name
         self.schema = leaf.schema
-        self.generation = inner.generation
+        self.stand_on(inner)
 
     @property
     def kind(self) -> str:

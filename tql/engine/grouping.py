@@ -39,7 +39,7 @@ class GroupedSource(Computed):
         self.members = members
         self.starts = starts
         self.schema = leaf.schema
-        self.generation = inner.generation
+        self.stand_on(inner)
         self._count = leaf.count_column.name
         self._keys = {c.name: key for key, c in leaf.key_columns.items()}
         digest = blake2b(inner.fingerprint.encode(), digest_size=16)

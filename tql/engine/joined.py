@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tql.engine.casting import as_type
 from tql.engine.columns import Vec, pc
-from tql.engine.computed import Computed, Fetch, Int64s, blocks_of, generation, row_name, take
+from tql.engine.computed import Computed, Fetch, Int64s, blocks_of, row_name, take
 from tql.engine.matching import Key, check_pairs, matches, with_missing
 from tql.engine.reference import Frame, is_true
 from tql.engine.whole_columns import WholeColumns
@@ -73,7 +73,7 @@ class JoinedSource(Computed):
         self.pairs = pairs
         self.plan = plan
         self.schema: Schema = plan.schema
-        self.generation = max(generation(left), generation(right))
+        self.stand_on(left, right)
         self._columns = {c.column.name: c for c in plan.columns}
 
     @property

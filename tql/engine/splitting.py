@@ -25,7 +25,7 @@ class SplitSource(Computed):
     def __init__(self, inner: DerivedSource, leaf: Split) -> None:
         self.inner = inner
         self.schema = leaf.schema
-        self.generation = inner.generation
+        self.stand_on(inner)
         self.starts = np.concatenate([[0], np.cumsum(_lengths(inner, leaf))])
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tql.engine.casting import as_type
-from tql.engine.computed import Computed, Fetch, Int64s, generation, take
+from tql.engine.computed import Computed, Fetch, Int64s, take
 from tql.schema import Schema, Text
 from tql.sources.export import field_metadata
 from tql.sources.gathering import widened
@@ -23,7 +23,7 @@ class StackedSource(Computed):
     def __init__(self, branches: Sequence[Source], schema: Schema) -> None:
         self.branches = tuple(branches)
         self.schema = schema
-        self.generation = max(map(generation, self.branches))
+        self.stand_on(*self.branches)
         self.starts = [0, *accumulate(b.rows for b in self.branches)]
 
     @property
