@@ -141,6 +141,37 @@ def test_rows_dropped_by_null_are_those_where_the_condition_is_null(
     assert told.root.rows == kept
 
 
+@pytest.mark.parametrize(
+    ("query", "unknown"),
+    [
+        ("select x, y where x > 0 and 10 % y >= 0", 1),
+        ("select * from (select * limit 3) where x > 0 and 10 % y >= 0", 1),
+        ("select * from (select distinct x, y) where x > 0 and 10 % y >= 0", 1),
+        ("(select * where x > 0 and 10 % y >= 0) intersect (select * where x > 1)", 2),
+        ("select * from (select * sample by 1 replace false) where x > 0 and 10 % y >= 0", 1),
+        ("select * where (x > 0 or y = 0) and x > 0 and 10 % (y * x) >= 0", 1),
+    ],
+)
+def test_counting_nulls_raises_nothing_that_the_query_does_not(query: str, unknown: int) -> None:
+    dataset = tql.open({"x": pa.array([1, None, 3, -1]), "y": [2, 0, 5, 0]})
+    told = dataset.explain(query, analyze=True)
+    assert told.root.rows == told.root.actual == len(dataset.query(query))
+    said = [d for n in nodes(told.root) for d in n.details if "because x is null" in d]
+    assert sum(int(d.split()[0]) for d in said) == unknown
+    with pytest.raises(tql.TqlDataError, match="integer modulo by zero in row 1"):
+        dataset.explain("select * where 10 % y >= 0 and x > 0")
+
+
+def test_nulls_are_counted_only_in_fragments_that_the_filter_reads(tmp_path: Path) -> None:
+    """A fragment that statistics rule out is not looked at, and so raises nothing."""
+    table = pa.table({"x": [1, 2, 3, 4, None, 6], "y": [0, 1, 0, 5, 6, 7]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+    dataset = tql.open(tmp_path / "t.parquet")
+    query = "select * where 10 % y >= 0 and x > 3"
+    assert dataset.explain(query).root.rows == len(dataset.query(query)) == 2
+    assert "1 row dropped because x is null" in str(dataset.explain(query))
+
+
 def _condition(text: str, a: int | None, b: int | None) -> bool | None:
     """The condition for one row by SQL's three-valued logic."""
     match text:

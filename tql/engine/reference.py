@@ -133,6 +133,23 @@ def is_true(e: Expr, frame: Frame) -> Mask:
     return true
 
 
+def kept_out_by_null(e: Expr, frame: Frame) -> Mask:
+    """bool (n,): where the first term of the condition `e` that is not TRUE is NULL.
+
+    Nothing is looked at that `is_true` does not look at, so this raises where that does.
+    """
+    true = _everywhere(frame)
+    found = ~true
+    for term in e.terms if isinstance(e, And) else (e,):
+        result = _numbers(term, frame, true)
+        if result.valid is None:
+            true = true & result.values
+        else:
+            found = found | (true & ~result.valid)
+            true = true & result.values & result.valid
+    return found
+
+
 def evaluate(e: Expr, frame: Frame) -> Vec:
     """The value of `e` for every row of `frame`."""
     return _evaluate(e, frame, _everywhere(frame))

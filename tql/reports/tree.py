@@ -1,13 +1,16 @@
 """From a bound query or a loader's chain to the nodes of an explanation, each evaluated once."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Final, assert_never
 
 import numpy as np
 
+from tql.engine.computed import row_name
 from tql.engine.derived import frame_at
-from tql.engine.reference import is_true
+from tql.engine.pruning import kept
+from tql.engine.reference import Frame, is_true, kept_out_by_null
 from tql.engine.select import (
     Environment,
     MadeLeaf,
@@ -19,7 +22,7 @@ from tql.engine.select import (
 )
 from tql.engine.settle import settled
 from tql.grammar.syntax import SetOp
-from tql.language.expr import Column, Const, Expr, Not, columns_of, walk
+from tql.language.expr import Column, Const, Expr, Not, can_raise, columns_of, walk
 from tql.language.plan import (
     Bound,
     Combine,
@@ -52,7 +55,7 @@ from tql.reports.scans import fetched, filters_of, looked_at, scan_node, with_sc
 from tql.reports.user_notes import called_in
 from tql.rowset import Range, RowSet, from_ids, from_words
 from tql.schema import Binary, Json, List
-from tql.sources.protocol import Source
+from tql.sources.protocol import Fragment, Source
 from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
 
 _UNKNOWN: Final = "what lies above a draw inside the query (?) is known when it is run: --analyze"
@@ -84,27 +87,48 @@ class TracedRun(Run):
         return self._weights[id(weight)]
 
     def prepare(self, plan: Plan) -> None:
-        """One pass for all filters; where one can be NULL, for its negation too, to count that."""
+        """One pass for all filters; where one can be NULL, for its negation too, to count that.
+
+        Another pass counts it for one that may raise: its negation would where the query does not.
+        """
         filters = [f for f in filters_of(plan) if isinstance(f.input, Leaf)]
         if not filters:
             return
         began = perf_counter()
-        unsure = [f for f in filters if f.predicate.nullable]
+        unsure = [f for f in filters if f.predicate.nullable and not can_raise(f.predicate)]
         conditions = [f.predicate for f in filters] + [Not(f.predicate) for f in unsure]
         words = self._scan(conditions)
         true = dict(zip(map(id, filters), words, strict=False))
         for f in filters:
             self._filtered[id(f)] = from_words(true[id(f)], self.source.rows)
+            if f.predicate.nullable and can_raise(f.predicate):
+                self.unknown[id(f.predicate)] = self._kept_out(f.predicate)
         for f, false in zip(unsure, words[len(filters) :], strict=True):
             decided = int(np.bitwise_count(true[id(f)] | false).sum())
             self.unknown[id(f.predicate)] = self.source.rows - decided
         self.seconds[id(filters[0].input)] = perf_counter() - began
 
+    def _kept_out(self, predicate: Expr) -> int:
+        """Rows that a NULL keeps out, in the fragments that the filter reads."""
+        columns = sorted(columns_of(predicate))
+        name, seed = partial(row_name, self.source), self.environment.seed
+
+        def counted(fragment: Fragment) -> int:
+            table = self.source.read(fragment.index, columns) if columns else None
+            frame = Frame(table, np.arange(fragment.start, fragment.stop), seed, name)
+            return int(np.count_nonzero(kept_out_by_null(predicate, frame)))
+
+        # On this thread: a function of the user's may be called.
+        return sum(map(counted, kept(self.source.fragments, [predicate])))
+
     def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
         """A filter over a part of the source, counting where it is NULL, too."""
         frame = frame_at(self.source, rows.to_numpy(), [predicate], self.environment.seed)
         true = is_true(predicate, frame)
-        if predicate.nullable:
+        if predicate.nullable and can_raise(predicate):
+            unknown = kept_out_by_null(predicate, frame)
+            self.unknown[id(predicate)] = int(np.count_nonzero(unknown))
+        elif predicate.nullable:
             false = is_true(Not(predicate), frame)
             self.unknown[id(predicate)] = int(np.count_nonzero(~(true | false)))
         return from_ids(rows.select(np.flatnonzero(true)), rows.universe)
