@@ -79,6 +79,8 @@ class Writer:
     # -- draws ---------------------------------------------------------------------------------
 
     def pick(self, choices: Sequence[T]) -> T:
+        if not choices:
+            raise Nothing
         return self.random.choice(choices)
 
     def chance(self, percent: int) -> bool:
@@ -173,6 +175,8 @@ class Writer:
             case _:
                 item = self.pick(["number", "number", "bool", "text"])
                 a = self.array(depth, item)
+                if "logical_" in a.text:  # which gives false where shapes differ: no array then
+                    return a.text, Name("", "array or false")
                 fixed = a.shape if a.shape in ("3", "2x3") else ""
                 return a.text, Name("", "array", a.item, a.rank, fixed)
 

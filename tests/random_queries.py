@@ -380,6 +380,11 @@ def positional(text: str, params: dict[str, Any]) -> tuple[str, list[Any]]:
     return re.sub(r"'(?:''|[^'])*'|\$(p\d+)", replaced, text), values
 
 
+def used_in(text: str, params: dict[str, Any]) -> dict[str, Any] | None:
+    """The parameters that stand in the text; None where there are none."""
+    return {k: v for k, v in params.items() if re.search(rf"\${k}\b", text)} or None
+
+
 @st.composite
 def queries(draw: st.DrawFn) -> tuple[str, Any]:
     """A query and its parameters."""
@@ -392,11 +397,27 @@ def queries(draw: st.DrawFn) -> tuple[str, Any]:
             text = over.one_of(forms).text
         except Nothing:
             continue
-        used = {k: v for k, v in w.params.items() if re.search(rf"\${k}\b", text)}
-        if not used:
+        used = used_in(text, w.params)
+        if used is None:
             return text, None
         return positional(text, used) if w.chance(50) else (text, used)
     return "select *", None
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[str, str, dict[str, Any]]:
+    """A query, a query of its result, and the parameters of both by name."""
+    w = Writer(draw(st.randoms(use_true_random=True)))
+    forms = {name: QUERIES[name] for name in ("simple", "EXPAND BY", "GROUP BY", "set operation")}
+    while True:
+        w.params.clear()
+        over = w.over([ID, *chosen(w)])
+        try:
+            inner = simple(over, "y")
+            if inner.names:
+                return inner.text, over.over(inner.names).one_of(forms).text, dict(w.params)
+        except Nothing:
+            continue
 
 
 @st.composite
@@ -416,8 +437,7 @@ def samples(draw: st.DrawFn) -> tuple[str, Any]:
             text = f"{head} sample by {weight}{replaced}{limit}"
         except Nothing:
             continue
-        used = {k: v for k, v in w.params.items() if re.search(rf"\${k}\b", text)}
-        return text, used or None
+        return text, used_in(text, w.params)
 
 
 @st.composite
@@ -431,8 +451,7 @@ def expressions(draw: st.DrawFn) -> tuple[str, Any]:
             text = f"select {listed}{where(w, 60)}"
         except Nothing:
             continue
-        used = {k: v for k, v in w.params.items() if re.search(rf"\${k}\b", text)}
-        return text, used or None
+        return text, used_in(text, w.params)
 
 
 __all__ = ["Array", "Written", "columns_in", "expressions", "queries"]

@@ -8,6 +8,7 @@ import math
 import re
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,18 @@ from hypothesis import strategies as st
 import tql
 from tests.interpreter import queries as interpreter
 from tests.interpreter import relations
-from tests.interpreter.kinds import JSON, RowError, values_of
+from tests.interpreter.kinds import BOOL, JSON, RowError, values_of
 from tests.interpreter.queries import QueryError, World
 from tests.interpreter.relations import Relation
 from tests.plain_kernels import run_as_python
 from tests.profiles import examples
 from tests.random_data import random_rows
 from tests.random_expressions import INEXACT
-from tests.random_queries import columns_in, expressions, queries, samples
+from tests.random_queries import columns_in, expressions, pairs, queries, samples, used_in
 from tql.dataset import View, view_of
 from tql.engine.scan import Settings, Tier
 from tql.grammar.parser import parse
+from tql.grammar.printer import format_query
 from tql.queries import ask
 
 Outcome = Counter[str]
@@ -57,8 +59,15 @@ def answer(ds: tql.Dataset, text: str, params: Any, tier: Tier, threads: int = 1
 def expected(table: pa.Table, text: str, params: Any) -> Relation | set[tuple[str, int | None]]:
     """The interpreter's rows; or the errors that rows have, with the row where it is known."""
     here = relations.from_arrow(table)
+    return expected_of(here, here, text, params)
+
+
+def expected_of(
+    asked: Relation, here: Relation, text: str, params: Any
+) -> Relation | set[tuple[str, int | None]]:
+    """What a query of `asked` gives, whose rows may be rows of `here`."""
     try:
-        result = interpreter.run(parse(text), World(here, {}, () if params is None else params))
+        result = interpreter.run(parse(text), World(asked, {}, () if params is None else params))
     except QueryError as e:
         return {(code, row if e.base is here.base else None) for code, row in e.errors}
     except RowError as e:
@@ -94,7 +103,8 @@ def check_table(ds: tql.Dataset, table: pa.Table, wanted: Relation, text: str) -
     exact = not any(name in text for name in INEXACT)
     for c in wanted.columns:
         kind = re.sub(r", \d+\]", "]", str(ds.schema[c.name].dtype))
-        if kind == "json" and "logical_" in text:  # an array, or false where shapes differ
+        of_bools = c.kind.name == "array" and c.kind.element == BOOL
+        if kind == "json" and of_bools:  # of logical_and(), which gives false where shapes differ
             found = values_of(table.column(c.name), JSON)
         else:
             assert kind == str(c.kind), f"{c.name} is {kind}, not {c.kind}"
@@ -218,6 +228,8 @@ def test_a_parquet_file_answers_as_the_table_in_it(
     """Several row groups, pruned by their statistics; a row pruned raises nothing."""
     text, params = query
     table = data.draw(tables(text, most=12 if "join" in text else 30))
+    if not len(table) and "cat" in " ".join(table.column_names):
+        return  # of a dictionary column without rows the file does not keep the names
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = f"{folder}/rows.parquet"
         pq.write_table(table, path, row_group_size=group)
@@ -230,7 +242,7 @@ def test_a_parquet_file_answers_as_the_table_in_it(
         check(ds, text, params, wanted, "kernel", threads)
 
 
-@settings(max_examples=examples(12, 150))
+@settings(max_examples=examples(6, 150))
 @given(st.data(), expressions())
 def test_compiled_kernels_compute_what_the_interpreter_does(
     data: st.DataObject, query: tuple[str, Any]
@@ -239,6 +251,49 @@ def test_compiled_kernels_compute_what_the_interpreter_does(
     text, params = query
     table = data.draw(tables(text))
     check(tql.open(table), text, params, expected(table, text, params), "kernel", 2)
+
+
+@settings(max_examples=examples(60, 4_000))
+@given(st.data(), queries())
+def test_a_query_prepared_printed_explained_and_loaded_is_the_query(
+    data: st.DataObject, query: tuple[str, Any]
+) -> None:
+    text, params = query
+    table = data.draw(tables(text, most=12 if "join" in text else 30))
+    wanted = expected(table, text, params)
+    if isinstance(wanted, set):
+        return
+    ds = tql.open(table)
+    prepared = ds.prepare(text).run(params)
+    check_table(prepared, prepared.to_arrow(), wanted, text)
+    printed = ds.query(format_query(parse(text)), params)
+    check_table(printed, printed.to_arrow(), wanted, text)
+    assert str(ds.explain(text, params, analyze=True))
+    assert sum(len(b["index"]) for b in prepared.batches(5)) == len(wanted.rows)
+
+
+@settings(max_examples=examples(60, 4_000))
+@given(st.data(), pairs())
+def test_a_query_of_a_view_is_a_query_of_a_subquery(
+    data: st.DataObject, pair: tuple[str, str, dict[str, Any]]
+) -> None:
+    inner, outer, params = pair
+    table = data.draw(tables(f"{inner} {outer}"))
+    here = relations.from_arrow(table)
+    try:
+        below = interpreter.run(parse(inner), World(here, {}, params))
+        # Rows of set operations are positions in what is asked, and that is the view.
+        below = replace(below, base=object(), ids=list(range(len(below.rows))))
+        wanted = expected_of(below, here, outer, params)
+    except (QueryError, RowError):
+        return
+    if isinstance(wanted, set):
+        return
+    view = answer(tql.open(table), inner, used_in(inner, params), "reference")
+    check(view, outer, used_in(outer, params), wanted, "reference", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        run_as_python(patch)
+        check(view, outer, used_in(outer, params), wanted, "kernel", 2)
 
 
 # -- draws -------------------------------------------------------------------------------------
