@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 import tql
+from tql import memory_size, queries
 from tql.engine.computed import MOST_DEEP
 from tql.grammar.parser import parse
 from tql.grammar.printer import format_query
@@ -237,3 +239,47 @@ def test_views_of_views_are_read_up_to_a_depth_and_refused_beyond_it(
         assert "write" in (e.value.diagnostic.help or "")
 
     beneath(callers, chained)
+
+
+# What makes many rows of few, and how many.
+LARGE: Final = {
+    "select * expand by 5 overlap true": 25,
+    "select * expand by 5 overlap true as w": 25,
+    "select a.id from (select id, 1 as k) a join (select id, 1 as k) b on a.k == b.k": 25,
+    "select * sample by id limit 25": 25,
+}
+
+
+@pytest.mark.parametrize("text", LARGE)
+def test_rows_that_take_too_much_memory_are_refused_before_they_are_made(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_size, "budget", lambda: 25 * 50)
+    assert len(DATASET.query(text)) == LARGE[text]
+    monkeypatch.setattr(memory_size, "budget", lambda: 500)
+    with pytest.raises(tql.TqlError, match=r"would have 25 rows, whose numbers take") as e:
+        DATASET.query(text)
+    d = e.value.diagnostic
+    assert d.code == "range" and d.help and d.span.stop > d.span.start
+
+
+@pytest.mark.parametrize("text", LARGE)
+def test_what_numpy_cannot_allocate_is_a_range_error(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    def without_memory(*_: Any, **__: Any) -> Any:
+        monkeypatch.setattr(queries, "sample", fails)
+        monkeypatch.setattr(np, "repeat", fails)
+        return 1 << 60
+
+    monkeypatch.setattr(memory_size, "budget", without_memory)
+    with pytest.raises(tql.TqlError, match="would have 25 rows, which do not fit in memory") as e:
+        DATASET.query(text)
+    assert e.value.diagnostic.code == "range" and e.value.diagnostic.help
+
+
+def test_half_of_the_memory_is_the_budget() -> None:
+    assert 1 << 20 < memory_size.budget() < 1 << 50

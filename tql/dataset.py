@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tql.diagnostics import did_you_mean, error
 from tql.engine.computed import identify, root_of, take
 from tql.engine.derived import DerivedSource, derive
-from tql.engine.select import check_drawable
+from tql.engine.select import drawable
 from tql.language.bind_expr import Params
 from tql.language.expr import Column
 from tql.language.places import parameters_of
@@ -131,8 +131,8 @@ class Dataset:
         check_mix(mix)
         population, found = self.weighed(weights, seed)
         check_size(size)
-        check_drawable(size, replace)
-        ids, notes = sample(population, found, size, replace, seed, "sample_by")
+        with drawable(size, replace):
+            ids, notes = sample(population, found, size, replace, seed, "sample_by")
         source, outputs = self.parts()
         rows = from_ids(ids, population.universe)
         derived = DerivedSource(source, rows, outputs, self.view_seed(seed))

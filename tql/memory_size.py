@@ -1,9 +1,12 @@
-"""Sizes of memory as people write them."""
+"""Sizes of memory as people write them, and how much of it one step of a query may take."""
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from tql.diagnostics import error
+from tql.diagnostics import NOWHERE, Span, error
 
 _UNITS: Final = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -36,3 +39,26 @@ def shown(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def budget() -> int:
+    """Bytes that one step of a query may take at once: half of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+@contextmanager
+def within_budget(
+    rows: int, bytes_per_row: int, what: str, help: str, span: Span = NOWHERE
+) -> Iterator[None]:
+    """A block that makes so many rows. A range error that says `what` they are before it runs where
+    they would take more than `budget()`, and instead of a MemoryError.
+    """
+    needed = rows * bytes_per_row
+    if needed > budget():
+        raise error("range", f"{what} would have {rows:,} rows, whose numbers take {shown(needed)}: "
+                    "more than half of the memory", span, help=help)  # fmt: skip
+    try:
+        yield
+    except MemoryError as e:
+        raise error("range", f"{what} would have {rows:,} rows, which do not fit in memory", span,
+                    help=help) from e  # fmt: skip

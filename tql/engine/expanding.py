@@ -7,15 +7,15 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tql.diagnostics import error
 from tql.engine.computed import Computed, Fetch, Int64s, blocks_of
 from tql.engine.derived import DerivedSource
 from tql.engine.grouping import table_of
 from tql.language.plan import Windows
+from tql.memory_size import within_budget
 from tql.rowset import RowSet, from_ids
 from tql.sources.protocol import Fragment, Source
 
-_MOST_ROWS: Final = 1 << 31
+_BYTES: Final = 32  # of a row while the rows are made
 
 
 class Expanded(NamedTuple):
@@ -29,8 +29,12 @@ class Expanded(NamedTuple):
     def rows(self) -> RowSet:
         lengths = self.stops - self.starts
         before = np.cumsum(lengths) - lengths
-        ids = np.arange(lengths.sum()) + np.repeat(self.starts - before, lengths)
-        return from_ids(ids, self.universe)
+        with within_budget(
+            int(lengths.sum(dtype=np.float64)), _BYTES, "this EXPAND BY",
+            "take smaller windows, fewer matches, or leave OVERLAP out",
+        ):  # fmt: skip
+            ids = np.arange(lengths.sum()) + np.repeat(self.starts - before, lengths)
+            return from_ids(ids, self.universe)
 
     @property
     def windows(self) -> Int64s:
@@ -48,9 +52,6 @@ def expand(rows: RowSet, before: int, after: int, overlap: bool) -> Expanded:
     starts = np.maximum(matches - min(before, n), 0)
     stops = np.minimum(matches + (min(after, n) + 1), n)
     if overlap:
-        if float((stops - starts).sum(dtype=np.float64)) > _MOST_ROWS:
-            raise error("range", f"EXPAND BY … OVERLAP would give more than {_MOST_ROWS:,} rows",
-                        help="take smaller windows, fewer matches, or leave OVERLAP out")  # fmt: skip
         return Expanded(starts, stops, n)
     fresh = np.ones(len(matches), np.bool_)  # whether a run begins here
     fresh[1:] = starts[1:] > stops[:-1]

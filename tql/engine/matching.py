@@ -17,12 +17,14 @@ from tql.diagnostics import Span, error
 from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc
 from tql.engine.comparing import plain_text
 from tql.language.times import per_day
+from tql.memory_size import within_budget
 from tql.schema import DType, Time
 
 Int64s: TypeAlias = NDArray[np.int64]
 Codes: TypeAlias = NDArray[np.signedinteger]  # int32 or int64; -1 for what equals nothing
 
 MOST_PAIRS: Final = 1 << 31
+_BYTES: Final = 48  # of a pair while the pairs are made and become rows
 _SELECT_MORE: Final = "make the keys more selective, or remove repeated keys from one side"
 
 
@@ -57,19 +59,18 @@ def matches(
         place = np.zeros(distinct, np.int64)
         place[right[stored]] = stored
         rows = np.flatnonzero(left >= 0)
-        check_pairs(len(rows), span, _SELECT_MORE)
         return rows, place[left[rows]]
     counts = np.bincount(right[stored], minlength=distinct)
     partners = np.append(counts, 0)[left]  # -1 takes the last
     total = int(partners.sum())
     check_pairs(total, span, _SELECT_MORE)
-    grouped = stored[np.argsort(right[stored], kind="stable")]
-    rows = np.repeat(np.arange(left_rows), partners)
-    starts = np.append(np.cumsum(counts) - counts, 0)[left]
-    shift = starts - (
-        np.cumsum(partners) - partners
-    )  # from a pair's number to its place in grouped
-    return rows, grouped[np.arange(total) + np.repeat(shift, partners)]
+    with within_budget(total, _BYTES, "this join", _SELECT_MORE, span):
+        grouped = stored[np.argsort(right[stored], kind="stable")]
+        rows = np.repeat(np.arange(left_rows), partners)
+        starts = np.append(np.cumsum(counts) - counts, 0)[left]
+        # From a pair's number to its place in grouped.
+        shift = starts - (np.cumsum(partners) - partners)
+        return rows, grouped[np.arange(total) + np.repeat(shift, partners)]
 
 
 def with_missing(

@@ -5,7 +5,7 @@ which is run first and becomes a source itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from math import floor
 from typing import Final, TypeAlias, assert_never
@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.diagnostics import NOWHERE, Span, TqlError, error
+from tql.diagnostics import NOWHERE, Span, TqlError
 from tql.engine.columns import Numbers, Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.equality import codes, combined, first_rows
@@ -54,6 +54,7 @@ from tql.language.plan import (
     Windows,
 )
 from tql.language.plan_parts import source_of, walk_plan
+from tql.memory_size import within_budget
 from tql.rowset import RowSet, concat, everything, from_ids, from_words, intersect, subtract, union
 from tql.schema import Float, Int, Label
 from tql.sources.protocol import Source
@@ -214,21 +215,21 @@ class Run:
         if size == 0:
             return rows[:0]
         weights = self.weights(sample.weight, rows)
-        with pointing_at(sample.span):
-            check_drawable(size, sample.replace)
+        with pointing_at(sample.span), drawable(size, sample.replace):
             ids, notes = self.environment.draw(rows, weights, size, sample.replace, sample.site)
         self.notes += notes
         return from_ids(ids, rows.universe)
 
 
-_MOST_DRAWS: Final = 1 << 36
+_BYTES_PER_DRAW: Final = 24  # while they are drawn
 
 
-def check_drawable(size: int | None, replace: bool) -> None:
-    """Raise a range error where the row ids of so many draws (8 bytes each) cannot lie in memory."""
-    if replace and size is not None and size > _MOST_DRAWS:
-        raise error("range", f"more than {_MOST_DRAWS:,} draws at once do not fit in memory",
-                    help="draw fewer here; a data loader repeats them epoch by epoch")  # fmt: skip
+def drawable(size: int | None, replace: bool) -> AbstractContextManager[None]:
+    """A block that draws so many rows: a range error where their ids cannot lie in memory."""
+    return within_budget(
+        size if replace and size is not None else 0, _BYTES_PER_DRAW, "these draws",
+        "draw fewer here; a data loader repeats them epoch by epoch",
+    )  # fmt: skip
 
 
 @contextmanager
@@ -324,7 +325,8 @@ def over_result(leaf: MadeLeaf, source: Source, rows: RowSet, environment: Envir
         case Windows(_, before, after, overlap):
             with pointing_at(leaf.span):
                 runs = expand(rows, before, after, overlap)
-            inner = DerivedSource(source, runs.rows, query.outputs, seed)
+                expanded = runs.rows
+            inner = DerivedSource(source, expanded, query.outputs, seed)
             return WindowSource(inner, leaf, runs.windows)
         case _:
             assert_never(leaf)
