@@ -206,7 +206,7 @@ def test_the_work_grows_with_the_text_and_not_with_its_square(kind: str) -> None
 
 
 # A query to be asked of its own answer, and how many sources each adds.
-CHAINS: Final = {
+STACKS: Final = {
     "groups": ("select id, flag group by flag ungroup by split", 5),
     "unions": ("select id + 1 as id, flag union all select id - 1 as id, flag limit 5", 3),
     "windows": ("select id, flag expand by 0 0 as w{}", 3),
@@ -219,12 +219,12 @@ def beneath(calls: int, f: Callable[[], T]) -> T:
     return f() if calls == 0 else beneath(calls - 1, f)
 
 
-@pytest.mark.parametrize("kind", CHAINS)
+@pytest.mark.parametrize("kind", STACKS)
 @pytest.mark.parametrize("callers", [0, 800])
 def test_views_of_views_are_read_up_to_a_depth_and_refused_beyond_it(
     kind: str, callers: int
 ) -> None:
-    text, adds = CHAINS[kind]
+    text, adds = STACKS[kind]
 
     def chained() -> None:
         view: tql.Dataset = DATASET
