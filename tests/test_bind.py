@@ -192,7 +192,7 @@ def marked(text: str) -> tuple[str, list[Span]]:
         ("select * where «id % width» == 0", "value"),
         ("select * where «width * 8» > 0", "range"),
         ("select * where «price» > 1", "unsupported"),
-        ("«(select id) union (select width)»", "schema"),
+        ("(select «id») union (select width)", "schema"),
     ],
 )  # fmt: skip
 def test_an_error_points_at(text: str, code: str, ds: tql.Dataset) -> None:

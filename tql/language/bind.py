@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
-from tql.diagnostics import Span, TqlError, error, with_query
+from tql.diagnostics import Span, TqlError, did_you_mean, error, with_query
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language import operators
@@ -23,7 +23,7 @@ from tql.language.plan import Bound, Combine, Filter, Leaf, Plan, Scan, in_scope
 from tql.language.plan_parts import source_of
 from tql.language.select_list import name_outputs
 from tql.language.select_rows import check_where, distinct, expanded, makes_new_rows, over_new_rows
-from tql.language.stack import stacked
+from tql.language.stack import place_of, stacked
 from tql.language.tails import tail, weight
 from tql.language.user_functions import TryOut, Users, never_tried
 from tql.schema import Schema
@@ -175,15 +175,17 @@ def _combined(b: Binder, q: s.Combined) -> Bound:
     if q.op is s.SetOp.UNION:
         return stacked((left, right), q)
     raise error("unsupported", f"{q.op.value.upper()} compares rows by their number, and has {what}",
-                q.span, help="give both sides the same FROM and the same select list")  # fmt: skip
+                q.right.span, help="give both sides the same FROM and the same select list")  # fmt: skip
 
 
 def _check_same_columns(left: Bound, right: Bound, q: s.Combined) -> None:
     a, b = left.schema, right.schema
-    for here, there, side in ((a, b, "right"), (b, a, "left")):
+    for here, there, side, having in ((a, b, "right", left), (b, a, "left", right)):
         missing = [n for n in here.names if n not in there]
         if missing:
             raise error(
                 "schema", f"the {side} side of {q.op.value.upper()} has no column {missing[0]!r}",
-                q.span, help="select the same column names on both sides",
+                place_of(having, missing[0], q),
+                help=did_you_mean(missing[0], there.names)
+                or "select the same column names on both sides",
             )  # fmt: skip

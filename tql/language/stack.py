@@ -1,6 +1,6 @@
 """UNION of different sources: the rows of both sides one after the other."""
 
-from tql.diagnostics import Note, error
+from tql.diagnostics import NOWHERE, Note, Span, error
 from tql.grammar import syntax as s
 from tql.language.common_types import common_type
 from tql.language.expr import Column
@@ -23,12 +23,18 @@ def stacked(branches: tuple[Bound, Bound], q: s.Combined) -> Bound:
         if dtype is None:
             raise error(
                 "schema", f"column {a.name!r} is {a.dtype} on the left and {b.dtype} on the right",
-                q.span, notes=_notes(a, b), help=_way_out(a, b),
+                place_of(branches[1], a.name, q), notes=_notes(a, b), help=_way_out(a, b),
             )  # fmt: skip
         columns.append(SchemaColumn(a.name, dtype, a.nullable or b.nullable))
     leaf = Stacked(branches, Schema(columns), q.all, span=q.span)
     outputs = tuple(Output(c.name, Column(c.name, c.dtype, c.nullable)) for c in columns)
     return Bound(leaf, outputs)
+
+
+def place_of(branch: Bound, name: str, q: s.Combined) -> Span:
+    """Where a branch selects the column of this name; the set operation where nobody knows."""
+    selected = next((o.expr.span for o in branch.outputs if o.name == name), NOWHERE)
+    return q.span if selected == NOWHERE else selected
 
 
 def _notes(a: SchemaColumn, b: SchemaColumn) -> tuple[Note, ...]:
