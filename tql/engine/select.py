@@ -18,7 +18,7 @@ from tql.engine.columns import Numbers, Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.equality import codes, combined, first_rows
 from tql.engine.expanding import WindowSource, expand
-from tql.engine.grouping import group
+from tql.engine.grouping import GroupedSource, group
 from tql.engine.joined import JoinedSource, Side, join
 from tql.engine.ordering import stable_order
 from tql.engine.reference import is_true
@@ -161,7 +161,8 @@ class Run:
 
     def weights(self, weight: Expr, rows: RowSet) -> Weights:
         """How heavily each of `rows` counts."""
-        return weigh(weight, rows, self._scan, self.values)
+        what = "group" if isinstance(self.source, GroupedSource) else "row"
+        return weigh(weight, rows, self._scan, self.values, what)
 
     def values(self, rows: RowSet, e: Expr) -> Vec:
         """The value of `e` for each of `rows`, in their order."""
@@ -214,7 +215,8 @@ class Run:
         size = None if sample.size is None else rows_of(sample.size, len(rows))
         if size == 0:
             return rows[:0]
-        weights = self.weights(sample.weight, rows)
+        with pointing_at(sample.span):
+            weights = self.weights(sample.weight, rows)
         with pointing_at(sample.span), drawable(size, sample.replace):
             ids, notes = self.environment.draw(rows, weights, size, sample.replace, sample.site)
         self.notes += notes

@@ -29,8 +29,10 @@ _MOST_BITMAPS: Final = 64  # a code per row, and lists of rows, take less than m
 _BLOCK: Final = 1 << 20
 
 
-def weigh(weight: Expr, population: RowSet, scan: Scan, values: Values) -> Weights:
-    """The weights of `population` (row numbers of the source).
+def weigh(
+    weight: Expr, population: RowSet, scan: Scan, values: Values, what: str = "row"
+) -> Weights:
+    """The weights of `population` (row numbers of the source), each of which is a `what`.
 
     scan    bitmaps over the source of conditions that cannot raise
     values  the value of an expression for the rows of a row set, in its order
@@ -44,11 +46,11 @@ def weigh(weight: Expr, population: RowSet, scan: Scan, values: Values) -> Weigh
                 _check_constant(_constant(arm), arm.weight)
             if population.ascending and not any(can_raise(a.condition) for a in arms):
                 return _by_bitmaps(kind, arms, population, scan)
-            return _by_values(_per_row(weight, population, values), population)
+            return _by_values(_per_row(weight, population, values, what), population)
         case Balanced(operand):
             return balance(weight, values(population, operand), population)
         case _:
-            return RowWeights(_per_row(weight, population, values))
+            return RowWeights(_per_row(weight, population, values, what))
 
 
 def _constant(arm: Arm) -> float:
@@ -68,14 +70,14 @@ def bad_weight(value: float, e: Expr) -> TqlError:
                  help="weights are finite numbers from 0 up")  # fmt: skip
 
 
-def _per_row(weight: Expr, population: RowSet, values: Values) -> NDArray[np.float64]:
+def _per_row(weight: Expr, population: RowSet, values: Values, what: str) -> NDArray[np.float64]:
     """float64 (n,): the weight of each row; a NULL weight is an error that names its row."""
     vec = values(population, weight)
     assert isinstance(vec, Numbers)
     n = len(population)
     if vec.valid is not None and not vec.valid.all():
         row = population.select(int(np.argmin(vec.valid)))
-        raise data_error("value", f"the weight of row {row} is NULL", span=weight.span,
+        raise data_error("value", f"the weight of {what} {row} is NULL", span=weight.span,
                          help="exclude such rows with  where … is not null")  # fmt: skip
     result = np.broadcast_to(vec.values.astype(np.float64), (n,))
     wrong = ~((result >= 0) & (result < math.inf))
@@ -84,7 +86,7 @@ def _per_row(weight: Expr, population: RowSet, values: Values) -> NDArray[np.flo
         kind = "NaN" if math.isnan(result[at]) else "negative" if result[at] < 0 else "infinite"
         shown = f": {float(result[at])!r}" if kind == "negative" else ""
         raise data_error(
-            "value", f"the weight of row {population.select(at)} is {kind}{shown}",
+            "value", f"the weight of {what} {population.select(at)} is {kind}{shown}",
             span=weight.span, help="weights are finite numbers from 0 up",
         )  # fmt: skip
     return np.ascontiguousarray(result)
