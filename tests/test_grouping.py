@@ -568,3 +568,9 @@ def test_groups_of_a_join(tmp_path: Any) -> None:
     assert tql.query(f"select distinct n.name {joined}").row_ids.tolist() == [0, 2, 6]
     clips = tql.query(f"select id, w {joined} where id == 6 expand by 1 as w")
     assert clips.to_arrow().to_pydict() == {"id": [5, 6, 7], "w": [0, 0, 0]}
+
+
+def test_a_count_goes_through_ungroup_from_a_subquery_as_the_error_says() -> None:
+    ds = tql.open({"id": [1, 2, 3], "x": ["a", "b", "a"]})
+    view = ds.query("select id, n from (select *, count(*) as n group by x) ungroup by split")
+    assert view.to_arrow().to_pydict() == {"id": [1, 3, 2], "n": [2, 2, 1]}

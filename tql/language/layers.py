@@ -159,6 +159,11 @@ class SplitBinder(LayerBinder):
         return column
 
     def _call(self, call: s.Call, as_weight: bool = False) -> Expr:
+        if call.function == "count":
+            raise error("unsupported", "count(*) counts the rows of a group, and UNGROUP BY SPLIT "
+                        "makes single rows of the groups", call.span,
+                        help="count in a subquery:  select … from (select *, count(*) as n group by "
+                        "x) ungroup by split")  # fmt: skip
         if call.function == "row_number":
             return self.over(self.rows.bind(call), format_expr(call), call.span)
         return ExprBinder._call(self, call, as_weight)
