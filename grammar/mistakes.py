@@ -102,6 +102,17 @@ MISTAKES: Final = (
         "unsupported",
     ),
     Mistake(r"▸minus ", "'minus' is not an operator between queries", "write: except"),
+    Mistake(r"\bminus ▸select\b", "'minus' is not an operator between queries", "write: except"),
+    Mistake(
+        r"\blimit all ▸percent\b",
+        "LIMIT ALL takes no PERCENT",
+        "leave one of them out: limit all, or for example limit 50 percent",
+    ),
+    Mistake(
+        r"\btop \S+ ▸percent\b",
+        "TOP takes a number of rows, not a part of them",
+        "write LIMIT at the end of the query, for example  limit 3 percent",
+    ),
     # NULL
     Mistake(
         r"(^|\s)==? ▸null",

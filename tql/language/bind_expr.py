@@ -68,7 +68,7 @@ class Parameters:
                             help="pass it with params= (or -p on the command line)")  # fmt: skip
         if value is None:
             raise error("parameter", f"the value of {shown} is None", p.span,
-                        help="use IS NULL in the query")  # fmt: skip
+                        help="pass a value; a test for NULL is written  x is null")  # fmt: skip
         self.used.add(p.key)
         return value
 
@@ -264,7 +264,7 @@ class ExprBinder:
                 value = self.parameters.take(choices)
                 if hasattr(value, "tolist"):
                     value = _listed(value)
-                if not isinstance(value, list | tuple | set | frozenset):
+                if not isinstance(value, list | tuple | set | frozenset | range):
                     raise error("parameter", "IN needs a list of values", choices.span,
                                 help="write  in (?)  for a single value")  # fmt: skip
                 if any(v is None for v in value):

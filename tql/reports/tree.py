@@ -416,7 +416,7 @@ def _several(
             what, title = "Join", f"{kind.value}, {leaf.text}" if leaf.text else kind.value
         case Stacked(branches):
             below = tuple(map(Derived, branches))
-            what, title = "Stack", "different sources, one after the other"
+            what, title = "Stack", "the rows of several queries, one after the other"
         case _:
             assert_never(leaf)
     told = [_part(part, environment, draws) for part in below]
