@@ -179,3 +179,9 @@ def test_parameters_is_another_spelling_of_params(
     with pytest.raises(tql.TqlTypeError, match="two spellings") as e:
         ask(params=[17], parameters=[17])
     assert e.value.diagnostic.code == "parameter"
+
+
+def test_a_range_is_a_list_of_values() -> None:
+    ds = tql.open({"id": [0, 1, 2, 3]})
+    assert ds.query("select * where id in ?", [range(1, 3)]).row_ids.tolist() == [1, 2]
+    assert ds.query("select * where id not in ?", [range(3, 0, -2)]).row_ids.tolist() == [0, 2]
