@@ -66,7 +66,7 @@ def label_index(e: Expr, label: Label) -> Expr:
                 shown = ", ".join(repr(n) for n in label.names[:10])
                 more = f" and {len(label.names) - 10} more" if len(label.names) > 10 else ""
                 near = did_you_mean(name, label.names)
-                known = f"the classes are {shown}{more}"
+                known = f"the classes are {shown}{more}" if shown else "the column has no classes"
                 raise error(
                     "value", f"no class named {name!r}", e.span,
                     notes=(Note(known),) if near else (), help=near or known,
