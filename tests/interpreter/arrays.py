@@ -214,9 +214,13 @@ def greatest(xs: list[Any]) -> Any:
     return _extreme(xs, max)
 
 
-def _extreme(xs: list[Any], pick: Callable[[list[Any]], Any]) -> Any:
-    """As NumPy: NaN where there is one; NULL of nothing."""
-    return next((x for x in xs if x != x), pick(xs)) if xs else None
+def _extreme(xs: list[Any], pick: Callable[..., Any]) -> Any:
+    """As NumPy: NaN where there is one; NULL of nothing. -0.0 counts as less than 0.0."""
+
+    def signed(x: Any) -> Any:
+        return (x, math.copysign(1, x))
+
+    return next((x for x in xs if x != x), pick(xs, key=signed)) if xs else None
 
 
 def norm(kind: str) -> Callable[[list[Any]], float]:

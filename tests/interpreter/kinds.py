@@ -213,16 +213,17 @@ def values_of(column: Any, kind: Kind) -> list[Any]:
     if kind.grouped:
         inner = stored.value_type
         of_json = kind.scalar.name == "json" and not pa.types.is_struct(inner)
-        return [None if v is None else _sequence(v, kind, of_json) for v in values]
+        sizes = _sizes(inner)
+        return [None if v is None else _sequence(v, kind, of_json, sizes) for v in values]
     sizes = _sizes(stored)
     return [None if v is None else dense(v, sizes) for v in values]
 
 
-def _sequence(members: list[Any], kind: Kind, of_json: bool) -> Any:
+def _sequence(members: list[Any], kind: Kind, of_json: bool, sizes: list[int | None]) -> Any:
     if of_json:
         members = [None if m is None else json.loads(m) for m in members]
     if kind.item is not None and kind.item.name == "array":
-        return [None if m is None else dense(m, [None] * kind.item.rank) for m in members]
+        return [None if m is None else dense(m, sizes) for m in members]
     return filled(members)
 
 
