@@ -99,6 +99,31 @@ def test_nothing_is_drawn_unless_the_query_is_analyzed() -> None:
             explain_query(question, "digits", analyze=True)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select labels where labels > 99 sample by 1",
+        "select labels where labels > 99 sample by labels limit 5",
+        "select * from (select * where labels > 99 sample by 1) where labels = 1",
+        "select labels sample by 0",
+        "select labels sample by -1 limit 3",
+    ],
+)
+@pytest.mark.parametrize("analyze", [False, True])
+def test_a_draw_that_cannot_be_made_is_the_same_error(query: str, analyze: bool) -> None:
+    with pytest.raises(tql.TqlPlanError) as ran:
+        digits().query(query)
+    with pytest.raises(tql.TqlPlanError) as explained:
+        digits().explain(query, analyze=analyze)
+    assert str(explained.value) == str(ran.value)
+
+
+def test_a_part_of_no_rows_is_none_and_no_error() -> None:
+    for size in ("limit 0", "limit 50 percent"):
+        query = f"select labels where labels > 99 sample by 1 {size}"
+        assert digits().explain(query).root.rows == len(digits().query(query)) == 0
+
+
 def test_representations_read_nothing() -> None:
     source = Watched(digits().source)
     told = explain_query(ask(source, MUST_SHOW), "digits")

@@ -17,6 +17,7 @@ from tql.engine.select import (
     Run,
     over_result,
     over_several,
+    pointing_at,
     rows_of,
     source_at,
 )
@@ -228,11 +229,12 @@ class Teller:
         arriving = self.count(plan.input)
         assert arriving is not None
         size = None if plan.size is None else rows_of(plan.size, arriving)
-        if size == 0 or (size is None and not arriving):
+        if size == 0:
             return None
         rows = self.run.rows(plan.input)
         weights = self.run.weights(plan.weight, rows)
-        drawn = make_plan(rows, weights, size=size, replace=plan.replace)
+        with pointing_at(plan.span):
+            drawn = make_plan(rows, weights, size=size, replace=plan.replace)
         self.notes += drawn.notes
         return Drawing(weights, len(drawn), plan.replace)
 
