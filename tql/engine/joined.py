@@ -124,17 +124,7 @@ class JoinedSource(Computed):
         """What is read of the left, and of the right, for these columns; also for finding the pairs
         if `keys`.
         """
-        plan = self.plan
-        left, right = set[str](), set[str]()
-        if keys:
-            columns = {*columns, *_read_by(plan.rest)}
-            left.update(_read_by(plan.only_left, *(a for a, _ in plan.keys)))
-            right.update(_read_by(plan.only_right, *(b for _, b in plan.keys)))
-        for name in columns:
-            c = self._columns[name]
-            left.update(() if c.left is None else (c.left,))
-            right.update(() if c.right is None else (c.right,))
-        return left, right
+        return read_of_sides(self.plan, columns, keys=keys)
 
     def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns of these pairs; each side is asked for its own once."""
@@ -170,6 +160,24 @@ class JoinedSource(Computed):
                 return pc.coalesce(first, second)
             case _:
                 raise AssertionError("a column of no side")
+
+
+def read_of_sides(
+    plan: Joined, columns: Collection[str], *, keys: bool = True
+) -> tuple[set[str], set[str]]:
+    """The columns of the left, and of the right, that these columns of the join are; also those
+    that its condition reads if `keys`.
+    """
+    left, right = set[str](), set[str]()
+    if keys:
+        columns = {*columns, *_read_by(plan.rest)}
+        left.update(_read_by(plan.only_left, *(a for a, _ in plan.keys)))
+        right.update(_read_by(plan.only_right, *(b for _, b in plan.keys)))
+    for c in plan.columns:
+        if c.column.name in columns:
+            left.update(() if c.left is None else (c.left,))
+            right.update(() if c.right is None else (c.right,))
+    return left, right
 
 
 def _read_by(*expressions: Expr | None) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """From a bound query or a loader's chain to the nodes of an explanation, each evaluated once."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -9,6 +10,7 @@ import numpy as np
 
 from tql.engine.computed import row_name
 from tql.engine.derived import frame_at
+from tql.engine.joined import read_of_sides
 from tql.engine.pruning import kept
 from tql.engine.reference import Frame, is_true, kept_out_by_null
 from tql.engine.select import (
@@ -332,21 +334,25 @@ def tell_query(question: Question, analyze: bool) -> Told:
 
 
 def teller_of(
-    bound: Bound, environment: Environment, *, draws: bool, base: Node | None = None
-) -> Teller:
-    """Evaluates the filters of the query. `base` describes the data that it was asked of, if given."""
+    bound: Bound, environment: Environment, *, draws: bool, base: Node | None = None,
+    above: Collection[str] = (),
+) -> Teller:  # fmt: skip
+    """Evaluates the filters of the query. `base` describes the data that it was asked of, if given;
+    `above` are the columns of its result that are read above it.
+    """
     leaf = source_of(bound.plan)
+    read = _read_of(bound) | _made_of(bound, above)
     if isinstance(leaf, Joined | Stacked):
-        source, below, notes = _several(leaf, environment, draws)
+        source, below, notes = _several(leaf, read, environment, draws)
     elif isinstance(leaf, Scan):
         source, notes = source_at(leaf, environment), list[str]()
         below = scan_node(source, ()) if base is None or leaf.table is not None else base
     else:
-        source, below, notes = _made(leaf, _read_of(bound), environment, draws, base)
+        source, below, notes = _made(leaf, read, environment, draws, base)
     if below.rows is not None:
         bound = settled(bound, source, environment.seed, environment.settings)
     run = TracedRun(source, environment)
-    teller = Teller(bound, run, draws, below, set(), notes)
+    teller = Teller(bound, run, draws, below, _made_of(bound, above), notes)
     if teller.base.rows is not None:
         run.prepare(bound.plan)
     return teller
@@ -368,6 +374,11 @@ def _read_of(bound: Bound) -> set[str]:
     return {c for p in walk_plan(bound.plan) for e in expressions(p) for c in columns_of(e)}
 
 
+def _made_of(bound: Bound, names: Collection[str]) -> set[str]:
+    """The columns of the leaf that these columns of the result are made of."""
+    return {c for o in bound.outputs if o.name in names for c in columns_of(o.expr)}
+
+
 def _made(
     leaf: MadeLeaf, read: set[str], environment: Environment, draws: bool, base: Node | None
 ) -> tuple[Source, Node, list[str]]:
@@ -375,7 +386,9 @@ def _made(
 
     `read` are the columns of it that are read above.
     """
-    teller = teller_of(leaf.query, environment, draws=draws, base=base)
+    if isinstance(leaf, Grouped):
+        read = read | set(leaf.keys)
+    teller = teller_of(leaf.query, environment, draws=draws, base=base, above=read)
     query = teller.bound
     known = teller.known(query.plan)
     rows = teller.run.rows(query.plan) if known else Range(0, 0, teller.run.source.rows)
@@ -385,10 +398,6 @@ def _made(
         told = tell(teller)
         node = Node("Subquery", "", told.node.rows if known else None, children=(told.node,))
         return source, node, list(told.notes)
-    if isinstance(leaf, Grouped):
-        read = read | set(leaf.keys)
-    needed = [o.expr for o in query.outputs if o.name in read]
-    teller.read |= frozenset().union(*map(columns_of, needed))
     inner = teller.run.source
     below = with_scan(teller.node(query.plan), inner, teller.read, looked_at(query.plan, inner))
     notes = [*teller.notes, *teller.run.notes, *(() if known else (_why_unknown(query.plan),))]
@@ -408,36 +417,42 @@ def _making(leaf: Grouped | Split | Windows) -> tuple[str, str]:
 
 
 def _several(
-    leaf: Joined | Stacked, environment: Environment, draws: bool
+    leaf: Joined | Stacked, read: set[str], environment: Environment, draws: bool
 ) -> tuple[Source, Node, list[str]]:
-    """The source that a join or a union of sources is, its node and its notes."""
+    """The source that a join or a union of sources is, its node and its notes.
+
+    `read` are the columns of it that are read above.
+    """
     below: tuple[Leaf, ...]
+    reads: tuple[set[str], ...]
     match leaf:
         case Joined(kind, left, right):
-            below = (left, right)
+            below, reads = (left, right), read_of_sides(leaf, read)
             what, title = "Join", f"{kind.value}, {leaf.text}" if leaf.text else kind.value
         case Stacked(branches):
-            below = tuple(map(Derived, branches))
+            below, reads = tuple(map(Derived, branches)), (read,) * len(branches)
             what, title = "Stack", "the rows of several queries, one after the other"
         case _:
             assert_never(leaf)
-    told = [_part(part, environment, draws) for part in below]
+    told = [_part(part, r, environment, draws) for part, r in zip(below, reads, strict=True)]
     source = over_several(leaf, [part for part, _, _ in told], environment)
     known = all(node.rows is not None for _, node, _ in told)
     node = Node(what, title, source.rows if known else None, children=tuple(n for _, n, _ in told))
     return source, node, [note for _, _, notes in told for note in notes]
 
 
-def _part(leaf: Leaf, environment: Environment, draws: bool) -> tuple[Source, Node, list[str]]:
+def _part(
+    leaf: Leaf, read: set[str], environment: Environment, draws: bool
+) -> tuple[Source, Node, list[str]]:
     match leaf:
         case Scan():
             source = source_at(leaf, environment)
             named = () if leaf.table is None else (leaf.table,)
             return source, replace(scan_node(source, ()), details=named), []
         case Joined() | Stacked():
-            return _several(leaf, environment, draws)
+            return _several(leaf, read, environment, draws)
         case _:
-            return _made(leaf, set(leaf.schema.names), environment, draws, None)
+            return _made(leaf, read, environment, draws, None)
 
 
 def _selecting(bound: Bound, source: Source, node: Node) -> Node:
