@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tql
-from tql.diagnostics import TqlError
+from tql.diagnostics import TqlError, TqlUnsupportedError
 from tql.sources.classes import NAMES_KEY
 
 ROWS = 20
@@ -480,3 +481,13 @@ def test_a_query_works_on_both_sides_of_a_fork() -> None:
     _, status = os.waitpid(child, 0)
     assert status == 0
     assert json.loads(answer) == wanted == here.query(text).row_ids.tolist()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_library_that_is_not_installed_is_named_with_the_way_to_get_it(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(TqlUnsupportedError, match=f"{library} is not installed") as e:
+        getattr(tql.open({"a": [1]}), f"to_{library}")()
+    assert e.value.diagnostic.help == f"pip install {library}"

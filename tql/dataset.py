@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -221,6 +222,10 @@ class Dataset:
 
     def to_pandas(self) -> Any:
         """All rows as a pandas DataFrame."""
+        try:
+            import_module("pandas")  # pyarrow imports it, and would not say how to get it
+        except ImportError as e:
+            raise error("unsupported", "pandas is not installed", help="pip install pandas") from e
         return self.to_arrow().to_pandas()
 
     def to_polars(self) -> Any:
