@@ -27,7 +27,7 @@ from tql.reports.text_table import printable
 from tql.rowset import RowSet
 from tql.schema import Binary, Column, DType, Json, Label, List, Opaque, Text, Time
 from tql.sources.arrow_types import arrow_type
-from tql.sources.export import field_metadata
+from tql.sources.export import export_table
 
 _BLOCK: Final = 8192
 _MEMORY: Final = 512 << 20
@@ -54,7 +54,7 @@ def _schema_of(view: View, table: pa.Table) -> pa.Schema:
         stored = arrow_type(c.dtype) if known else table.schema.field(c.name).type
         if stored in (pa.string(), pa.binary()):  # blocks of a file are written into one column
             stored = pa.large_string() if stored == pa.string() else pa.large_binary()
-        fields.append(pa.field(c.name, stored, c.nullable, field_metadata(c.dtype) or None))
+        fields.append(pa.field(c.name, stored))
     return pa.schema(fields)
 
 
@@ -274,9 +274,9 @@ def _write(view: View, format: str, handle: IO[bytes]) -> None:
         case "csv":
             _write_csv(_tables(view), handle)
         case "arrow":
-            _write_arrow(_tables(view), handle)
+            _write_arrow(_exported(view), handle)
         case "parquet":
-            _write_parquet(_tables(view), handle)
+            _write_parquet(_exported(view), handle)
         case other:
             raise AssertionError(other)
 
@@ -286,6 +286,12 @@ def _tables(view: View) -> Iterator[pa.Table]:
     if not len(view):
         yield empty(view)
     yield from _gathered(blocks(view))
+
+
+def _exported(view: View) -> Iterator[pa.Table]:
+    """The tables as `to_arrow` gives them: opening the file gives the schema of the view again."""
+    for table in _tables(view):
+        yield export_table(table, view.schema)
 
 
 def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

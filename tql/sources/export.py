@@ -55,8 +55,9 @@ def export_table(table: pa.Table, schema: Schema) -> pa.Table:
     arrays = []
     for column in schema:
         array = table.column(column.name)
-        if array.num_chunks and hasattr(pa, "json_"):
-            array = pa.chunked_array([_marked(c, column.dtype) for c in array.chunks])
+        if hasattr(pa, "json_"):
+            chunks = array.chunks or [pa.array([], array.type)]  # no rows have a type, too
+            array = pa.chunked_array([_marked(c, column.dtype) for c in chunks])
         arrays.append(array)
     named = pa.Table.from_arrays(arrays, names=list(schema.names))
     return named.cast(export_schema(schema, named.schema))
@@ -64,8 +65,9 @@ def export_table(table: pa.Table, schema: Schema) -> pa.Table:
 
 def _marked(array: Any, dtype: DType) -> Any:
     """JSON text as Arrow's JSON, also in sequences."""
-    if isinstance(dtype, Json) and pa.types.is_string(array.type):
-        return pa.ExtensionArray.from_storage(pa.json_(), array)
+    text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+    if isinstance(dtype, Json) and text:
+        return pa.ExtensionArray.from_storage(pa.json_(array.type), array)
     if isinstance(dtype, List) and dtype.grouped and pa.types.is_large_list(array.type):
         first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
         items = array.values.slice(first, last - first)
