@@ -99,3 +99,25 @@ def test_json_in_a_result_file_is_still_json(tmp_path: Path, extension: str) -> 
         written = run_into(tmp_path / f"photos.{extension}", "demo:photos", query)
         assert types(written) == types(view)
         assert written.query(more).to_arrow().to_pylist() == view.query(more).to_arrow().to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (20, "11 columns not shown: animal, score, "),
+        (80, "5 columns not shown: embedding, meta, taken, scene, frame\n"),
+        (120, "1 column not shown: frame\n"),
+        (140, ""),
+    ],
+)
+def test_a_table_shows_the_columns_that_fit_and_names_the_others(
+    width: int, left_out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert cli.perform(["run", "demo:photos", "select * limit 2", "--format", "table"]) == 0
+    out = capsys.readouterr().out
+    assert out.split("2 rows\n")[1].startswith(left_out) and ("not shown" in out) == bool(left_out)
+    _, heads, line, *_ = out.splitlines()
+    assert len(line) <= width
+    columns = tql.open("demo:photos").schema.names
+    assert heads.split() == list(columns[: len(heads.split())])  # no head is cut, none is missing

@@ -12,7 +12,7 @@ TqlError                    every error this package raises on purpose
 package is not a TqlError: it is an AssertionError.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Final, NoReturn
@@ -183,6 +183,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str | None:
     if not near:
         return None
     return "did you mean " + " or ".join(f"'{c}'" for c in near[:3]) + "?"
+
+
+def first_names(names: Sequence[str], most: int = 12) -> str:
+    """Names in a sentence, with a comma between them: the first `most`, and how many more."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f", … and {more:,} more" if more > 0 else "")
 
 
 def render(d: Diagnostic, query: str) -> str:

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import PurePath
 from shutil import copyfileobj
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tql.cli.output import Output
 from tql.cli.screen import is_unicode
 from tql.dataset import View
+from tql.diagnostics import first_names
 from tql.engine.columns import Numbers, from_arrow, to_arrow
 from tql.engine.computed import identify
 from tql.reports.text_table import printable
@@ -34,6 +35,7 @@ _MEMORY: Final = 512 << 20
 _GROUP_ROWS: Final = 1 << 20
 _GROUP_BYTES: Final = 64 << 20
 _WIDEST: Final = 40
+_NARROWEST: Final = 8
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 
@@ -189,25 +191,62 @@ def _json_lines(view: View, plain: bool) -> Iterator[str]:
 def print_table(view: View, limit: int, no_color: bool) -> None:
     """The first rows as a table that fits the terminal."""
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text as Words
 
     console = Console(no_color=no_color or None, highlight=False)
     unicode = is_unicode(sys.stdout)
+    rows = [
+        [cell(v, c) for v, c in zip(row, view.schema, strict=True)] for row in _first(view, limit)
+    ]
+    needed = [
+        min(_WIDEST, max(cell_len(printable(c.name)), *(cell_len(r[at]) for r in rows), 1))
+        for at, c in enumerate(view.schema)
+    ]
+    widths = _fitted(needed, console.width)
+    shown = len(widths)
     made = Table(box=box.SIMPLE_HEAD if unicode else box.ASCII2)
-    for c in view.schema:
+    for c, width in zip(view.schema, widths, strict=False):
         right = not isinstance(c.dtype, Text | Label | Binary | List | Json | Opaque)
         made.add_column(
             Words(printable(c.name)), justify="right" if right else "left", no_wrap=True,
-            overflow="ellipsis" if unicode else "crop", max_width=_WIDEST,
+            overflow="ellipsis" if unicode else "crop", width=width,
         )  # fmt: skip
-    for row in _first(view, limit):
-        shown = [cell(v, c) for v, c in zip(row, view.schema, strict=True)]
-        made.add_row(*(Words(s if unicode else s.replace(_TIMES, "x")) for s in shown))
+    for row in rows:
+        made.add_row(*(Words(s if unicode else s.replace(_TIMES, "x")) for s in row[:shown]))
     console.print(made)
     hidden = len(view) - min(limit, len(view))
     console.print(f"{len(view):,} rows" + (f", {hidden:,} not shown" if hidden else ""))
+    if left := view.columns[shown:]:
+        names = first_names([printable(name) for name in left])
+        count = f"{len(left):,} column{'s' if len(left) > 1 else ''}"
+        console.print(Words(f"{count} not shown: {names}"), soft_wrap=True)
+
+
+def _fitted(needed: Sequence[int], width: int) -> list[int]:
+    """Widths of the columns that fit, from the first on: each has _NARROWEST, or less if it needs less.
+
+    A column of a table takes three characters beside its own width, and the edges one in all. What
+    is left over goes to the columns that need more, one character at a time.
+    """
+    room = width - 1
+    widths: list[int] = []
+    for own in needed:
+        room -= min(own, _NARROWEST) + 3
+        if room < 0 and widths:
+            room += min(own, _NARROWEST) + 3
+            break
+        widths.append(min(own, _NARROWEST))
+    while room > 0:
+        short = [at for at, w in enumerate(widths) if w < needed[at]][:room]
+        if not short:
+            break
+        for at in short:
+            widths[at] += 1
+        room -= len(short)
+    return widths
 
 
 def _first(view: View, limit: int) -> Iterator[tuple[Any, ...]]:
