@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import tql
-from tql.diagnostics import NOWHERE, Span
+from tql.diagnostics import NOWHERE, Span, TqlError
 from tql.language import functions, operators, other_names
 from tql.language.expr import (
     And,
@@ -403,3 +403,20 @@ def test_words_for_missing_values_and_the_like_are_no_columns(name: str, ds: tql
     e = refusal(ds, f"select * where id == {name}")
     assert e.diagnostic.code == "unknown_column"
     assert e.diagnostic.help == other_names.COLUMNS[name]
+
+
+def test_a_long_list_of_columns_says_how_many_it_leaves_out() -> None:
+    columns = {f"c{n:02}": [1] for n in range(15)}
+    ds = tql.open(columns)
+    last = "c11, … and 3 more"
+    for query in (
+        "select * where zzz > 1",
+        "select a.zzz from (select *) as a",
+        "select * from (select *) as a join (select *) as b using (zzz)",
+    ):
+        with pytest.raises(TqlError) as e:
+            ds.query(query)
+        assert last in str(e.value.diagnostic.help), query
+    with pytest.raises(TqlError) as e:
+        tql.open(columns, columns=["zzz"])
+    assert "'c11', … and 3 more" in str(e.value.diagnostic.help)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from tql.diagnostics import NOWHERE, Span, did_you_mean, error
+from tql.diagnostics import NOWHERE, Span, did_you_mean, error, first_names
 from tql.grammar import syntax as s
 from tql.language import functions, json_rules, operators, other_names
 from tql.language.array_literals import listed, literal
@@ -220,7 +220,7 @@ class ExprBinder:
         near = did_you_mean(name, known)
         if near is None and name.lower() in functions.FUNCTIONS:
             return f"a function takes parentheses:  {functions.FUNCTIONS[name.lower()].signature}"
-        columns = ", ".join(self.names.spellings()[:12])
+        columns = first_names(self.names.spellings())
         return near or f"the columns are {columns}; text goes in single quotes: '{name}'"
 
     def _unary(self, op: s.UnaryOp, e: Expr, span: Span) -> Expr:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from tql.diagnostics import Span, did_you_mean, error
+from tql.diagnostics import Span, did_you_mean, error, first_names
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.grammar.syntax import JoinKind
@@ -282,10 +282,10 @@ def _using(j: s.Join, left: From, right: From, pair: _Pair) -> From:
 def _of_side(j: s.Join, side: From, name: str, which: str) -> SchemaColumn:
     found = side.names.find(s.Name(name, span=j.span))
     if found is None:
-        listed = ", ".join(side.names.spellings()[:12])
+        columns = first_names(side.names.spellings())
         raise error("unknown_column", f"the {which} side of the join has no column {name!r}", j.span,
                     help=did_you_mean(name, side.names.spellings())
-                    or f"its columns are {listed}; write  on …  for columns of two names")  # fmt: skip
+                    or f"its columns are {columns}; write  on …  for columns of two names")  # fmt: skip
     return side.leaf.schema[found]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tql.diagnostics import Span, TqlError, did_you_mean, error
+from tql.diagnostics import Span, TqlError, did_you_mean, error, first_names
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.schema import Schema
@@ -94,9 +94,8 @@ class Names:
         """The error for `source.name` where that source has no such column."""
         columns = tuple(self._source(str(n.source), n.name, n.span).columns)
         near = did_you_mean(n.name, columns)
-        listed = ", ".join(columns[:12])
         return error("unknown_column", f"{n.source} has no column {n.name!r}", n.span,
-                     help=near or f"its columns are {listed}")  # fmt: skip
+                     help=near or f"its columns are {first_names(columns)}")  # fmt: skip
 
     def _each(self) -> Iterator[tuple[Named, str, str]]:
         """(source, name, the leaf's name) of all columns in order; merged ones where they stand

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tql.diagnostics import data_error, did_you_mean, error
+from tql.diagnostics import data_error, did_you_mean, error, first_names
 from tql.schema import Binary, DType, Int, Label, List
 from tql.sources.arrow_types import DICTIONARY
 
@@ -79,8 +79,7 @@ def _distinct_texts(column: str, names: Any) -> tuple[str, ...]:
 
 
 def _one_of(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{n}'" for n in names[:12])
-    return f"there are {shown}{', …' if len(names) > 12 else ''}"
+    return "there are " + first_names([f"'{n}'" for n in names])
 
 
 def features_of(metadata: Mapping[bytes, bytes] | None, where: str) -> Features:

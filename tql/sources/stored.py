@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as kind
 
-from tql.diagnostics import TqlDataError, data_error, did_you_mean, error
+from tql.diagnostics import TqlDataError, data_error, did_you_mean, error, first_names
 from tql.schema import Binary, Column, DType, Int, Label, Schema, Text
 from tql.sources.arrow_types import (
     DICTIONARY,
@@ -164,12 +164,11 @@ def chosen(columns: Sequence[str] | None, available: Sequence[str]) -> tuple[str
     names = tuple(columns)
     for i, name in enumerate(names):
         if name not in available:
-            shown = ", ".join(f"'{a}'" for a in available[:12])
-            more = ", …" if len(available) > 12 else ""
+            shown = first_names([f"'{a}'" for a in available])
             raise error(
                 "unknown_column",
                 f"columns= names a column {name!r} that does not exist",
-                help=did_you_mean(str(name), available) or f"there are {shown}{more}",
+                help=did_you_mean(str(name), available) or f"there are {shown}",
             )
         if name in names[:i]:
             raise error("duplicate_column", f"columns= names '{name}' twice", help="name it once")
