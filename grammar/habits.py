@@ -9,6 +9,11 @@ _STATEMENTS: Final = (
     "grant|import|insert|load|merge|prepare|revoke|rollback|set|truncate|update|use|values"
 )
 
+# No word before which an operand is missing.
+_NO_OPERAND: Final = "".join(
+    rf"(?<!\b{word})"
+    for word in "from join as by in and or where not on like between having limit offset".split()
+)
 _CASES: Final = "sum the cases: (a > 3) * 10 + (a <= 3) * 5"
 
 HABITS: Final = (
@@ -115,7 +120,7 @@ HABITS: Final = (
     ),
     Mistake(r"▸collate ", "COLLATE is not part of TQL", "leave it out", "unsupported"),
     Mistake(
-        r"▸over \(",
+        r"▸over \(|\bover ▸\(", 
         "window functions are not part of TQL",
         "row_number() stands alone; group by gives sequences: select count(*) as n group by a",
         "unsupported",
@@ -125,7 +130,7 @@ HABITS: Final = (
     Mistake(
         r"(?<!is) in ▸(0|'…'|-|[^\W\d]\w*) ",
         "'in' takes a list, found {found}",
-        "write: a in (1, 2), or a == 1; for a part of a text: contains(a, 'x')",
+        "write: a in (1, 2), or a == 1; for a part of a text or of an array: contains(a, 'x')",
     ),
     Mistake(r"(?<![⊢,(]) not ▸\( ", "'not' does not stand alone here", "write: a not in (1, 2)"),
     Mistake(r"\bbetween ▸\[ ", "BETWEEN takes two bounds", "write: a between 1 and 5"),
@@ -173,6 +178,17 @@ HABITS: Final = (
     Mistake(r"\bselect all ▸", "ALL does not stand after SELECT", "leave it out: select a"),
     Mistake(r"\bdistinct ▸distinct ", "'distinct' stands twice", "remove one 'distinct'"),
     Mistake(r"\bselect ▸select ", "'select' stands twice", "remove one 'select'"),
+    Mistake(
+        rf"(?<![(⊢,;=<>+*/-]){_NO_OPERAND} ▸select ",
+        "a second 'select' without a word between the queries",
+        "write: (select …) union (select …); a query inside of another stands in FROM (…)",
+    ),
+    Mistake(
+        r"▸(orderby|order_by) ", "'{word}' is not a word of TQL", "write: order by a"
+    ),
+    Mistake(
+        r"▸(groupby|group_by) ", "'{word}' is not a word of TQL", "write: group by a"
+    ),
     Mistake(
         r"\bdistinct on ▸[^(]", "DISTINCT ON takes its keys in parentheses",
         "write: select distinct on (a) *",

@@ -83,7 +83,13 @@ def _known_mistake(tokens: Tokens, i: int, expected: frozenset[str]) -> TqlError
 
 def _told(mistake: Mistake, tokens: Tokens, i: int) -> TqlError:
     both = "{operator}" in mistake.message
-    span = tokens.span(i - 1).to(_place(tokens, i)) if mistake.back or both else _place(tokens, i)
+    back = max(mistake.back, int(both))
+    span = tokens.span(i - back).to(_place(tokens, i)) if back else _place(tokens, i)
+    if mistake.culprit:
+        words_before = [
+            j for j in range(i + 1) if re.fullmatch(mistake.culprit, tokens.word(j), re.I)
+        ]
+        span = tokens.span(words_before[-1]) if words_before else span
     quoted = f'"{tokens.word(i)[1:-1]}"'
     words = {
         "{found}": found(tokens, i),

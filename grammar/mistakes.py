@@ -13,7 +13,7 @@ class Mistake:
     `inside`, where given, matches the word before the innermost bracket that is open there; `text`
     is found in the text around the token. {found} is that token, {word} as it is written, {before}
     the one before it, {operator} both together, {quoted} a text as a quoted name. `back` more tokens
-    before it are underlined.
+    before it are underlined; where `culprit` is given, the nearest word before it that matches.
     """
 
     around: str
@@ -23,6 +23,7 @@ class Mistake:
     inside: str = ""
     text: str = ""
     back: int = 0
+    culprit: str = ""
 
 
 # A clause, and not its word in the place of a name.
@@ -47,6 +48,7 @@ MISTAKES: Final = (
         "CASE is not part of TQL",
         "sum the cases, (a > 3) * 10 + (a <= 3) * 5, or weigh them: max_weight(a > 3: 10, true: 5)",
         "unsupported",
+        culprit="case",
     ),
     Mistake(
         r"▸as ",
@@ -54,6 +56,7 @@ MISTAKES: Final = (
         "arithmetic converts by itself: x * 1.0 is a float",
         "unsupported",
         "(try_|safe_)?cast|convert",
+        culprit="(try_|safe_)?cast|convert",
     ),
     Mistake(
         r"▸from ",
@@ -61,6 +64,7 @@ MISTAKES: Final = (
         "store the part as a column of its own",
         "unsupported",
         "extract",
+        culprit="extract",
     ),
     Mistake(
         r"▸select ",
@@ -68,6 +72,7 @@ MISTAKES: Final = (
         "join the two sources, or pass the values as a parameter: x in ?",
         "unsupported",
         "exists",
+        culprit="exists",
     ),
     Mistake(
         r" in \( ▸select ",
@@ -81,14 +86,9 @@ MISTAKES: Final = (
         "INTERVAL, DATE and TIMESTAMP literals are not part of TQL",
         "pass the value as a parameter: day > ?",
         "unsupported",
+        back=1,
     ),
     Mistake(r"▸with ", "query hints and WITH are not part of TQL", "leave it out", "unsupported"),
-    Mistake(
-        r"\bover ▸\(",
-        "window functions are not part of TQL",
-        "group by with sequences does most of it; row_number() takes no OVER",
-        "unsupported",
-    ),
     Mistake(
         r"\( ▸distinct ",
         "DISTINCT inside a call is not part of TQL",

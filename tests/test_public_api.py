@@ -75,7 +75,7 @@ def test_help_is_for_people() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for verb in ("schema", "explain", "run", "stats", "demo"):
+    for verb in ("schema", "explain", "run", "stats", "functions", "format", "demo"):
         assert verb in done.stdout
 
 

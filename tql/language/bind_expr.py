@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from tql.diagnostics import NOWHERE, Span, did_you_mean, error, first_names
+from tql.diagnostics import NOWHERE, Note, Span, did_you_mean, error, first_names
 from tql.grammar import syntax as s
 from tql.language import functions, json_rules, operators, other_names
 from tql.language.array_literals import listed, literal
@@ -64,7 +64,11 @@ class Parameters:
             case str(name), Mapping() as named if name in named:
                 value = named[name]
             case _:
-                raise error("parameter", f"no value was given for {shown}", p.span,
+                given = (
+                    [f"${name}" for name in self.values] if isinstance(self.values, Mapping) else []
+                )
+                notes = [Note(f"given: {first_names(given)}")] if given else []
+                raise error("parameter", f"no value was given for {shown}", p.span, notes=notes,
                             help="pass it with params= (or -p on the command line)")  # fmt: skip
         if value is None:
             raise error("parameter", f"the value of {shown} is None", p.span,
@@ -294,7 +298,8 @@ class ExprBinder:
         if call.function == "count":
             raise error("unsupported", "count(*) counts the rows of a group, and there is no "
                         "GROUP BY here", where,
-                        help="write  … group by x having count(*) > 1;  len() counts a result")  # fmt: skip
+                        help="write  … group by x having count(*) > 1;  a whole result is counted by "
+                        "len(view) in Python, and by  tql run  under its table")  # fmt: skip
         if function is None:
             raise error("unknown_function", f"no function named {call.function!r}", where,
                         help=self._instead_of_function(call.function))  # fmt: skip

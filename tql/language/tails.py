@@ -33,7 +33,8 @@ def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey
         refuse_constant("ORDER BY", "unsupported", e, key.expr)
         if isinstance(e.dtype, List):
             one = "a key of GROUP BY, count(*), or a value of the group such as amin(x) or x[0]"
-            way_out = one if e.dtype.grouped else "a column of numbers, text or times"
+            element = "an element, x[0], or by a value of the array such as sum(x)"
+            way_out = one if e.dtype.grouped else element
             raise error("type", f"ORDER BY needs one value per row, not {e.dtype}", e.span,
                         help=f"order by {way_out}")  # fmt: skip
         if isinstance(e.dtype, Binary):
