@@ -12,7 +12,23 @@ _STATEMENTS: Final = (
 # No word before which an operand is missing.
 _NO_OPERAND: Final = "".join(
     rf"(?<!\b{word})"
-    for word in "from join as by in and or where not on like between having limit offset".split()
+    for word in [
+        "from",
+        "join",
+        "as",
+        "by",
+        "in",
+        "and",
+        "or",
+        "where",
+        "not",
+        "on",
+        "like",
+        "between",
+        "having",
+        "limit",
+        "offset",
+    ]
 )
 _CASES: Final = "sum the cases: (a > 3) * 10 + (a <= 3) * 5"
 
