@@ -195,7 +195,7 @@ HABITS: Final = (
     Mistake(r"\bdistinct ▸distinct ", "'distinct' stands twice", "remove one 'distinct'"),
     Mistake(r"\bselect ▸select ", "'select' stands twice", "remove one 'select'"),
     Mistake(
-        rf"(?<![(⊢,;=<>+*/-]){_NO_OPERAND} ▸select ",
+        rf"(?<![(⊢,;=<>+*/-]){_NO_OPERAND}(?<!\bminus) ▸select ",
         "a second 'select' without a word between the queries",
         "write: (select …) union (select …); a query inside of another stands in FROM (…)",
     ),
