@@ -31,8 +31,13 @@ Subscript = int | slice | None
 # -- by element --------------------------------------------------------------------------------
 
 
-def by_element(operation: Callable[..., Value], *operands: Value) -> Value:
-    """What `operation` makes of scalars, for every element; NumPy's rules join the shapes."""
+def by_element(
+    operation: Callable[..., Value], *operands: Value, three_valued: bool = False
+) -> Value:
+    """What `operation` makes of scalars, for every element; NumPy's rules join the shapes.
+
+    A scalar that is NULL makes all NULL, or where `three_valued` is a NULL beside each element.
+    """
     if not any(o.kind.name == "array" for o in operands):
         return operation(*operands)
     if any(_of_members(o) for o in operands):
@@ -42,7 +47,7 @@ def by_element(operation: Callable[..., Value], *operands: Value) -> Value:
     grouped = any(o.kind.grouped for o in operands)
     constant = all(o.kind.constant for o in operands)
     kind = replace(array_of(item, rank, grouped), constant=constant)
-    if any(o.data is None for o in operands):
+    if any(o.data is None for o in operands if o.kind.name == "array" or not three_valued):
         return Value(kind, None)
     try:
         spread = np.broadcast_arrays(*(_boxed(o) for o in operands))

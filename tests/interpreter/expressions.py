@@ -145,7 +145,7 @@ def _arrays_joined(both: bool, values: list[Value]) -> Value:
 
     result = values[0]
     for v in values[1:]:
-        result = by_element(join, result, v)
+        result = by_element(join, result, v, three_valued=True)
     return result
 
 

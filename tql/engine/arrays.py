@@ -22,7 +22,7 @@ class Broadcast:
     shapes  int64 (n, rank) of the result; all zeros in rows without one
     rows    int64: the row of each element of the result
     wrong   bool (n,): rows whose shapes do not fit each other
-    valid   bool (n,) or None: where no operand is NULL
+    valid   bool (n,) or None: where no operand is NULL, those aside that may be
     flat    the operands, one value per element of the result (a scalar constant stays one)
     """
 
@@ -33,10 +33,16 @@ class Broadcast:
     flat: tuple[Vec, ...]
 
 
-def broadcast(operands: Sequence[Vec], n: int, whole: Sequence[bool] = ()) -> Broadcast:
+def broadcast(
+    operands: Sequence[Vec],
+    n: int,
+    whole: Sequence[bool] = (),
+    open: frozenset[int] = frozenset(),
+) -> Broadcast:
     """The operands of `n` rows by NumPy's broadcasting rules, within each row.
 
     whole  per operand, whether an array is one value that every element of the others meets
+    open   the operands, by number, that may be NULL where the result is not
     """
     takes_part = [isinstance(o, Arrays) for o in operands]
     if whole:
@@ -51,8 +57,8 @@ def broadcast(operands: Sequence[Vec], n: int, whole: Sequence[bool] = ()) -> Br
         shapes = np.where(shapes == 1, theirs, shapes)
         wrong |= ~fits.all(axis=1)
     valid = None
-    for o in operands:
-        if o.valid is not None:
+    for at, o in enumerate(operands):
+        if o.valid is not None and at not in open:
             valid = o.valid if valid is None else valid & o.valid
     if valid is not None:
         valid = np.broadcast_to(valid, (n,))

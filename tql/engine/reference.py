@@ -488,7 +488,7 @@ def _elementwise(e: Elementwise, frame: Frame, active: Mask) -> Arrays:
     whole = [
         e.dtype.grouped and isinstance(o.dtype, List) and not o.dtype.grouped for o in e.operands
     ]
-    met = broadcast(operands, frame.rows, whole)
+    met = broadcast(operands, frame.rows, whole, e.open)
     bad = met.wrong & active
     if bad.any():
         at = int(np.argmax(bad))

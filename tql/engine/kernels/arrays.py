@@ -197,7 +197,8 @@ def _met(e: Elementwise, rows: Logic) -> Looped[Sequence[Cell]]:
     """The operands of each element, broadcast by NumPy's rules."""
     build = rows.build
     given = [
-        array_in(o, rows) if isinstance(o.dtype, List) else _scalar(o, rows) for o in e.operands
+        array_in(o, rows) if isinstance(o.dtype, List) else _scalar(o, rows, at in e.open)
+        for at, o in enumerate(e.operands)
     ]
     arrays = [g for g in given if isinstance(g, Looped)]
     if len(arrays) == 1:
@@ -233,10 +234,13 @@ def _met(e: Elementwise, rows: Logic) -> Looped[Sequence[Cell]]:
     return Looped(dims, at, fits=fits)
 
 
-def _scalar(e: Expr, rows: Logic) -> Cell:
+def _scalar(e: Expr, rows: Logic, open: bool) -> Cell:
     """An operand that is the same for all elements, worked out before the loop over them."""
     if isinstance(e.dtype, Bool):
-        return Cell(rows.build.variable("t", f"{rows.bit(e)} != 0"))
+        known = rows.valid(e) if open else None
+        valid = None if known is None else rows.build.variable("t", f"{rows.one(known)} != 0")
+        return Cell(rows.build.variable("t", f"{rows.one(rows.true(e))} != 0"), valid)
+    assert not open
     return Cell(rows.build.variable(c_kind(e.dtype), number(e, rows)))
 
 

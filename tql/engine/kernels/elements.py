@@ -78,8 +78,8 @@ class Elements(Logic):
     def invert(self, part: str) -> str:
         return self.build.variable("t", f"not {part}")
 
-    def bit(self, e: Expr) -> str:
-        return f"np.uint8({self.true(e)})"
+    def one(self, truth: str) -> str:
+        return f"np.uint8({truth})"
 
     def given(self, e: Column | Slot | Call | Subscript) -> str:
         return self._cell(e).value

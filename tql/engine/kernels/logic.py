@@ -20,6 +20,7 @@ from tql.language.expr import (
     CompareOp,
     CompareText,
     Const,
+    Elementwise,
     Expr,
     InSet,
     IsNull,
@@ -78,8 +79,12 @@ class Logic(ABC):
         """Where what only this scope can compute is an error."""
 
     @abstractmethod
+    def one(self, truth: str) -> str:
+        """A truth value of the row, or element, of the lane, as the number 0 or 1."""
+
     def bit(self, e: Expr) -> str:
-        """A truth value as the number 0 or 1; see `numbers.Scope`."""
+        """A condition as the number 0 or 1; see `numbers.Scope`."""
+        return self.one(self.true(e))  # NULL is no 1, and that is all that is asked for
 
     @abstractmethod
     def given(self, e: Column | Slot | Call | Subscript) -> str:
@@ -181,7 +186,7 @@ class Logic(ABC):
             case And() | Or():
                 return self.combine("|", [self.true(e), self.false(e)])
             case _:
-                return self.all_valid(children(e))
+                return self.all_valid(_strict(e))
 
     def all_valid(self, operands: Sequence[Expr]) -> str:
         """Where none of the operands is NULL."""
@@ -246,7 +251,7 @@ class Logic(ABC):
                 own = self._failure(e)
                 if own is not None:
                     self.failures.append(
-                        self.combine("&", [own, self.all_valid(children(e)), active])
+                        self.combine("&", [own, self.all_valid(_strict(e)), active])
                     )
 
     def _failure(self, e: Expr) -> str | None:
@@ -258,6 +263,11 @@ class Logic(ABC):
                 return self.leaf(lambda: failure(e, self))
             case _:
                 return self.stored_failure(e)
+
+
+def _strict(e: Expr) -> Sequence[Expr]:
+    """The operands whose NULL makes `e` NULL."""
+    return e.strict if isinstance(e, Elementwise) else children(e)
 
 
 def _both_bool(left: Expr, right: Expr) -> bool:

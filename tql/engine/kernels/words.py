@@ -107,9 +107,8 @@ class Words(Logic):
             case _:
                 raise Unsuitable
 
-    def bit(self, e: Expr) -> str:
-        # NULL is no 1, and that is all that is asked for.
-        return f"np.uint8(({self.true(e)} >> np.uint64(b)) & ONE)"
+    def one(self, truth: str) -> str:
+        return f"np.uint8(({truth} >> np.uint64(b)) & ONE)"
 
     def given(self, e: Column | Slot | Call | Subscript) -> str:
         match e:

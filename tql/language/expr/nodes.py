@@ -301,19 +301,26 @@ class Slot(Node):
 
 @dataclass(frozen=True, slots=True)
 class Elementwise(Node):
-    """`body` for every element: an array, NULL where an operand is.
+    """`body` for every element: an array, NULL where an operand is that is not `open`.
 
-    `operands` are broadcast against each other within each row by NumPy's rules, a row whose shapes
+    `open` are the numbers of operands that are scalars and whose NULL is a NULL beside each element:
+    those of AND and OR, where the other side may decide. `operands` are broadcast against each other within each row by NumPy's rules, a row whose shapes
     do not fit raises; `body` names them as slots, and is typed as if it stood alone.
     """
 
     operands: tuple["Expr", ...]
     body: "Expr"
     dtype: List
+    open: frozenset[int] = frozenset()
+
+    @property
+    def strict(self) -> tuple["Expr", ...]:
+        """The operands whose NULL makes the array NULL."""
+        return tuple(o for at, o in enumerate(self.operands) if at not in self.open)
 
     @property
     def nullable(self) -> bool:
-        return any(o.nullable for o in self.operands)
+        return any(o.nullable for o in self.strict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,8 @@ def _logical(name: str) -> Callable[[Arguments], Expr]:
         grouped = any(isinstance(e.dtype, List) and e.dtype.grouped for e in (left, right))
         if len(sizes[0]) != len(sizes[1]):
             return Const(False, Bool(), span=a.span)  # shapes that are never the same
-        if sizes[0] == sizes[1] and None not in sizes[0] and not grouped:
+        both = isinstance(left.dtype, List) and isinstance(right.dtype, List)
+        if both and sizes[0] == sizes[1] and None not in sizes[0] and not grouped:
             return join([left, right], a.span)
         dtype = array_type(Bool(), [None] * len(sizes[0]), grouped)
         nullable = left.nullable or right.nullable

@@ -20,17 +20,23 @@ from tql.schema import Bool, DType, Float, Label, List, Text
 
 
 def by_element(
-    operands: Sequence[Expr], build: Callable[[Sequence[Expr]], Expr], span: Span
+    operands: Sequence[Expr],
+    build: Callable[[Sequence[Expr]], Expr],
+    span: Span,
+    *,
+    three_valued: bool = False,
 ) -> Expr:
     """What `build` makes of scalars, for every element of arrays; NumPy's rules join the shapes.
 
     Constant scalars go into the body itself, so that they take the type of the elements they meet.
+    A scalar that is NULL makes the array NULL, or, where `three_valued`, is a NULL beside each element.
     """
     operands = adapted(operands)
     grouped = any(isinstance(o.dtype, List) and o.dtype.grouped for o in operands)
     kept: list[Expr] = []
     inside: list[Expr] = []
     meeting: list[DType] = []
+    open: set[int] = set()
     for o in operands:
         # In a group every member meets the whole of an array that is no sequence.
         whole = grouped and isinstance(o.dtype, List) and not o.dtype.grouped
@@ -38,7 +44,10 @@ def by_element(
             inside.append(o)
             continue
         one = o.dtype if whole else element_type(o.dtype)
-        inside.append(Slot(len(kept), one, isinstance(o.dtype, List), span=o.span))
+        scalar = not isinstance(o.dtype, List)
+        if three_valued and scalar and o.nullable:
+            open.add(len(kept))
+        inside.append(Slot(len(kept), one, not scalar or len(kept) in open, span=o.span))
         kept.append(o)
         meeting.append(Bool() if whole else o.dtype)
     sizes, _, never = broadcast_sizes(meeting)
@@ -47,7 +56,7 @@ def by_element(
     body = build(inside)
     dtype = array_type(body.dtype, sizes, grouped)
     assert isinstance(dtype, List)
-    return Elementwise(tuple(kept), body, dtype, span=span)
+    return Elementwise(tuple(kept), body, dtype, frozenset(open), span=span)
 
 
 def unfit(operands: Sequence[Expr], span: Span) -> TqlError:

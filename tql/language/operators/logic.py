@@ -63,7 +63,12 @@ def negate_truth(e: Expr, span: Span) -> Expr:
 def conjunction(terms: list[Expr], span: Span) -> Expr:
     """AND of truth values, flattened; a constant decides or disappears. Of arrays, by element."""
     if any_list(*terms):
-        return by_element(terms, lambda each: conjunction(list(map(truth, each)), span), span)
+        return by_element(
+            terms,
+            lambda each: conjunction(list(map(truth, each)), span),
+            span,
+            three_valued=True,
+        )
     flat: list[Expr] = []
     for t in terms:
         flat += t.terms if isinstance(t, And) else (t,)
@@ -76,7 +81,12 @@ def conjunction(terms: list[Expr], span: Span) -> Expr:
 def disjunction(terms: list[Expr], span: Span) -> Expr:
     """OR of truth values, flattened; a constant decides or disappears. Of arrays, by element."""
     if any_list(*terms):
-        return by_element(terms, lambda each: disjunction(list(map(truth, each)), span), span)
+        return by_element(
+            terms,
+            lambda each: disjunction(list(map(truth, each)), span),
+            span,
+            three_valued=True,
+        )
     flat: list[Expr] = []
     for t in terms:
         flat += t.terms if isinstance(t, Or) else (t,)
