@@ -16,6 +16,7 @@ from tests.ragged_tables import ARROW, array_conditions, arrays_of, names_in, ra
 from tests.tiers import bound, outcome
 from tql.diagnostics import Diagnostic, TqlTypeError
 from tql.engine.kernels import NullElements, compile_program
+from tql.engine.scan import Tier
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -133,7 +134,7 @@ def test_lists_of_different_lengths_are_found_whatever_is_asked(
     rows = [[[1, 2], [3, 4]], None, [[1], [2, 3]], [], [[5]]]
     table = pa.table({"boxes_n": pa.array(rows, ARROW["boxes_n"]), "n": range(5)})
     calls = run_as_python(monkeypatch)
-    for condition in ("any(boxes_n > 4)", "boxes_n is null", "shape(boxes_n)[1] == 1",
+    for condition in ("any(boxes_n > 4)", "any(boxes_n > 4) is null", "shape(boxes_n)[1] == 1",
                       "boxes_n[0, 0] == 5"):  # fmt: skip
         found = outcome([condition], arrays_of(table), "kernel")
         assert isinstance(found, Diagnostic) and "row 2" in found.message
@@ -144,6 +145,16 @@ def test_lists_of_different_lengths_are_found_whatever_is_asked(
         )
         assert outcome([condition], arrays_of(table, [2, 3]), "kernel") == found
         assert calls["predicate"] > before, "the other fragments are for the kernel"
+
+
+@pytest.mark.parametrize("tier", ["kernel", "reference"])
+def test_is_null_does_not_look_into_the_lists(tier: Tier) -> None:
+    rows = [[[1, 2], [3, 4]], None, [[1], [2, 3]], [], [[5]]]
+    table = pa.table({"boxes_n": pa.array(rows, ARROW["boxes_n"]), "n": range(5)})
+    conditions = ["boxes_n is null", "boxes_n is not null", "not (boxes_n is null or n == 4)"]
+    for cuts in ([], [2, 3]):
+        found = outcome(conditions, arrays_of(table, cuts), tier)
+        assert found == [[1], [0, 2, 3, 4], [0, 2, 3]]
 
 
 def test_only_fragments_with_null_elements_look_for_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ from tql.language.expr import (
 )
 from tql.language.times import per_day
 from tql.rng import random31
-from tql.schema import Binary, Float, Int, Json, List, Text, Time
+from tql.schema import Binary, Float, Int, Json, List, Opaque, Text, Time
 
 
 @dataclass(slots=True)
@@ -193,6 +193,8 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             inner = _numbers(operand, frame, active)
             hits = np.isin(inner.values, np.array(values, inner.values.dtype))
             return Numbers(hits, inner.valid)
+        case IsNull(Column(name, List() | Opaque())):
+            return Numbers(_missing(frame.stored(name)))
         case IsNull(operand):
             valid = _evaluate(operand, frame, active).valid
             return Numbers(np.asarray(False) if valid is None else ~valid)
@@ -224,6 +226,12 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return _weights(kind, [(a.condition, a.weight) for a in arms], frame, active)
         case _:
             assert_never(e)
+
+
+def _missing(column: Any) -> Mask:
+    """bool (n,): which rows are NULL, whatever is wrong with the values of the others."""
+    mask: Mask = one_array(pc.is_null(column)).to_numpy(zero_copy_only=False)
+    return mask
 
 
 def _json_reader(frame: Frame, active: Mask) -> Reader:
