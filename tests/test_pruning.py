@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,28 @@ def test_explain_counts_the_fragments_that_are_read(tmp_path: Path) -> None:
     assert "10 of 10 fragments kept" in str(ds.explain(f"{both} union all select *"))
     loader = ds.dataloader().query("select * where id between 250 and 349").batch(8)
     assert "2 of 10 fragments kept" in str(loader.explain())
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_is_null_takes_columns_of_every_type(tmp_path: Path, stored: bool) -> None:
+    table = pa.table({
+        "i": [0, 1, 2], "nothing": pa.nulls(3),
+        "price": [Decimal("1.5"), None, Decimal("2.5")],
+        "took": pa.array([None, 1, 2], pa.duration("s")),
+        "time": pa.array([1, 2, None], pa.time32("s")),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+    ds = tql.open(tmp_path / "a.parquet" if stored else table)
+    for condition, rows in {
+        "nothing is null": [0, 1, 2], "nothing is not null or i = 1": [1], "price is null": [1],
+        "not (price is not null)": [1], "took is null": [0], "(time) is not null": [0, 1],
+    }.items():  # fmt: skip
+        assert ds.query(f"select i where {condition}").to_arrow()["i"].to_pylist() == rows
+    found = ds.query("select price is null as p, took is null as t order by price is null, i")
+    assert found.to_arrow().to_pylist() == [
+        {"p": False, "t": True}, {"p": False, "t": False}, {"p": True, "t": False},
+    ]  # fmt: skip
+    groups = ds.query("select i % 2 as k group by i % 2 having any(price is null)").to_arrow()
+    assert groups.num_rows == 1
+    with pytest.raises(tql.TqlUnsupportedError, match="cannot be used in a query"):
+        ds.query("select i where price = 1")

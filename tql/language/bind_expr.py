@@ -153,7 +153,7 @@ class ExprBinder:
                 )
                 return operators.negate_truth(test, e.span) if negated else test
             case s.IsNull(operand, negated):
-                return self._is_null(self.bind(operand), negated, e.span)
+                return self._is_null(self._of_any_type(operand), negated, e.span)
             case s.Call():
                 return self._call(e)
             case s.WeightCall(name, arms):
@@ -205,7 +205,8 @@ class ExprBinder:
             column = self.schema[found]
             if isinstance(column.dtype, Opaque):
                 raise error("unsupported", f"columns of type {column.dtype} cannot be used in a query",
-                            n.span, help="they can be selected and loaded")  # fmt: skip
+                            n.span,
+                            help=f"one can be selected, loaded and tested:  {n.name} is null")  # fmt: skip
             return Column(column.name, column.dtype, column.nullable, span=n.span)
         if aliased is not None:
             return aliased
@@ -277,6 +278,19 @@ class ExprBinder:
                 return [operators.constant(v, choices.span) for v in value]
             case _:
                 return [self._beside(first, i) for i in choices]
+
+    def _of_any_type(self, e: s.Expr) -> Expr:
+        """The typed form of what IS NULL asks about: also a column that nothing else may use."""
+        shadowed = self.prefer_alias and isinstance(e, s.Name) and e.name in self.aliases
+        return (None if shadowed else self.opaque(e)) or self.bind(e)
+
+    def opaque(self, e: s.Expr) -> Column | None:
+        """The column that `e` names, where it is one of a type that expressions cannot use."""
+        found = self.names.find(e) if isinstance(e, s.Name) else None
+        if found is None or not isinstance(self.schema[found].dtype, Opaque):
+            return None
+        column = self.schema[found]
+        return Column(column.name, column.dtype, column.nullable, span=e.span)
 
     def _is_null(self, e: Expr, negated: bool, span: Span) -> Expr:
         if isinstance(e, Const):

@@ -101,6 +101,8 @@ class GroupBinder(LayerBinder):
             return self.keys[e]
         if not isinstance(e, s.Name) or (e.source is None and e.name in self.aliases):
             return None
+        if self.rows.opaque(e) is not None:
+            return None  # no key; IS NULL is all that can be asked of it
         below = self.below(e)
         return self.columns.get(below.name) if isinstance(below, Column) else None
 

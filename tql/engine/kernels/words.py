@@ -26,7 +26,7 @@ from tql.language.expr import (
     children,
 )
 from tql.rng import random_key
-from tql.schema import Bool, Json, List
+from tql.schema import Bool, Json, List, Opaque
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Words(Logic):
 
     def stored_valid(self, e: Column | Slot | Call | Subscript) -> str | None:
         match e:
-            case Column(_, Json()):  # JSON's null is in the values
+            case Column(_, Json() | Opaque()):  # JSON's null is in the values, others have no mask
                 raise Unsuitable
             case Column(name):
                 bits = self.build.argument(
