@@ -445,6 +445,9 @@ def test_order_by_a_whole_column_is_a_type_error() -> None:
         ("{", "Expecting property name"),
         ('{"k": NaN}', "NaN is not a JSON value"),
         ('{"k": -Infinity}', "-Infinity is not a JSON value"),
+        ('{"k": 1e400}', "1e400 is beyond float64"),
+        ('{"j": [-1.5e999]}', "-1.5e999 is beyond float64"),
+        ('{"k": ' + "9" * 400 + ".5}", "9" * 24 + "… is beyond float64"),
         ('{"k": 1, "j": 2, "k": 3}', "the key 'k' stands twice in one object"),
         ('{"k": "\\ud800"}', "half of a surrogate pair"),
         ("[" * 100_000, "it nests too deep"),
@@ -492,3 +495,11 @@ def test_json_values_unite_group_and_are_distinct() -> None:
     united = ds.query("(select m['k'] as x) union all (select m as x)")
     assert united.to_arrow()["x"].to_pylist()[:2] == ["1", "true"]
     assert len(united.query("select * where x == 1")) == 2
+
+
+@pytest.mark.parametrize("text", ["NaN", "1e400"])
+def test_text_inside_a_struct_that_is_not_json_is_an_error(text: str) -> None:
+    member = pa.ExtensionArray.from_storage(pa.json_(), pa.array(["1", text]))
+    ds = tql.open(pa.table({"m": pa.StructArray.from_arrays([member], ["k"])}))
+    with pytest.raises(tql.TqlDataError, match=f"inside a struct is not JSON.*{text}"):
+        ds.query("select * where m['k'] == 1")

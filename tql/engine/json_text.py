@@ -1,8 +1,8 @@
 """JSON as Python values: dict, list, str, bool, int, float; None is NULL.
 
-Text is read strictly: NaN, Infinity, a key twice in one object and half of a surrogate pair are not
-JSON. A struct reads as the object that it would be written as: a float16 or float32 is the number
-that its shortest decimal names, and dates and times are ISO 8601 text.
+Text is read strictly: NaN, Infinity, a number beyond float64, a key twice in one object and half of
+a surrogate pair are not JSON. A struct reads as the object that it would be written as: a float16 or
+float32 is the number that its shortest decimal names, and dates and times are ISO 8601 text.
 """
 
 import json
@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import types as kind
 
-from tql.diagnostics import error
+from tql.diagnostics import data_error, error
 
 Objects: TypeAlias = NDArray[np.object_]
 Problems: TypeAlias = Mapping[int, str]
@@ -69,7 +69,18 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
+def _number(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        raise ValueError(f"{shown} is beyond float64")
+    return value
+
+
+_SHOWN: Final = 24
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse, parse_float=_number
+)
 
 
 def written(value: Any) -> str:
@@ -120,7 +131,7 @@ def _converter(stored: pa.DataType) -> Convert | None:
     if kind.is_dictionary(stored):
         return _converter(stored.value_type)
     if isinstance(stored, pa.BaseExtensionType) and stored.extension_name == "arrow.json":
-        return _DECODER.decode
+        return _of_text
     if kind.is_float16(stored):
         return lambda v: float(str(np.float16(v)))
     if kind.is_float32(stored):
@@ -133,6 +144,14 @@ def _converter(stored: pa.DataType) -> Convert | None:
         return None
     raise error("unsupported", f"JSON has nothing like the {stored} inside a struct",
                 help="name a member beside it, or store it as a column of its own")  # fmt: skip
+
+
+def _of_text(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except ValueError as e:
+        raise data_error("value", f"text inside a struct is not JSON ({e})",
+                         help="write it again with a JSON writer") from e  # fmt: skip
 
 
 def _of_struct(stored: Any) -> Convert | None:
