@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tql
+from tql.engine import bm25
+from tql.engine.columns import Arrow
 from tql.schema import Label
 
 WORDS: Final = ("red", "car", "Car", "é", "É", "日本", "a1", "x")
@@ -151,3 +154,58 @@ def test_mistakes(ds: tql.Dataset, call: str, message: str) -> None:
         ds.query(f"select {call} as x")
     assert message in e.value.diagnostic.message
     assert e.value.diagnostic.help
+
+
+def whole(texts: Any, words: tuple[str, ...]) -> tuple[Any, Any]:
+    """Words in each text, and how often each of `words` is there: all rows at once, text by text."""
+    split = [[] if t is None else bm25.words_of(t) for t in texts.to_pylist()]
+    found = [[own.count(w) for w in words] for own in split]
+    return (
+        np.array([len(own) for own in split], np.int64),
+        np.array(found, np.int64).reshape(len(split), len(words)),
+    )
+
+
+@given(
+    st.lists(TEXTS, max_size=30), st.lists(st.sampled_from([*WORDS, "no", "b2", "zzz"]), max_size=11),
+    st.booleans(), st.integers(1, 40),
+)  # fmt: skip
+def test_blocks_of_long_queries_change_no_bit(
+    texts: list[str | None], sought: list[str], encoded: bool, most: int
+) -> None:
+    plain = pa.array([None, *texts], pa.string())
+    column = (plain.dictionary_encode() if encoded else plain).slice(1)
+    query = " ".join(sought)
+    words = bm25.distinct(query)
+    length, found = whole(plain.slice(1), words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bm25, "_MOST_COUNTS", most)
+        statistics = bm25.statistics(column, words)
+        assert statistics == (
+            len(texts) - texts.count(None),
+            length.sum(),
+            tuple(np.count_nonzero(found, axis=0)),
+        )
+        known = bm25.weighed(query, [statistics])
+        given_scores = bm25.scores(Arrow(column), known)
+    total = np.zeros(len(texts))
+    norm = 1.2 * (1 - 0.75 + 0.75 * (length / known.mean_length))
+    for at, weight in enumerate(known.weights):
+        total += weight * (found[:, at] * (1.2 + 1)) / (found[:, at] + norm)
+    assert given_scores.values.tobytes() == total.tobytes()
+
+
+def test_long_queries_hold_few_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 0
+    counted = bm25._counted
+
+    def watched(texts: Any, words: tuple[str, ...]) -> tuple[Any, Any]:
+        nonlocal most
+        most = max(most, len(texts) * len(words))
+        return counted(texts, words)
+
+    monkeypatch.setattr(bm25, "_counted", watched)
+    texts = pa.array([f"w{n % 50} w{n % 7}" for n in range(30_000)])
+    words = tuple(f"w{n}" for n in range(200))
+    assert bm25.statistics(texts, words).having[50:] == (0,) * 150
+    assert 0 < most <= 1 << 21

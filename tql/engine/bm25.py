@@ -7,7 +7,7 @@ and digits in lower case. N counts the rows that are not NULL.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ _K1: Final = 1.2
 _B: Final = 0.75
 _WORD: Final = r"[\p{L}\p{N}]+"
 _BETWEEN: Final = r"[^\p{L}\p{N}]+"
+_MOST_COUNTS: Final = 1 << 21  # 16 MiB of int64
+_MOST_SOUGHT: Final = 4  # splitting a text costs about as much as searching it for so many words
 
 Int64s = NDArray[np.int64]
 
@@ -56,9 +58,16 @@ def distinct(text: str) -> tuple[str, ...]:
 
 def statistics(texts: Any, words: tuple[str, ...]) -> Statistics:
     """Of an Arrow array of text."""
-    length, found = _counted(texts, words)
-    having = tuple(int(n) for n in np.count_nonzero(found, axis=0))
-    return Statistics(len(texts) - texts.null_count, int(length.sum()), having)
+    plain, codes = _once_each(texts)
+    often = np.ones(len(plain), np.int64)
+    if codes is not None:
+        often = np.bincount(codes, minlength=len(plain) + 1)[:-1]
+    total, having = 0, np.zeros(len(words), np.int64)
+    for start, length, found in _blocks(plain, words):
+        times = often[start : start + len(length)]
+        total += int(length @ times)
+        having += times @ (found > 0)
+    return Statistics(len(texts) - texts.null_count, total, tuple(having.tolist()))
 
 
 def weighed(query: str, parts: Iterable[Statistics]) -> Query:
@@ -79,32 +88,54 @@ def weighed(query: str, parts: Iterable[Statistics]) -> Query:
 
 def scores(texts: Arrow, query: Query) -> Numbers:
     """float64 (n,): the score of each text; 0 where no word of the query is in it."""
-    length, found = _counted(texts.array, query.words)
-    total = np.zeros(len(length))
-    norm = _K1 * (1 - _B + _B * (length / query.mean_length))
-    for at, weight in enumerate(query.weights):
-        often = found[:, at].astype(np.float64)
-        total += weight * (often * (_K1 + 1)) / (often + norm)
-    return Numbers(total, texts.valid)
+    plain, codes = _once_each(texts.array)
+    score = np.zeros(len(plain) + 1)  # the last one is that of NULL codes
+    for start, length, found in _blocks(plain, query.words):
+        total = np.zeros(len(length))
+        norm = _K1 * (1 - _B + _B * (length / query.mean_length))
+        for at, weight in enumerate(query.weights):
+            often = found[:, at].astype(np.float64)
+            total += weight * (often * (_K1 + 1)) / (often + norm)
+        score[start : start + len(length)] = total
+    return Numbers(score[:-1] if codes is None else score[codes], texts.valid)
+
+
+def _once_each(texts: Any) -> tuple[Any, NDArray[Any] | None]:
+    """The texts as plain text. Of a dictionary: its distinct texts, and for every row which it is,
+    the number after the last where the row is NULL.
+    """
+    if not pa.types.is_dictionary(texts.type):
+        return plain_text(texts), None
+    distinct = plain_text(texts.dictionary)
+    codes: NDArray[Any] = pc.fill_null(texts.indices.cast(pa.int64()), len(distinct)).to_numpy()
+    return distinct, codes
+
+
+def _blocks(texts: Any, words: tuple[str, ...]) -> Iterator[tuple[int, Int64s, Int64s]]:
+    """Where each block of the texts starts, and what `_counted` says of it.
+
+    Blocks hold to a bound the counts of all words of a long query, which are there at once.
+    """
+    rows = max(1, _MOST_COUNTS // max(1, len(words)))
+    for start in range(0, len(texts), rows):
+        yield start, *_counted(texts.slice(start, rows), words)
 
 
 def _counted(texts: Any, words: tuple[str, ...]) -> tuple[Int64s, Int64s]:
     """int64 (n,) words in each text, and (n, len(words)) how often each of `words` is there.
 
-    Once per distinct text of a dictionary. Only texts that have a word as a part are split.
+    For a few words, only texts that have one as a part are split.
     """
-    if pa.types.is_dictionary(texts.type):
-        length, found = _counted(plain_text(texts.dictionary), words)
-        codes = pc.fill_null(texts.indices, len(length)).to_numpy()
-        empty = np.zeros((1, len(words)), np.int64)
-        return np.append(length, 0)[codes], np.concatenate([found, empty])[codes]
-    lower = pc.utf8_lower(plain_text(texts))
+    lower = pc.utf8_lower(texts)
     length = _lengths(lower)
     found = np.zeros((len(lower), len(words)), np.int64)
-    candidates = np.zeros(len(lower), np.bool_)
-    for word in words:
-        hits = pc.fill_null(pc.match_substring(lower, word), False)
-        candidates |= hits.to_numpy(zero_copy_only=False)
+    if len(words) > _MOST_SOUGHT:
+        candidates = length > 0
+    else:
+        candidates = np.zeros(len(lower), np.bool_)
+        for word in words:
+            hits = pc.fill_null(pc.match_substring(lower, word), False)
+            candidates |= hits.to_numpy(zero_copy_only=False)
     rows = np.flatnonzero(candidates)
     if len(rows):
         split = one_array(pc.split_pattern_regex(lower.take(pa.array(rows)), _BETWEEN))
