@@ -10,7 +10,8 @@ import pytest
 
 from tests.plain_kernels import run_as_python
 from tql.engine.costs import SCAN, reference_ns
-from tql.engine.kernels import compile_program
+from tql.engine.kernels import compile_program, numbers
+from tql.engine.kernels.numbers import number
 from tql.engine.reference import Frame, is_true
 from tql.grammar.parser import parse
 from tql.language.bind import bind
@@ -106,3 +107,34 @@ def test_the_estimate_of_a_program_adds_up_and_reads_each_column_once() -> None:
     assert max(reference_ns([one]), reference_ns([other])) < both.cost_ns_per_row < apart
     assert reference_ns([bound("i32 > 1 and f32 > 1")]) > reference_ns([bound("i32 > 1")])
     assert reference_ns([bound("1 == 1")]) == SCAN
+
+
+@pytest.mark.parametrize(
+    "nested",
+    ["+".join(["i64_n"] * 150), "- " * 150 + "i64_n", "abs(" * 150 + "i64_n" + ")" * 150,
+     "u64" + " % 7 + u64" * 70],
+)  # fmt: skip
+def test_the_text_of_a_kernel_does_not_double_with_every_level(
+    nested: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum of 20 terms took minutes to write; the work is counted, not timed."""
+    calls = Counter[str]()
+
+    def counted(e: Expr, at: Any) -> str:
+        calls["number"] += 1
+        assert calls["number"] < 20_000, "the work doubles with every level"
+        text = number(e, at)
+        assert len(text) < 20_000, "the text doubles with every level"
+        return text
+
+    monkeypatch.setattr(numbers, "number", counted)
+    compile_program([bound(f"{nested} > 1")])
+    assert calls["number"] > 0
+
+
+@pytest.mark.parametrize("terms", [2, 9, 40])
+def test_sums_of_many_integers_are_compiled_and_right(terms: int) -> None:
+    table = pa.table({"u64": np.array([0, 1, 2**40], np.uint64), "i64_n": [1, None, -3]})
+    e = bound(f"{'+'.join(['i64_n'] * terms)} > 1 and {'*'.join(['u64'] * 2)} >= 0")
+    assert (compile_program([e]) is not None) == (terms < 40)
+    assert is_true(e, Frame(table, np.arange(3), 0)).tolist() == [True, False, False]

@@ -51,7 +51,7 @@ class Computed(ABC):
         make_room(self.depth)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         make_room(self.depth)  # in the process that it came to
 
     @property

@@ -81,6 +81,11 @@ class Build:
         """The name of an argument that is the same for every fragment."""
         return self.argument(("literal", kind, repr(value)), kind, lambda _: value)
 
+    def check_size(self) -> None:
+        """Raise Unsuitable where there are more operations already than a kernel may have."""
+        if self.leaves > _MOST_LEAVES:
+            raise Unsuitable
+
     def word(self, expression: str) -> str:
         """The name of a word."""
         if expression not in self._known:

@@ -60,9 +60,9 @@ def number(e: Expr, at: Scope) -> str:
                 return _floats(op, number(left, at), number(right, at), dtype)
             return _integers(e, left, right, dtype, at)
         case Call("abs", (operand,), dtype):
-            x = number(operand, at)
             if raises(e):
                 return f"np.int64(size_of({', '.join(_parts(operand, at))}))"
+            x = number(operand, at)
             return (
                 f"abs(np.{NUMPY[c_kind(dtype)]}({x}))"
                 if c_kind(dtype) != "u64"
@@ -86,14 +86,16 @@ def _floats(op: ArithOp, a: str, b: str, dtype: Float) -> str:
 
 def _integers(e: Arith, left: Expr, right: Expr, dtype: Int, at: Scope) -> str:
     """The low 64 bits of the result, which are all where there is no error."""
-    a, b = number(left, at), number(right, at)
     wide = c_kind(dtype)
+    if e.op is ArithOp.MOD and "u64" in (wide, c_kind(left.dtype), c_kind(right.dtype)):
+        return _as(wide, _modulo(left, right, at))
+    at.build.check_size()
+    a, b = number(left, at), number(right, at)
     if e.op is ArithOp.MOD:
-        if "u64" in (wide, c_kind(left.dtype), c_kind(right.dtype)):
-            return _as(wide, _modulo(left, right, at))
         return f"remainder({_as(wide, a)}, {_as(wide, b)})"
     if raises(e):  # Numba tells LLVM that sums of signed numbers never overflow; unsigned ones may
-        return _as(wide, f"{_parts(left, at)[0]} {e.op.value} {_parts(right, at)[0]}")
+        low = [f"np.uint64({_as(_whole(x), t)})" for x, t in ((left, a), (right, b))]
+        return _as(wide, f"{low[0]} {e.op.value} {low[1]}")
     return f"({_as(wide, a)} {e.op.value} {_as(wide, b)})"
 
 
@@ -101,10 +103,27 @@ def _as(kind: str, x: str) -> str:
     return f"np.{NUMPY[kind]}({x})"
 
 
+def _whole(e: Expr) -> str:
+    """The 64-bit kind that an integer is widened to."""
+    return "u64" if c_kind(e.dtype) == "u64" else "i64"
+
+
+_SHORT: Final = 40  # characters that may stand in a kernel twice
+
+
+def _named(kind: str, text: str, at: Scope) -> str:
+    """`text`, or a variable with its value, to be written more than once.
+
+    What an operand is written twice in would double with every level of nesting: a sum of 20 terms
+    took 79 s to write.
+    """
+    return text if len(text) <= _SHORT else at.build.variable(f"n{kind}", text)
+
+
 def _parts(e: Expr, at: Scope) -> tuple[str, str]:
     """The low and the high word of an integer in 128 bits."""
-    kind = "u64" if c_kind(e.dtype) == "u64" else "i64"
-    x = _as(kind, number(e, at))
+    kind = _whole(e)
+    x = _named(kind, _as(kind, number(e, at)), at)
     return f"np.uint64({x})", f"high_{kind}({x})"
 
 
@@ -165,7 +184,7 @@ def _outside(x: Expr, reach: tuple[int, int], at: Scope) -> str:
     low, high = reach
     if low > info.max or high < info.min:
         return "True"
-    value, tests = number(x, at), []
+    value, tests = _named(kind, number(x, at), at), []
     if low > info.min:
         tests.append(f"({value} < {at.build.literal(low, kind)})")
     if high < info.max:
@@ -213,6 +232,7 @@ def _comparison(op: CompareOp, left: Expr, right: Expr, at: Scope) -> str:
     if s in ("i64", "u64") or t in ("i64", "u64"):
         whole, real, turn = (a, b, "") if t[0] == "f" else (b, a, "-")
         width = s if t[0] == "f" else t
+        real = _named("f64", f"np.float64({real})", at)
         exact = f"{turn}sign_{width}_f64({whole}, np.float64({real}))"
         nan, known = (f"(np.float64({real}) {sign} np.float64({real}))" for sign in ("!=", "=="))
         if op is CompareOp.NE:
@@ -224,7 +244,8 @@ def _comparison(op: CompareOp, left: Expr, right: Expr, at: Scope) -> str:
 def _membership(operand: Expr, values: tuple[int | float, ...], at: Scope) -> str:
     if not values:
         return "False"
-    x, kind, build = number(operand, at), c_kind(operand.dtype), at.build
+    kind, build = c_kind(operand.dtype), at.build
+    x = _named(kind, number(operand, at), at)
     if len(values) <= 8:
         return "(" + " | ".join(f"({x} == {build.literal(v, kind)})" for v in values) + ")"
     key = ("set", kind, values)

@@ -175,11 +175,21 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
         ):
             raise mismatch("compare", e, c, c.span)
     constants = [c.value for c in choices if isinstance(c, Const)]
+    if isinstance(e.dtype, Bool) and len(constants) == len(choices) and not isinstance(e, Const):
+        return _bool_in(e, constants, span)
     if len(constants) < len(choices) or isinstance(e, Const) or isinstance(e.dtype, Bool | Time):
         return disjunction([compare(CompareOp.EQ, e, c, span) for c in choices], span)
     if isinstance(e.dtype, Text):
         return TextTest(e, TextIn(frozenset(constants)), span=span)
     return InSet(e, representable(e, constants), span=span)
+
+
+def _bool_in(e: Expr, values: list[Any], span: Span) -> Expr:
+    """`e in (values)` with `e` once, so that IN within IN does not double with every level."""
+    of_false, of_true = (any(holds(CompareOp.EQ, b, v) for v in values) for b in (0, 1))
+    if of_false == of_true:
+        return always(e, of_true, span)
+    return e if of_true else negate_truth(e, span)
 
 
 def _one_of_times(e: Expr, dtype: Time, choices: list[Expr], span: Span) -> Expr:
