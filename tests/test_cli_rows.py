@@ -79,7 +79,7 @@ def values(view: Any) -> str:
 
 def cells(column: Any, stored: Any) -> list[Any]:
     names = names_in(column.dtype)
-    if not pa.types.is_dictionary(stored.type):
+    if names is None or not pa.types.is_dictionary(stored.type):
         return list(stored.to_pylist())
     return [None if v is None else names.index(v) for v in stored.to_pylist()]
 
