@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.interpreter import queries, relations
+from tests.interpreter import queries, relations, scopes
 from tests.test_conformance import CASES, DATASETS, TABLES
 from tql.grammar.parser import parse
 
@@ -30,7 +30,7 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda c: c["id"])
 def test_the_interpreter_answers_a_case(case: dict[str, Any]) -> None:
     text = DATASETS.query_text(case, TOKENS)
-    world = queries.World(RELATIONS[case["dataset"]], BY_PATH, case.get("params") or ())
+    world = scopes.World(RELATIONS[case["dataset"]], BY_PATH, case.get("params") or ())
     result = queries.run(parse(text), world)
     expect = case["expect"]
     if "indices" in expect:

@@ -23,8 +23,8 @@ import tql
 from tests.interpreter import queries as interpreter
 from tests.interpreter import relations
 from tests.interpreter.kinds import BOOL, JSON, RowError, values_of
-from tests.interpreter.queries import QueryError, World
 from tests.interpreter.relations import Relation
+from tests.interpreter.scopes import QueryError, World, kept
 from tests.plain_kernels import run_as_python
 from tests.profiles import examples
 from tests.random_data import random_rows
@@ -217,14 +217,14 @@ def test_a_view_read_in_pieces_is_the_view(data: st.DataObject, query: tuple[str
     cuts = sorted(data.draw(st.lists(st.integers(0, rows), max_size=3)))
     for a, b in itertools.pairwise([0, *cuts, rows]):
         part = view[a:b]
-        check_table(part, part.to_arrow(), interpreter.kept(wanted, range(a, b)), text)
+        check_table(part, part.to_arrow(), kept(wanted, range(a, b)), text)
     again = view.query("select *")
     check_table(again, again.to_arrow(), wanted, text)
     order = data.draw(st.lists(st.integers(0, rows - 1), max_size=5)) if rows else []
     found = view.source.take(np.array(order, np.int64), view.columns)
-    check_table(view, found, interpreter.kept(wanted, order), text)
+    check_table(view, found, kept(wanted, order), text)
     for f in view.source.fragments:
-        piece = interpreter.kept(wanted, range(f.start, f.stop))
+        piece = kept(wanted, range(f.start, f.stop))
         check_table(view, view.source.read(f.index, view.columns), piece, text)
 
 

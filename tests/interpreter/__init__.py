@@ -10,6 +10,12 @@ arrays        shapes, subscripts, reductions, vectors
 json_values   paths, comparison and order of JSON values
 functions     the functions of the language
 expressions   the value of an expression for a row
-queries       whole queries over relations
 relations     rows with columns, and where they came from
+scopes        what the parts of a query may refer to, and the errors of their rows
+keys          equality and order of keys
+select_list   the columns of a result
+grouping      EXPAND BY, GROUP BY, UNGROUP BY
+joins         FROM with several sources
+set_operations  UNION, INTERSECT, EXCEPT
+queries       whole queries
 """
