@@ -272,3 +272,32 @@ def test_an_array_where_one_value_is_needed_is_a_type_error(query: str) -> None:
         tql.open(pa.table(ONE)).query(query)
     d = e.value.diagnostic
     assert d.code == "type" and d.help and "list" in d.message, d
+
+
+@pytest.mark.parametrize(
+    ("condition", "message", "help"),
+    [
+        ("avg() > 0", "avg() takes 1 or 2 arguments, not 0", "avg("),
+        ("avg(l, 0, 1) > 0", "avg() takes 1 or 2 arguments, not 3", "avg("),
+        ("avg(l, 0, axis=1) > 0", "avg() takes 1 or 2 arguments, not 3", "avg("),
+        ("avg(axis=0, l) > 0", "takes 1 or 2 arguments|the axis as the last", "avg("),
+        ("sum(axis=0) > 0", "the axis as the last", "sum(x, axis=0)"),
+        ("any(l, axes=0)", "the axis as the last", "any(x, axis=0)"),
+        ("any(t like 'c*')", "LIKE needs text", "any(x == 'cat' or x == 'cow')"),
+        ("any(l in (2, 3))", "IN needs one value", "any(x == 2 or x == 3)"),
+        ("any(l between 2 and 5)", "BETWEEN needs one value", "any(x >= 2 and x <= 5)"),
+    ],
+)
+def test_slips_with_arrays_are_told_the_way_out(condition: str, message: str, help: str) -> None:
+    ds = tql.open({"l": [[1, 2], [3, 4]], "t": [["cat"], ["cow"]]}, class_names=None)
+    with pytest.raises(tql.TqlError) as e:
+        ds.query(f"select * where {condition}")
+    assert any(m in e.value.diagnostic.message for m in message.split("|"))
+    assert help in (e.value.diagnostic.help or "")
+
+
+@pytest.mark.parametrize("number", [2**70, 10**400, -(10**5000)], ids=["70", "400", "5000"])
+def test_numbers_too_large_are_not_printed_in_full(number: int) -> None:
+    with pytest.raises(tql.TqlError, match=r"a whole number of .* bits does not fit") as e:
+        tql.open({"l": [1]}).query("select * where l == ?", [number])
+    assert len(e.value.diagnostic.message) < 80

@@ -322,17 +322,28 @@ class ExprBinder:
                         help=f"write {function.signature}")  # fmt: skip
         written = [a for a in call.arguments if not isinstance(a, s.Star)]
         axis = call.axis
+        if function.axis:
+            self._axis_comes_last(function, written)
         if function.axis and axis is None and len(written) == function.arguments[1] + 1:
             axis = written.pop()
         if axis is not None and not function.axis:
             raise error("arity", f"{function.name}() has no axis", axis.span,
                         help=f"write {function.signature}")  # fmt: skip
-        functions.check_arity(function, len(written), call.span)
+        functions.check_arity(function, len(written), axis is not None, call.span)
         site = self.next_site() if function.name == "random" else 0
         values = tuple(map(self.bind, written))
         at = None if axis is None else self._axis(axis)
         bind = function.as_weight if as_weight and function.as_weight else function.bind
         return bind(functions.Arguments(values, at, call.span, site))
+
+    def _axis_comes_last(self, function: functions.Function, written: list[s.Expr]) -> None:
+        for e in written:
+            match e:
+                case s.Binary(s.BinaryOp.EQ, s.Name("axis" | "axes" as name, None)):
+                    if not self.names.knows(name) and name not in self.aliases:
+                        raise error("arity", f"{function.name}() takes the axis as the last of its "
+                                    "arguments, by the name axis", e.span,
+                                    help=f"write {function.name}(x, axis=0)")  # fmt: skip
 
     def _instead_of_function(self, name: str) -> str:
         if self.names.knows(name):

@@ -61,14 +61,16 @@ class Function(NamedTuple):
     as_weight: Callable[[Arguments], Expr] | None = None
 
 
-def check_arity(function: Function, given: int, span: Span) -> None:
-    """Raise an arity error that shows the signature."""
+def check_arity(function: Function, given: int, has_axis: bool, span: Span) -> None:
+    """Raise an arity error that shows the signature; `given` is without the axis."""
     fewest, most = function.arguments
     if not fewest <= given <= most:
-        expected = str(fewest) if fewest == most else f"{fewest} to {most}"
+        most += function.axis  # which may be the last argument
+        between = "or" if most == fewest + 1 else "to"
+        expected = str(fewest) if fewest == most else f"{fewest} {between} {most}"
         noun = "argument" if expected == "1" else "arguments"
         raise error(
-            "arity", f"{function.name}() takes {expected} {noun}, not {given}", span,
+            "arity", f"{function.name}() takes {expected} {noun}, not {given + has_axis}", span,
             help=f"write {function.signature}",
         )  # fmt: skip
 

@@ -149,7 +149,7 @@ def between(e: Expr, low: Expr, high: Expr, span: Span) -> Expr:
     """`e between low and high`, both ends included, bounds not exchanged."""
     if isinstance(e.dtype, List):
         raise error("type", f"BETWEEN needs one value per row, not {e.dtype}", e.span,
-                    help="contains(column, value) looks through a list")  # fmt: skip
+                    help="any(x >= 2 and x <= 5) looks at every element of x")  # fmt: skip
     return conjunction(
         [compare(CompareOp.GE, e, low, span), compare(CompareOp.LE, e, high, span)], span
     )
@@ -160,7 +160,7 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
     if isinstance(e.dtype, List):
         raise error(
             "type", f"IN needs one value per row on its left, not {e.dtype}", e.span,
-            help="use contains(column, value)",
+            help="use contains(column, value), or of several values  any(x == 2 or x == 3)",
         )  # fmt: skip
     if json_rules.is_json(e, *choices):
         return _one_of_json(e, choices, span)

@@ -19,7 +19,7 @@ def like(e: Expr, pattern: Expr, fold_case: bool, span: Span) -> Expr:
         hint = (
             "compare class labels with == and names in quotes"
             if isinstance(e.dtype, Label)
-            else "pick one element: x[0]"
+            else "pick one element: x[0]; whole texts are found by  any(x == 'cat' or x == 'cow')"
             if isinstance(e.dtype, List)
             else "compare numbers with ==, < or between; LIKE is for columns of text"
         )

@@ -1,6 +1,6 @@
 """What operands may be: kinds of numbers, constants, and errors that name both types."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ UINT64 = Int(64, signed=False)
 
 
 NOTHING = Opaque("nothing")  # what an empty list that was passed as a parameter holds
+
+
+_SHOWN: Final = 21  # digits of a number in a message
 
 
 LEAST_INT, GREATEST_INT = -(2**63), 2**64 - 1
@@ -51,7 +54,7 @@ def constant(value: Any, span: Span) -> Const:
         case int():
             if not LEAST_INT <= value <= GREATEST_INT:
                 raise error(
-                    "range", f"{value} does not fit in 64 bits", span,
+                    "range", f"{_shown(value)} does not fit in 64 bits", span,
                     help="integers go from -9223372036854775808 to 18446744073709551615",
                 )  # fmt: skip
             return Const(value, INT64 if value < 2**63 else UINT64, span=span)
@@ -66,6 +69,13 @@ def constant(value: Any, span: Span) -> Const:
             kind = type(value).__name__
             raise error("type", f"a {kind} cannot be a value in a query", span,
                         help="pass a bool, a number, text, a date or datetime, or a list of these")  # fmt: skip
+
+
+def _shown(value: int) -> str:
+    """The number, or its size: Python refuses to write thousands of digits."""
+    if abs(value) < 10**_SHOWN:
+        return str(value)
+    return f"a whole number of {value.bit_length()} bits"
 
 
 def mismatch(verb: str, left: Expr, right: Expr, span: Span, joint: str = "with") -> TqlError:
