@@ -5,7 +5,8 @@ or a distance of two vectors NULL.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,36 @@ Subscript = int | slice | None
 
 # -- by element --------------------------------------------------------------------------------
 
+_postponed = [False]
+
+
+@contextmanager
+def postponing(on: bool) -> Iterator[bool]:
+    """Whether an error of an element is, from here on, its value, for AND and OR to pass over.
+
+    Gives whether it was so before.
+    """
+    _postponed.append(on)
+    try:
+        yield _postponed[-2]
+    finally:
+        _postponed.pop()
+
+
+def _applied(
+    operation: Callable[..., Value], operands: Sequence[Value], kind: Kind, lazy: bool
+) -> Value:
+    """The operation on scalars; a `lazy` one looks at errors among them itself."""
+    late = [o.data for o in operands if isinstance(o.data, RowError)]
+    if late and not lazy:
+        return Value(kind, late[0])
+    try:
+        return operation(*operands)
+    except RowError as e:
+        if not _postponed[-1]:
+            raise
+        return Value(kind, e)
+
 
 def by_element(
     operation: Callable[..., Value], *operands: Value, three_valued: bool = False
@@ -39,7 +70,8 @@ def by_element(
     A scalar that is NULL makes all NULL, or where `three_valued` is a NULL beside each element.
     """
     if not any(o.kind.name == "array" for o in operands):
-        return operation(*operands)
+        item = operation(*(Value(o.kind, None) for o in operands)).kind
+        return _applied(operation, operands, item, three_valued)
     if any(_of_members(o) for o in operands):
         return _by_member(operation, operands)
     item = operation(*(Value(_inner(o), None) for o in operands)).kind
@@ -55,7 +87,7 @@ def by_element(
         raise RowError("shape") from None
     kinds = [_inner(o) for o in operands]
     found = [
-        operation(*(Value(k, x) for k, x in zip(kinds, xs))).data
+        _applied(operation, [Value(k, x) for k, x in zip(kinds, xs)], item, three_valued).data
         for xs in zip(*(a.flat for a in spread))
     ]
     return Value(kind, objects(spread[0].shape, found))

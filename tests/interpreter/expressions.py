@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.interpreter import functions, json_values, scalars
-from tests.interpreter.arrays import by_element, subscripted
+from tests.interpreter.arrays import by_element, postponing, subscripted
 from tests.interpreter.kinds import (
     BOOL,
     FLOAT64,
@@ -60,6 +60,15 @@ def kind(e: s.Expr, env: Env) -> Kind:
 
 
 def value(e: s.Expr, env: Env) -> Value:
+    match e:
+        case s.Call() | s.Subscript() | s.IsNull() | s.Like() | s.Between() | s.InList():
+            with postponing(False):  # what they are of is evaluated as a whole
+                return _value(e, env)
+        case _:
+            return _value(e, env)
+
+
+def _value(e: s.Expr, env: Env) -> Value:
     match e:
         case s.Number() | s.String() | s.Boolean():
             return constant(e.value)
@@ -128,7 +137,19 @@ def _maybe_not(x: bool | None, negated: bool) -> Value:
 def _chain(both: bool, terms: tuple[s.Expr, ...], env: Env) -> Value:
     """The first FALSE of an AND, the first TRUE of an OR decides; what follows is not looked at."""
     if any(kind(term, env).name == "array" for term in terms):
-        return _arrays_joined(both, [value(term, env) for term in terms])
+        first, *rest = terms
+        values = [value(first, env)]
+        with postponing(True) as outside:
+            values += [value(term, env) for term in rest]
+        result = _arrays_joined(both, values)
+        late = (
+            []
+            if outside or result.data is None
+            else [x for x in result.data.flat if isinstance(x, RowError)]
+        )
+        if late:
+            raise late[0]
+        return result
     unknown = False
     for term in terms:
         t = scalars.truth(value(term, env))
@@ -140,7 +161,14 @@ def _chain(both: bool, terms: tuple[s.Expr, ...], env: Env) -> Value:
 
 def _arrays_joined(both: bool, values: list[Value]) -> Value:
     def join(x: Value, y: Value) -> Value:
-        a, b = scalars.truth(x), scalars.truth(y)
+        if isinstance(x.data, RowError):
+            return Value(BOOL, x.data)
+        a = scalars.truth(x)
+        if a is (not both):
+            return Value(BOOL, a)
+        if isinstance(y.data, RowError):
+            return Value(BOOL, y.data)
+        b = scalars.truth(y)
         return Value(BOOL, scalars.conjunction(a, b) if both else scalars.disjunction([a, b]))
 
     result = values[0]

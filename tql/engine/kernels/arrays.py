@@ -236,12 +236,11 @@ def _met(e: Elementwise, rows: Logic) -> Looped[Sequence[Cell]]:
 
 def _scalar(e: Expr, rows: Logic, open: bool) -> Cell:
     """An operand that is the same for all elements, worked out before the loop over them."""
+    known = rows.valid(e) if open else None
+    valid = None if known is None else rows.build.variable("t", f"{rows.one(known)} != 0")
     if isinstance(e.dtype, Bool):
-        known = rows.valid(e) if open else None
-        valid = None if known is None else rows.build.variable("t", f"{rows.one(known)} != 0")
         return Cell(rows.build.variable("t", f"{rows.one(rows.true(e))} != 0"), valid)
-    assert not open
-    return Cell(rows.build.variable(c_kind(e.dtype), number(e, rows)))
+    return Cell(rows.build.variable(c_kind(e.dtype), number(e, rows)), valid)
 
 
 def _broadcast(arrays: Sequence[Array], build: Build) -> tuple[tuple[str, ...], str]:

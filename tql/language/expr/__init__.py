@@ -50,6 +50,7 @@ from tql.language.expr.walks import (
     substitute,
     walk,
     walk_inside,
+    with_children,
 )
 
 __all__ = [
@@ -103,4 +104,5 @@ __all__ = [
     "substitute",
     "walk",
     "walk_inside",
+    "with_children",
 ]

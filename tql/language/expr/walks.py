@@ -104,11 +104,12 @@ def rewrite(e: Expr, rule: Callable[[Expr], Expr]) -> Expr:
     before = children(e)
     after = tuple(rewrite(c, rule) for c in before)
     if any(a is not b for a, b in zip(after, before, strict=True)):
-        e = _with_children(e, after)
+        e = with_children(e, after)
     return rule(e)
 
 
-def _with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
+def with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
+    """`e` with other operands, in the order of `children`."""
     match e:
         case And() | Or():
             return replace(e, terms=new)

@@ -5,6 +5,7 @@ from tql.language import json_rules
 from tql.language.expr import And, Const, Elementwise, Expr, InSet, Not, Or, Truth, can_raise
 from tql.language.membership import gathered
 from tql.language.operators.elements import by_element
+from tql.language.operators.guarded import joined_by_element
 from tql.language.operators.operands import any_list, is_number
 from tql.schema import Bool, Float, Int, Json, Label, List, Text
 
@@ -63,11 +64,8 @@ def negate_truth(e: Expr, span: Span) -> Expr:
 def conjunction(terms: list[Expr], span: Span) -> Expr:
     """AND of truth values, flattened; a constant decides or disappears. Of arrays, by element."""
     if any_list(*terms):
-        return by_element(
-            terms,
-            lambda each: conjunction(list(map(truth, each)), span),
-            span,
-            three_valued=True,
+        return joined_by_element(
+            terms, lambda each: conjunction(list(map(truth, each)), span), span
         )
     flat: list[Expr] = []
     for t in terms:
@@ -81,11 +79,8 @@ def conjunction(terms: list[Expr], span: Span) -> Expr:
 def disjunction(terms: list[Expr], span: Span) -> Expr:
     """OR of truth values, flattened; a constant decides or disappears. Of arrays, by element."""
     if any_list(*terms):
-        return by_element(
-            terms,
-            lambda each: disjunction(list(map(truth, each)), span),
-            span,
-            three_valued=True,
+        return joined_by_element(
+            terms, lambda each: disjunction(list(map(truth, each)), span), span
         )
     flat: list[Expr] = []
     for t in terms:
