@@ -55,6 +55,8 @@ def call(name: str, arguments: list[Value], axis: int | None) -> Value:
     if name in REDUCTIONS:
         (v,) = arguments
         fold, item = REDUCTIONS[name](v.kind.scalar)
+        if name in ("sum", "prod", "avg") and v.kind.name == "float":
+            return Value(item, v.data)  # of a single number: that number, also -0.0
         return arrays.reduced(_truths(v), axis, fold, item)
     if name in BY_ELEMENT:
         return by_element(BY_ELEMENT[name], *arguments)

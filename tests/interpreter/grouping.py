@@ -9,7 +9,7 @@ from tests.interpreter.expressions import Env
 from tests.interpreter.keys import canonical
 from tests.interpreter.kinds import RowError, Value, array_of
 from tests.interpreter.relations import Cell, Column, Groups, Relation, Row, known, sequence
-from tests.interpreter.scopes import QueryError, World, env_of, kept
+from tests.interpreter.scopes import QueryError, World, env_of, kept, nowhere
 from tql.grammar import syntax as s
 
 
@@ -28,10 +28,17 @@ def expanded(matches: list[int], e: s.Expand, n: int) -> tuple[list[int], list[i
     return positions, runs
 
 
-def grouped(r: Relation, group: s.GroupBy, positions: list[int], world: World) -> Relation:
-    """A row per group, in order of first appearance, the second key within the first and so on."""
+def grouped(
+    r: Relation, group: s.GroupBy, positions: list[int], whole: Relation, world: World
+) -> Relation:
+    """A row per group, in order of first appearance, the second key within the first and so on.
+
+    positions  of the rows in `whole`, which is FROM
+    """
+    for k in group.keys:
+        expressions.kind(k, nowhere(r, whole, world))
     keys = [
-        [expressions.value(k, env_of(r, at, world, positions[at])) for k in group.keys]
+        [expressions.value(k, env_of(r, at, world, positions[at], whole)) for k in group.keys]
         for at in range(len(r.rows))
     ]
     if any(isinstance(v.data, dict | list) and v.kind.name == "json" for k in keys for v in k):

@@ -115,7 +115,7 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Scope]:
             )
     of_groups = q.group is not None or q.ungroup
     if q.group is not None:
-        rows = grouped(rows, q.group, positions, world)
+        rows = grouped(rows, q.group, positions, source, world)
         positions = list(range(len(rows.rows)))
         if q.group.having is not None:
             rows, positions = having_true(q.group.having, rows, expressions_of, world)
@@ -130,6 +130,8 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Scope]:
     ]
     result = output(columns, rows, envs, whole, world)
     if q.distinct is not None:
+        for k in q.distinct.keys:
+            expressions.kind(k, nowhere(rows, whole, world))
         keys = [
             [expressions.value(k, env) for k in q.distinct.keys]
             if q.distinct.keys
