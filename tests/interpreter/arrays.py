@@ -233,14 +233,13 @@ def _accumulated(k: Kind, start: int, step: Callable[[Any, Any], Any]) -> Callab
 
 
 def mean(xs: list[Any]) -> float | None:
+    """Added from left to right in float64, integers too."""
     if not xs:
         return None
-    if isinstance(xs[0], float):
-        result = 0.0
-        for x in xs:
-            result += x
-        return result / len(xs)
-    return sum(map(int, xs)) / len(xs)
+    result = 0.0
+    for x in xs:
+        result += float(x)
+    return result / len(xs)
 
 
 def least(xs: list[Any]) -> Any:

@@ -104,7 +104,9 @@ def _value(e: s.Expr, env: Env) -> Value:
 
             return by_element(among, value(operand, env))
         case s.IsNull(operand, negated):
-            x = value(operand, env)
+            # Whether a row has a list is known also where its lists make no array.
+            x = env.lookup(operand.name, operand.source) if isinstance(operand, s.Name) else None
+            x = x or value(operand, env)
             if env.members is not None and x.kind.grouped:  # of each member of the group
                 return by_element(lambda m: Value(BOOL, (m.data is None) != negated), x)
             return Value(BOOL, (x.data is None) != negated)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.interpreter import scalars
-from tests.interpreter.kinds import Kind
+from tests.interpreter.kinds import Kind, RowError
 from tests.interpreter.relations import Cell, Column, Relation
 from tql.grammar import syntax as s
 
@@ -50,7 +50,11 @@ def _as_kind(cell: Cell, kind: Kind) -> Cell:
         x = cell.get()
         if x is None or kind.name not in ("int", "float"):
             return x
-        return scalars.to_float(x) if kind.name == "float" else scalars.fitting(int(x), kind)
+        if kind.name == "int":
+            return scalars.fitting(int(x), kind)
+        if isinstance(x, int) and float(x) != x:
+            raise RowError("range")  # rather than another number
+        return float(x)
 
     return Cell(converted)
 
