@@ -95,7 +95,7 @@ class Builder:
         top, distinct = head
         *written, grouping = rest
         clauses = self._once(written)
-        group, ungroup = grouping or (None, False)
+        group, ungroup = grouping or (None, None)
         return s.Select(
             items,
             source,
@@ -142,11 +142,14 @@ class Builder:
     def overlap(self, span: Span, overlap: str, value: str | None) -> bool:
         return value is None or value.lower() == "true"
 
-    def grouping(self, span: Span, group: s.GroupBy, ungroup: str | None, *rest: Any) -> Any:
-        return group, ungroup is not None
+    def grouping(self, span: Span, group: s.GroupBy, ungroup: s.Ungroup | None) -> Any:
+        return group, ungroup
 
-    def ungroup(self, span: Span, *words: str) -> Any:
-        return None, True
+    def only_ungroup(self, span: Span, ungroup: s.Ungroup) -> Any:
+        return None, ungroup
+
+    def ungroup(self, span: Span, *words: str) -> s.Ungroup:
+        return s.Ungroup(span=span)
 
     def group_by(self, span: Span, group: str, by: str, *rest: Any) -> s.GroupBy:
         *keys, _, having = rest
@@ -219,6 +222,9 @@ class Builder:
     def join_using(self, span: Span, left: s.Source, kind: s.JoinKind | None, *rest: Any) -> s.Join:
         _, right, _, *names = rest
         return s.Join(kind or s.JoinKind.INNER, left, right, None, tuple(names), span=span)
+
+    def common(self, span: Span, name: str) -> s.Name:
+        return s.Name(name, span=span)
 
     # -- operators ------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ def _select(select: s.Select) -> str:
         parts.append(f"group by {_exprs(select.group.keys)}")
         if select.group.having is not None:
             parts.append(f"having {format_expr(select.group.having)}")
-    if select.ungroup:
+    if select.ungroup is not None:
         parts.append("ungroup by split")
     return " ".join(parts)
 
@@ -157,7 +157,7 @@ def _source(source: s.Source) -> str:
             text = f"{_source(left)} {word} {_source(right)}"
             if on is not None:
                 return f"{text} on {format_expr(on)}"
-            return f"{text} using ({', '.join(map(_name, using))})" if using else text
+            return f"{text} using ({', '.join(_name(n.name) for n in using)})" if using else text
         case _:
             assert_never(source)
 

@@ -256,7 +256,7 @@ class Join(Node):
     left: "Source"
     right: "Source"
     on: Expr | None = None
-    using: tuple[str, ...] = ()
+    using: tuple[Name, ...] = ()
 
 
 Source: TypeAlias = Table | Subquery | Join
@@ -308,6 +308,11 @@ class GroupBy(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Ungroup(Node):
+    """`ungroup by split`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Select(Node):
     """One SELECT without its tail. `top` is the TOP clause; it acts as a LIMIT of this select."""
 
@@ -318,7 +323,7 @@ class Select(Node):
     distinct: Distinct | None = None
     expand: Expand | None = None
     group: GroupBy | None = None
-    ungroup: bool = False
+    ungroup: Ungroup | None = None
 
 
 class SetOp(StrEnum):

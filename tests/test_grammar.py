@@ -259,10 +259,10 @@ def test_expressions(text: str, expr: s.Expr) -> None:
         ("select * expand by 1, 2 overlap as w", s.Select(
             (s.AllColumns(),), expand=s.Expand(1, 2, True, "w"))),
         ("select * group by a, b having c ungroup by split", s.Select(
-            (s.AllColumns(),), group=s.GroupBy((a, b), c), ungroup=True)),
+            (s.AllColumns(),), group=s.GroupBy((a, b), c), ungroup=s.Ungroup())),
         ('select * from "s3://x" as x, y left outer join z using (a, b)', s.Select(
             (s.AllColumns(),), s.Join(s.JoinKind.CROSS, s.Table("s3://x", "x"), s.Join(
-                s.JoinKind.LEFT, s.Table("y"), s.Table("z"), None, ("a", "b"))))),
+                s.JoinKind.LEFT, s.Table("y"), s.Table("z"), None, (a, b))))),
         ("select * from x cross join y join (select a) z on c", s.Select(
             (s.AllColumns(),), s.Join(s.JoinKind.INNER, s.Join(
                 s.JoinKind.CROSS, s.Table("x"), s.Table("y")),
@@ -553,7 +553,9 @@ def sources(draw: st.DrawFn, depth: int) -> s.Source:
                 case "on":
                     source = s.Join(draw(ONE_SIDED), source, atom(), draw(SMALL))
                 case "using":
-                    source = s.Join(draw(ONE_SIDED), source, atom(), None, draw(some(NAMES)))
+                    source = s.Join(
+                        draw(ONE_SIDED), source, atom(), None, draw(some(st.builds(s.Name, NAMES)))
+                    )
                 case _:
                     source = s.Join(s.JoinKind.CROSS, source, atom())
         return source
@@ -575,7 +577,7 @@ def selects(draw: st.DrawFn, depth: int) -> s.Select:
         draw(st.none() | st.builds(s.Distinct, st.just(()) | some(SMALL))),
         draw(st.none() | st.builds(s.Expand, COUNTS, COUNTS, FLAGS, OPTIONAL_NAMES)),
         draw(st.none() | st.builds(s.GroupBy, some(SMALL), st.none() | SMALL)),
-        draw(FLAGS),
+        draw(st.none() | st.just(s.Ungroup())),
     )
 
 

@@ -157,7 +157,7 @@ def _only_chooses(body: syntax.Body) -> bool:
                 or (isinstance(i.expr, syntax.Name) and i.alias in (None, i.expr.name))
                 for i in s.items
             )
-            simple = s.expand is None and s.group is None and not s.ungroup
+            simple = s.expand is None and s.group is None and s.ungroup is None
             return plain and simple and _chooses_from(s.source)
         case _:
             assert_never(body)

@@ -43,7 +43,7 @@ def _matches(
                 Value(left.columns[left.at(n)].kind, a[left.at(n)].get()),
                 Value(right.columns[right.at(n)].kind, b[right.at(n)].get()),
             )
-            for n in j.using
+            for n in _shared(j)
         ]
         return all(scalars.compare("==", x, y).data is True for x, y in sides)
     if j.on is None:
@@ -52,22 +52,28 @@ def _matches(
     return expressions.is_true(j.on, env_of(one, 0, world))
 
 
+def _shared(j: s.Join) -> list[str]:
+    """The names in USING."""
+    return [n.name for n in j.using]
+
+
 def _merged(
     j: s.Join, left: Relation, right: Relation, rows: list[tuple[Row | None, Row | None]]
 ) -> Relation:
     """The columns of both sides; of a USING one, whose value comes from the side that has it."""
     nothing = known(None)
-    kept = [n for n, c in enumerate(right.columns) if c.name not in j.using]
+    shared = _shared(j)
+    kept = [n for n, c in enumerate(right.columns) if c.name not in shared]
     made: list[Row] = []
     for a, b in rows:
         first = list(a) if a is not None else [nothing] * len(left.columns)
         if a is None and b is not None:
-            for name in j.using:
+            for name in shared:
                 first[left.at(name)] = b[right.at(name)]
         second = [b[n] if b is not None else nothing for n in kept]
         made.append((*first, *second))
     ours = [
-        replace(c, source=None, made_of=None) if c.name in j.using else replace(c, made_of=None)
+        replace(c, source=None, made_of=None) if c.name in shared else replace(c, made_of=None)
         for c in left.columns
     ]
     theirs = [replace(right.columns[n], made_of=None) for n in kept]

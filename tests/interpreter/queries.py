@@ -113,13 +113,13 @@ def _select(q: s.Select, world: World) -> tuple[Relation, Scope]:
                 columns=(*rows.columns, extra),
                 rows=[(*r, known(w)) for r, w in zip(rows.rows, window)],
             )
-    of_groups = q.group is not None or q.ungroup
+    of_groups = q.group is not None or q.ungroup is not None
     if q.group is not None:
         rows = grouped(rows, q.group, positions, source, world)
         positions = list(range(len(rows.rows)))
         if q.group.having is not None:
             rows, positions = having_true(q.group.having, rows, expressions_of, world)
-    if q.ungroup:
+    if q.ungroup is not None:
         rows = split(rows)
         positions = list(range(len(rows.rows)))
     whole = rows if of_groups else source

@@ -25,10 +25,10 @@ from tql.language.expr import (
     needs_source,
     substitute,
 )
-from tql.language.names import Merged, Named, Names, one_source, written
+from tql.language.names import Merged, Named, Names, one_source
 from tql.language.plan import Bound, Derived, JoinColumn, Joined, Leaf, Scan
 from tql.schema import Column as SchemaColumn
-from tql.schema import Schema
+from tql.schema import List, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +217,14 @@ def _with_terms(leaf: Joined, pair: _Pair, terms: list[Expr], j: s.Join) -> Join
             sorted_out.right.append(substitute(term, right))
         else:
             sorted_out.left.append(substitute(term, left))
-    text = format_expr(j.on) if j.on is not None else f"using ({', '.join(map(written, j.using))})"
+    text = (
+        format_expr(j.on) if j.on is not None else f"using ({', '.join(map(format_expr, j.using))})"
+    )
     if not sorted_out.keys:
         instead = ";  or  cross join … where CONDITION" if j.kind is JoinKind.INNER else ""
         raise error(
             "unsupported", "a join needs an equality of values of its two sides",
-            j.span if j.on is None else j.on.span,
+            j.using[0].span.to(j.using[-1].span) if j.on is None else j.on.span,
             help=f"write  on LEFT.column == RIGHT.column and …{instead}",
         )  # fmt: skip
     return replace(
@@ -259,19 +261,25 @@ def _using(j: s.Join, left: From, right: From, pair: _Pair) -> From:
     terms, columns, merged = [], list(pair.columns_of(j.kind)), dict(pair.names.merged)
     taken = {*pair.left, *pair.right}
     moved = len(left.names.sources)
-    for name in dict.fromkeys(j.using):
-        a, b = _of_side(j, left, name, "left"), _of_side(j, right, name, "right")
+    for n in dict.fromkeys(j.using):
+        name = n.name
+        a, b = _of_side(left, n, "left", right), _of_side(right, n, "right", left)
+        for side, column in (("left", a), ("right", b)):
+            if isinstance(column.dtype, List):
+                raise error("type", f"USING compares one value per row, and {name!r} is {column.dtype}"
+                            f" on the {side}", n.span,
+                            help="join by other columns, or by an element: on a.x[0] == b.x[0]")  # fmt: skip
         new_a = next(n for n, c in pair.left.items() if c.name == a.name)
         new_b = next(n for n, c in pair.right.items() if c.name == b.name)
         terms.append(
             operators.compare(
-                CompareOp.EQ, Column(new_a, a.dtype, a.nullable, span=j.span),
-                Column(new_b, b.dtype, b.nullable, span=j.span), j.span,
+                CompareOp.EQ, Column(new_a, a.dtype, a.nullable, span=n.span),
+                Column(new_b, b.dtype, b.nullable, span=n.span), n.span,
             )
         )  # fmt: skip
         one = _free(name, taken)
         taken.add(one)
-        columns.append(_merged_column(j, one, a, b))
+        columns.append(_merged_column(j, one, a, b, n.span))
         merged[name] = Merged(one, _among(left.names, name) | {
             at + moved for at in _among(right.names, name)
         })  # fmt: skip
@@ -279,13 +287,15 @@ def _using(j: s.Join, left: From, right: From, pair: _Pair) -> From:
     return From(_with_terms(leaf, pair, terms, j), Names(pair.names.sources, merged))
 
 
-def _of_side(j: s.Join, side: From, name: str, which: str) -> SchemaColumn:
-    found = side.names.find(s.Name(name, span=j.span))
+def _of_side(side: From, n: s.Name, which: str, other: From) -> SchemaColumn:
+    """The column of `side` that USING names; only names that `other` has, too, are a way out."""
+    found = side.names.find(n)
     if found is None:
         columns = first_names(side.names.spellings())
-        raise error("unknown_column", f"the {which} side of the join has no column {name!r}", j.span,
-                    help=did_you_mean(name, side.names.spellings())
-                    or f"its columns are {columns}; write  on …  for columns of two names")  # fmt: skip
+        common = set(side.names.alone()) & set(other.names.alone())
+        raise error("unknown_column", f"the {which} side of the join has no column {n.name!r}", n.span,
+                    help=did_you_mean(n.name, common)
+                    or f"its columns are {columns}; columns of two names:  join … on a.x == b.y")  # fmt: skip
     return side.leaf.schema[found]
 
 
@@ -295,7 +305,9 @@ def _among(names: Names, name: str) -> frozenset[int]:
     return frozenset(at for at, named in enumerate(names.sources) if name in named.columns)
 
 
-def _merged_column(j: s.Join, name: str, a: SchemaColumn, b: SchemaColumn) -> JoinColumn:
+def _merged_column(
+    j: s.Join, name: str, a: SchemaColumn, b: SchemaColumn, span: Span
+) -> JoinColumn:
     match j.kind:
         case JoinKind.RIGHT:
             return JoinColumn(replace(b, name=name), None, b.name)
@@ -303,7 +315,7 @@ def _merged_column(j: s.Join, name: str, a: SchemaColumn, b: SchemaColumn) -> Jo
             dtype = common_type(a.dtype, b.dtype)
             if dtype is None:
                 raise error("schema", f"column {a.name!r} is {a.dtype} on the left and {b.dtype} on "
-                            "the right, which have no type in common", j.span,
+                            "the right, which have no type in common", span,
                             help="join ON their equality, and select both")  # fmt: skip
             column = SchemaColumn(name, dtype, a.nullable or b.nullable)
             return JoinColumn(column, a.name, b.name)

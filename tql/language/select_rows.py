@@ -19,7 +19,7 @@ from tql.schema import DType, Int, List, Opaque
 def makes_new_rows(q: s.Select) -> bool:
     """Whether the select list is over other rows than those of FROM."""
     numbered = q.expand is not None and q.expand.name is not None
-    return numbered or q.group is not None or q.ungroup
+    return numbered or q.group is not None or q.ungroup is not None
 
 
 def check_where(rows: ExprBinder, q: s.Select) -> None:
@@ -45,12 +45,12 @@ def over_new_rows(rows: ExprBinder, plan: Plan, q: s.Select) -> tuple[Bound, Exp
         named = {i.alias: i.expr for i in q.items if isinstance(i, s.Item) and i.alias is not None}
         scope = grouped = groups(scope, plan, q.group, named)
         plan = grouped.layer.leaf()
-        if not q.ungroup:
+        if q.ungroup is None:
             outputs = name_outputs(grouped, q.items)
         plan = _having(grouped, plan, q.group.having)
-        grouped.single = not q.ungroup
-    if q.ungroup:
-        scope = parted = split(scope, plan, q.span)
+        grouped.single = q.ungroup is None
+    if q.ungroup is not None:
+        scope = parted = split(scope, plan, q.ungroup.span)
         plan = parted.layer.leaf()
     if outputs is None:
         outputs = name_outputs(scope, q.items)
