@@ -34,12 +34,12 @@ from tql.engine.vectors import (
 )
 from tql.images import BrokenImage, read_header
 from tql.language.array_types import scalar_of
-from tql.language.expr import Call, CompareOp, Const
+from tql.language.expr import Call, CallName, CompareOp, Const
 from tql.schema import Int, Json, List
 
 Reject: TypeAlias = Callable[[Mask, str, str, Span, str], None]
 
-ARRAY_CALLS: Final = frozenset(
+ARRAY_CALLS: Final[frozenset[CallName]] = frozenset(
     [
         *REDUCTIONS,
         "contains",
@@ -194,7 +194,7 @@ def _logical(e: Call, a: Arrays, b: Arrays, n: int) -> Vec:
     fit = same_shapes(a, b, n)
     met = broadcast([restricted(a, valid & fit), restricted(b, valid & fit)], n)
     left, right = met.flat
-    result = _three_valued(e.function, left, right)
+    result = _three_valued(e.function == "logical_and", left, right)
     shapes = met.shapes.copy()
     alone = valid & ~fit
     if isinstance(e.dtype, Json):
@@ -213,10 +213,10 @@ def _logical(e: Call, a: Arrays, b: Arrays, n: int) -> Vec:
     return Arrays(result, shapes, None if valid.all() else valid)
 
 
-def _three_valued(function: str, a: Vec, b: Vec) -> Numbers:
+def _three_valued(conjunction: bool, a: Vec, b: Vec) -> Numbers:
     """AND or OR of elements: FALSE decides an AND, and TRUE an OR, whatever the other is."""
     assert isinstance(a, Numbers) and isinstance(b, Numbers)
-    deciding = function == "logical_or"
+    deciding = not conjunction
     values = a.values | b.values if deciding else a.values & b.values
     if a.valid is None and b.valid is None:
         return Numbers(values)

@@ -14,10 +14,12 @@ from tql.language.expr import (
     Arith,
     ArithOp,
     Balanced,
+    Bm25Score,
     Call,
     Column,
     Compare,
     CompareText,
+    CompareTimes,
     Const,
     Elementwise,
     Expr,
@@ -29,6 +31,7 @@ from tql.language.expr import (
     Not,
     Or,
     Slot,
+    StoredValue,
     Subscript,
     TextTest,
     Truth,
@@ -86,7 +89,7 @@ def _reading(column: Column) -> float:
 def _computing(e: Expr) -> float:
     """What the node itself takes, its operands given."""
     match e:
-        case Column() | Const() | IsNull() | WeightCase() | Slot():
+        case Column() | Const() | StoredValue() | IsNull() | WeightCase() | Slot():
             return 0.0
         case And(terms) | Or(terms):
             return LOGIC * len(terms)
@@ -96,6 +99,8 @@ def _computing(e: Expr) -> float:
             return _comparing(left.dtype, right.dtype)
         case Truth(operand):
             return _comparing(operand.dtype, operand.dtype)
+        case CompareTimes():
+            return ARITHMETIC
         case CompareText():
             return LOOK_UP * 2
         case TextTest():
@@ -113,6 +118,8 @@ def _computing(e: Expr) -> float:
             return RANDOM
         case Call(_, arguments):
             return _calling([_elements(a.dtype) for a in arguments if isinstance(a.dtype, List)])
+        case Bm25Score(_, words):
+            return PAIR * len(words)
         case JsonItem() | JsonCompare() | JsonAs() | UserCall() | Balanced():
             return BY_OBJECT
         case _:

@@ -14,13 +14,14 @@ Elements that are NULL are passed over. Columns are taken in blocks, so that wha
 stays small beside the column.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tql.engine.columns import Arrays, Mask, Numbers
+from tql.language.expr import CallName
 
 Int64s: TypeAlias = NDArray[np.int64]
 Values: TypeAlias = NDArray[Any]
@@ -50,7 +51,9 @@ class Result(NamedTuple):
     bad: Mask | None = None
 
 
-def reduce(function: str, arrays: Arrays, axis: int | None, dtype: Any, active: Mask) -> Result:
+def reduce(
+    function: CallName, arrays: Arrays, axis: int | None, dtype: Any, active: Mask
+) -> Result:
     """`function` over the numbers of each row, or along `axis`; not for constants or sequences of
     arrays.
 
@@ -267,7 +270,7 @@ def _linf(c: Cells, _: Any) -> Result:
     return Result(greatest)
 
 
-_FUNCTIONS: Final = {
+_FUNCTIONS: Final[Mapping[CallName, Callable[[Cells, Any], Result]]] = {
     "any": _any,
     "all": _all,
     "all_strict": _all_strict,

@@ -42,12 +42,13 @@ from tql.language.expr import (
     Arith,
     ArithOp,
     Balanced,
+    Bm25Score,
     Call,
-    Cell,
     Column,
     Compare,
     CompareOp,
     CompareText,
+    CompareTimes,
     Const,
     Elementwise,
     Expr,
@@ -60,6 +61,7 @@ from tql.language.expr import (
     Or,
     Slice,
     Slot,
+    StoredValue,
     Subscript,
     TextContains,
     TextIn,
@@ -203,10 +205,13 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             return Numbers(inner.values != 0, inner.valid)
         case Arith():
             return _arith(e, frame, active)
-        case Call("cell", (Const(Cell(array=array)),), dtype):
-            return _everywhere_the_same(from_arrow(array, dtype), frame.rows)
-        case Call(function, (left, right)) if function.startswith("times "):
-            return _times(CompareOp(function.removeprefix("times ")), left, right, frame, active)
+        case StoredValue(cell, dtype):
+            return _everywhere_the_same(from_arrow(cell.array, dtype), frame.rows)
+        case CompareTimes(op, left, right):
+            return _times(op, left, right, frame, active)
+        case Bm25Score(operand, words, weights, mean_length):
+            text = Arrow(_text_column(operand, frame, active))
+            return bm25.scores(text, bm25.Query(words, weights, mean_length))
         case Call(_, (first, *_)) if isinstance(first.dtype, Json):
             return json_call(e, _json_reader(frame, active))
         case Call():
@@ -403,10 +408,6 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
             inner = _numbers(e.arguments[0], frame, active)
             with np.errstate(invalid="ignore"):
                 return Numbers(np.sqrt(inner.values.astype(numpy_dtype(e.dtype))), inner.valid)
-        case "bm25_scores":
-            text, *known = e.arguments
-            query = bm25.Query(*(k.value for k in known if isinstance(k, Const)))
-            return bm25.scores(Arrow(_text_column(text, frame, active)), query)
         case "like" | "ilike":
             return _like_rows(e, frame, active)
         case "shape" if isinstance(e.arguments[0].dtype, Binary):

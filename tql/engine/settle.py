@@ -1,6 +1,6 @@
 """Calls that need to see the whole source, replaced once the source is known (reference §12).
 
-`data(column, i)` becomes the value that stands there, `bm25_similarity(text, 'query')` a call that has
+`data(column, i)` becomes the value that stands there, `bm25_similarity(text, 'query')` a node that has
 the statistics of the whole column with it. What is left depends on a row alone, so that it can be
 evaluated by fragment, merged into what lies below, and compared by what it prints as.
 """
@@ -19,7 +19,18 @@ from tql.engine.columns import Arrow, one_array, read
 from tql.engine.computed import row_name, take
 from tql.engine.reference import Frame, evaluate
 from tql.engine.scan import Settings, over
-from tql.language.expr import Call, Cell, Column, Const, Expr, columns_of, needs_source, rewrite
+from tql.language.expr import (
+    Bm25Score,
+    Call,
+    Cell,
+    Column,
+    Const,
+    Expr,
+    StoredValue,
+    columns_of,
+    needs_source,
+    rewrite,
+)
 from tql.language.fold import refold
 from tql.language.plan import Bound, Output, Plan
 from tql.language.plan_parts import expressions, inputs, with_expressions, with_inputs
@@ -67,16 +78,16 @@ def _settled(
         return e
 
     def replaced(node: Expr) -> Expr:
-        if not (isinstance(node, Call) and node.function in ("data", "bm25_similarity")):
-            return node
         for call, result in known:
             if call == node:
                 return replace(result, span=node.span)
-        made = (
-            _value(node, source)
-            if node.function == "data"
-            else _with_statistics(node, source, seed, settings)
-        )
+        match node:
+            case Call("data"):
+                made = _value(node, source)
+            case Call("bm25_similarity"):
+                made = _with_statistics(node, source, seed, settings)
+            case _:
+                return node
         known.append((node, made))
         return made
 
@@ -105,9 +116,8 @@ def _value(call: Call, source: Source) -> Expr:
     found = _constant(array, column.dtype)
     if found is not None:
         return Const(found[0], found[1], span=call.span)
-    cell = Const(Cell(array), column.dtype, span=call.span)
     nullable = bool(array.null_count) or isinstance(column.dtype, Json)
-    return Call("cell", (cell,), column.dtype, nullable, span=call.span)
+    return StoredValue(Cell(array), column.dtype, nullable, span=call.span)
 
 
 def _constant(array: Any, dtype: DType) -> tuple[Any, DType] | None:
@@ -148,7 +158,7 @@ def _array(value: Any, dtype: DType) -> tuple[Any, DType] | None:
 
 
 def _with_statistics(call: Call, source: Source, seed: int, settings: Settings) -> Expr:
-    """The call with the words of the query, their weights and the mean length as arguments."""
+    """The call with the words of the query, their weights and the mean length."""
     text, sought = call.arguments
     assert isinstance(sought, Const)
     words = bm25.distinct(sought.value)
@@ -163,10 +173,4 @@ def _with_statistics(call: Call, source: Source, seed: int, settings: Settings) 
         return bm25.statistics(vec.array, words)
 
     query = bm25.weighed(sought.value, over(source.fragments, counted, settings))
-    arguments = (
-        text,
-        Const(query.words, List(Text(), len(words))),
-        Const(query.weights, List(Float(64), len(words))),
-        Const(query.mean_length, Float(64)),
-    )
-    return Call("bm25_scores", arguments, Float(64), call.nullable, span=call.span)
+    return Bm25Score(text, query.words, query.weights, query.mean_length, span=call.span)

@@ -12,11 +12,11 @@ from tql.language.bind_expr import ExprBinder
 from tql.language.common_types import common_type
 from tql.language.expr import (
     And,
-    Call,
     Column,
     Compare,
     CompareOp,
     CompareText,
+    CompareTimes,
     Expr,
     JsonCompare,
     can_raise,
@@ -240,7 +240,7 @@ def _key(term: Expr, left: dict[str, Column], right: dict[str, Column]) -> tuple
             Compare(CompareOp.EQ, a, b)
             | CompareText(CompareOp.EQ, a, b)
             | JsonCompare(CompareOp.EQ, a, b)
-            | Call("times ==", (a, b))
+            | CompareTimes(CompareOp.EQ, a, b)
         ):
             for one, other in ((a, b), (b, a)):
                 in_left, in_right = columns_of(one), columns_of(other)

@@ -18,8 +18,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from tql.diagnostics import Note, Span, TqlError, error
-from tql.language.expr import Call, Compare, CompareOp, Const, Expr
-from tql.schema import Bool, Text, Time
+from tql.language.expr import (
+    Compare,
+    CompareOp,
+    CompareTimes,
+    Const,
+    Expr,
+)
+from tql.schema import Text, Time
 
 _PER_SECOND: Final = {
     "D": Fraction(1, 86_400),
@@ -175,8 +181,8 @@ def _named_zone(name: str) -> tzinfo:
 def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr | bool:
     """`left OP right`, of which one is a time at least; a bool where that holds for every time.
 
-    Constants come in the unit of the column beside them; columns of several units are compared by a
-    call of "times OP".
+    Constants come in the unit of the column beside them; columns of several units are compared by
+    `CompareTimes`.
     """
     if isinstance(left, Const) and isinstance(right, Const):
         return _both_constant(op, left, right, span)
@@ -195,8 +201,7 @@ def compare(op: CompareOp, left: Expr, right: Expr, span: Span) -> Expr | bool:
         )  # fmt: skip
     if s.unit == t.unit:
         return Compare(op, left, right, span=span)
-    nullable = left.nullable or right.nullable
-    return Call(f"times {op.value}", (left, right), Bool(), nullable, span=span)
+    return CompareTimes(op, left, right, span=span)
 
 
 def _both_constant(op: CompareOp, left: Const, right: Const, span: Span) -> bool:

@@ -7,7 +7,6 @@ logic needs no third value, and NOT costs nothing.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from tql.engine.kernels.build import Build, Unsuitable
 from tql.engine.kernels.numbers import failure, outcome, times
@@ -19,6 +18,7 @@ from tql.language.expr import (
     Compare,
     CompareOp,
     CompareText,
+    CompareTimes,
     Const,
     Elementwise,
     Expr,
@@ -35,8 +35,6 @@ from tql.language.expr import (
     raises,
 )
 from tql.schema import Bool
-
-_TIMES: Final = "times "  # and an operator: what times of different units are compared with
 
 
 @dataclass(slots=True)
@@ -161,8 +159,7 @@ class Logic(ABC):
                 return self.nowhere
             case Compare() | Truth() | InSet():
                 return self.leaf(lambda: outcome(e, self))
-            case Call(function, (left, right)) if function.startswith(_TIMES):
-                op = CompareOp(function.removeprefix(_TIMES))
+            case CompareTimes(op, left, right):
                 return self.leaf(lambda: times(op, left, right, self))
             case Column() | Slot() | Call() | Subscript():
                 return self.stored(e)
@@ -179,7 +176,7 @@ class Logic(ABC):
         match e:
             case Column() | Slot() | Subscript():
                 return self.stored_valid(e) or self.everywhere
-            case Call(function) if function in ("abs", "sqrt") or function.startswith(_TIMES):
+            case Call("abs" | "sqrt"):
                 return self.all_valid(children(e))
             case Call():
                 return self.stored_valid(e) or self.everywhere

@@ -5,7 +5,7 @@ agree bit for bit. Elements that are NULL are passed over. Integers wrap; `overf
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -17,12 +17,12 @@ from tql.engine.kernels.kinds import NUMPY, c_kind
 from tql.engine.kernels.logic import Logic
 from tql.engine.kernels.numbers import outcome
 from tql.language.array_types import scalar_of
-from tql.language.expr import Call, Compare, CompareOp, Expr, Slot
+from tql.language.expr import Call, CallName, Compare, CompareOp, Expr, Slot
 from tql.schema import Bool, DType, Float, List
 
-PAIRED: Final = frozenset(["dot", "cosine_similarity", "hamming_distance"])
-_FLOATS: Final = frozenset(["avg", "l1_norm", "l2_norm", "linf_norm"])
-_NORMS: Final = {"l1_norm": "abs({0})", "l2_norm": "{0} * {0}"}
+PAIRED: Final[frozenset[CallName]] = frozenset(["dot", "cosine_similarity", "hamming_distance"])
+_FLOATS: Final[frozenset[CallName]] = frozenset(["avg", "l1_norm", "l2_norm", "linf_norm"])
+_NORMS: Final[Mapping[CallName, str]] = {"l1_norm": "abs({0})", "l2_norm": "{0} * {0}"}
 
 
 def reduced(e: Call, rows: Logic) -> str:
@@ -83,7 +83,7 @@ def _whole(array: Array, build: Build) -> str:
     return whole
 
 
-def _truth(function: str, array: Array, element: DType, build: Build) -> str:
+def _truth(function: CallName, array: Array, element: DType, build: Build) -> str:
     result = build.variable("t", "False" if function == "any" else "True")
     with each(build, array) as cell:
         hit = _hit(cell, element)
@@ -121,7 +121,7 @@ def _total(e: Call, array: Array, element: DType, build: Build) -> str:
     return f"np.{NUMPY[kind]}({total})"
 
 
-def _float(function: str, array: Array, element: DType, build: Build) -> str:
+def _float(function: CallName, array: Array, element: DType, build: Build) -> str:
     """What is worked out in float64 whatever the elements are."""
     total = build.variable("f64", "0.0")
     with each(build, array) as cell:
@@ -142,7 +142,7 @@ def _float(function: str, array: Array, element: DType, build: Build) -> str:
             return total
 
 
-def _extreme(function: str, array: Array, element: DType, build: Build) -> str:
+def _extreme(function: CallName, array: Array, element: DType, build: Build) -> str:
     """The least or greatest; NaN if one is."""
     kind = c_kind(element)
     best = build.variable(kind, build.literal(_farthest(kind, below=function == "amax"), kind))

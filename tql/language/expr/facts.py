@@ -1,11 +1,10 @@
 """What is known of an expression before it is evaluated: whether it may raise, how large it can be."""
 
-from typing import Final
+from typing import Literal
 
 from tql.language.array_types import array_of, broadcast_sizes, is_rectangular, scalar_of, sizes_of
 from tql.language.expr.nodes import (
     Arith,
-    ArithOp,
     Balanced,
     Call,
     Column,
@@ -16,6 +15,7 @@ from tql.language.expr.nodes import (
     Subscript,
     UserCall,
 )
+from tql.language.expr.symbols import ArithOp, TotalName
 from tql.language.expr.walks import walk
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Time
 
@@ -25,9 +25,6 @@ def can_raise(e: Expr) -> bool:
     whose shapes do not fit).
     """
     return any(raises(n) for n in walk(e))
-
-
-_PAIRED: Final = frozenset(["dot", "cosine_similarity", "hamming_distance"])
 
 
 def raises(e: Expr) -> bool:
@@ -40,7 +37,7 @@ def raises(e: Expr) -> bool:
         case Call("dot", (left, right), Int()):
             narrow = _is_narrow("dot", left.dtype) and _is_narrow("dot", right.dtype)
             return not (narrow and _same_length(left.dtype, right.dtype))
-        case Call(function, (left, right)) if function in _PAIRED:
+        case Call("dot" | "cosine_similarity" | "hamming_distance", (left, right)):
             return not _same_length(left.dtype, right.dtype)
         case Call("maxsim", (document, query)):
             return not _same_length(document.dtype, query.dtype)
@@ -65,7 +62,7 @@ def raises(e: Expr) -> bool:
             return False
 
 
-def _is_narrow(function: str, dtype: DType) -> bool:
+def _is_narrow(function: Literal[TotalName, "dot"], dtype: DType) -> bool:
     """Whether no row that fits in memory can leave 64 bits: fewer than 2^31 elements."""
     whole = integer_type(scalar_of(dtype))
     assert whole is not None

@@ -10,55 +10,9 @@ from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from tql.diagnostics import NOWHERE, Span
+from tql.language.expr.symbols import ArithOp, CallName, CompareOp
 from tql.language.user_function import UserFunction
 from tql.schema import Bool, DType, Float, Int, Json, List
-
-
-class CompareOp(StrEnum):
-    EQ = "=="
-    NE = "!="
-    LT = "<"
-    LE = "<="
-    GT = ">"
-    GE = ">="
-
-    @property
-    def mirrored(self) -> "CompareOp":
-        """The operator with its operands exchanged."""
-        return _MIRRORED[self]
-
-    @property
-    def negated(self) -> "CompareOp":
-        """The operator that holds where this one does not; not for floats, where NaN is neither."""
-        return _NEGATED[self]
-
-
-_MIRRORED = {
-    CompareOp.EQ: CompareOp.EQ,
-    CompareOp.NE: CompareOp.NE,
-    CompareOp.LT: CompareOp.GT,
-    CompareOp.LE: CompareOp.GE,
-    CompareOp.GT: CompareOp.LT,
-    CompareOp.GE: CompareOp.LE,
-}
-
-
-_NEGATED = {
-    CompareOp.EQ: CompareOp.NE,
-    CompareOp.NE: CompareOp.EQ,
-    CompareOp.LT: CompareOp.GE,
-    CompareOp.LE: CompareOp.GT,
-    CompareOp.GT: CompareOp.LE,
-    CompareOp.GE: CompareOp.LT,
-}
-
-
-class ArithOp(StrEnum):
-    ADD = "+"
-    SUB = "-"
-    MUL = "*"
-    DIV = "/"
-    MOD = "%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +64,15 @@ class Cell:
 
     def __hash__(self) -> int:
         return hash(self._shown)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue(Node):
+    """What `data()` found, where no literal could stand for it: the same for every row."""
+
+    cell: Cell
+    dtype: DType
+    nullable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +134,19 @@ class Compare(Condition):
 @dataclass(frozen=True, slots=True)
 class CompareText(Condition):
     """Two texts by code point, neither of them constant."""
+
+    op: CompareOp
+    left: "Expr"
+    right: "Expr"
+
+    @property
+    def nullable(self) -> bool:
+        return self.left.nullable or self.right.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class CompareTimes(Condition):
+    """Two times of different units, exactly: a moment between two counts is equal to neither."""
 
     op: CompareOp
     left: "Expr"
@@ -283,11 +259,33 @@ class Call(Node):
     `site` numbers the calls of a query from the left, so that two `random()` differ.
     """
 
-    function: str
+    function: CallName
     arguments: tuple["Expr", ...]
     dtype: DType
     nullable: bool
     site: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bm25Score(Node):
+    """`bm25_similarity()` once the statistics of the whole column are known.
+
+    words, weights  the distinct words of the query, and what each counts
+    mean_length     of the texts of the column, in words
+    """
+
+    operand: "Expr"
+    words: tuple[str, ...]
+    weights: tuple[float, ...]
+    mean_length: float
+
+    @property
+    def dtype(self) -> DType:
+        return Float(64)
+
+    @property
+    def nullable(self) -> bool:
+        return self.operand.nullable
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,17 +452,20 @@ class Balanced(Node):
 Expr: TypeAlias = (
     Column
     | Const
+    | StoredValue
     | Not
     | And
     | Or
     | Compare
     | CompareText
+    | CompareTimes
     | TextTest
     | InSet
     | IsNull
     | Truth
     | Arith
     | Call
+    | Bm25Score
     | UserCall
     | WeightCase
     | Balanced

@@ -10,10 +10,12 @@ from tql.language.expr.nodes import (
     Arith,
     Arm,
     Balanced,
+    Bm25Score,
     Call,
     Column,
     Compare,
     CompareText,
+    CompareTimes,
     Const,
     Elementwise,
     Expr,
@@ -26,22 +28,24 @@ from tql.language.expr.nodes import (
     Or,
     Slice,
     Slot,
+    StoredValue,
     Subscript,
     TextTest,
     Truth,
     UserCall,
     WeightCase,
 )
+from tql.language.expr.symbols import CallName
 
 
 def children(e: Expr) -> tuple[Expr, ...]:
     """The direct operands of `e`, from left to right."""
     match e:
-        case Column() | Const() | Slot():
+        case Column() | Const() | Slot() | StoredValue():
             return ()
         case Not(operand) | IsNull(operand) | Truth(operand) | JsonAs(operand) | Balanced(operand):
             return (operand,)
-        case TextTest(operand) | InSet(operand):
+        case TextTest(operand) | InSet(operand) | Bm25Score(operand):
             return (operand,)
         case Elementwise(operands):
             return operands
@@ -53,7 +57,7 @@ def children(e: Expr) -> tuple[Expr, ...]:
             return terms
         case Compare(_, left, right) | CompareText(_, left, right) | Arith(_, left, right):
             return (left, right)
-        case JsonCompare(_, left, right):
+        case JsonCompare(_, left, right) | CompareTimes(_, left, right):
             return (left, right)
         case Call(_, arguments) | UserCall(_, arguments):
             return arguments
@@ -120,7 +124,9 @@ def with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
             return replace(e, arms=tuple(Arm(c, w) for c, w in pairs))
         case Not() | IsNull() | Truth() | TextTest() | InSet() | JsonAs() | Balanced():
             return replace(e, operand=new[0])
-        case Compare() | CompareText() | Arith() | JsonCompare():
+        case Bm25Score():
+            return replace(e, operand=new[0])
+        case Compare() | CompareText() | CompareTimes() | Arith() | JsonCompare():
             return replace(e, left=new[0], right=new[1])
         case Elementwise():
             return replace(e, operands=new)
@@ -129,7 +135,7 @@ def with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
             return replace(e, operand=new[0], subscripts=kept)
         case JsonItem():
             return replace(e, operand=new[0], key=new[1])
-        case Column() | Const() | Slot():
+        case Column() | Const() | Slot() | StoredValue():
             return e
         case _:
             assert_never(e)
@@ -150,7 +156,7 @@ def is_small(e: Expr) -> bool:
 
 def is_positional(e: Expr) -> bool:
     """Whether the value depends on where in FROM a row stands."""
-    return any(isinstance(n, Call) and n.function in ("random", "row_number") for n in walk(e))
+    return any(isinstance(n, Call) and n.function in _POSITIONAL for n in walk(e))
 
 
 def needs_source(e: Expr) -> bool:
@@ -158,4 +164,5 @@ def needs_source(e: Expr) -> bool:
     return any(isinstance(n, Call) and n.function in _OF_THE_SOURCE for n in walk(e))
 
 
-_OF_THE_SOURCE: Final = frozenset(["data", "bm25_similarity"])
+_POSITIONAL: Final[frozenset[CallName]] = frozenset(["random", "row_number"])
+_OF_THE_SOURCE: Final[frozenset[CallName]] = frozenset(["data", "bm25_similarity"])

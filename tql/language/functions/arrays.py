@@ -12,7 +12,19 @@ from typing import Final
 from tql.diagnostics import error
 from tql.language import operators
 from tql.language.array_types import array_of, array_type, rank_of, scalar_of, sizes_of
-from tql.language.expr import Arith, ArithOp, Call, Const, Expr, integer_type
+from tql.language.expr import (
+    Arith,
+    ArithOp,
+    Call,
+    Const,
+    Expr,
+    ExtremeName,
+    LogicalName,
+    ReductionName,
+    TotalName,
+    TruthName,
+    integer_type,
+)
 from tql.language.functions.function import Arguments, Example, Function, numbers, wrong_type
 from tql.language.operators import INT64, UINT64
 from tql.schema import Binary, Bool, DType, Float, Int, Json, List, Time
@@ -20,7 +32,9 @@ from tql.schema import Binary, Bool, DType, Float, Int, Json, List, Time
 Axis = int | None
 
 
-def reduced(name: str, e: Expr, axis: Axis, dtype: DType, nullable: bool, a: Arguments) -> Expr:
+def reduced(
+    name: ReductionName, e: Expr, axis: Axis, dtype: DType, nullable: bool, a: Arguments
+) -> Expr:
     """The call over the whole array; or along one axis, given as a second argument that counts from
     the first dimension. `dtype` and `nullable` are those of the values that come out.
     """
@@ -48,7 +62,7 @@ def _one_or_array(e: Expr, axis: Axis, a: Arguments) -> Expr | None:
     return e
 
 
-def _of_truths(name: str) -> Callable[[Arguments], Expr]:
+def _of_truths(name: TruthName) -> Callable[[Arguments], Expr]:
     def bind(a: Arguments) -> Expr:
         (e,) = numbers(name, a.values)
         one = _one_or_array(e, a.axis, a)
@@ -65,7 +79,7 @@ def widened(dtype: DType) -> Int | Float:
     return UINT64 if integer_type(element) == UINT64 else INT64
 
 
-def _total(name: str) -> Callable[[Arguments], Expr]:
+def _total(name: TotalName) -> Callable[[Arguments], Expr]:
     def bind(a: Arguments) -> Expr:
         (e,) = numbers(name, a.values)
         dtype = widened(e.dtype)
@@ -92,7 +106,7 @@ def _avg(a: Arguments) -> Expr:
     return as_float64(one) if one else reduced("avg", e, a.axis, Float(64), True, a)
 
 
-def _extreme(name: str) -> Callable[[Arguments], Expr]:
+def _extreme(name: ExtremeName) -> Callable[[Arguments], Expr]:
     def bind(a: Arguments) -> Expr:
         (e,) = a.values
         element = scalar_of(e.dtype)
@@ -129,7 +143,7 @@ def _nonzero(a: Arguments) -> Expr:
     return Call("nonzero", (e,), List(INT64), e.nullable, span=a.span)
 
 
-def _logical(name: str) -> Callable[[Arguments], Expr]:
+def _logical(name: LogicalName) -> Callable[[Arguments], Expr]:
     join = operators.conjunction if name == "logical_and" else operators.disjunction
 
     def bind(a: Arguments) -> Expr:

@@ -6,14 +6,24 @@ from typing import Final
 from tql.diagnostics import Note, error
 from tql.language import operators
 from tql.language.array_types import rank_of, sizes_of
-from tql.language.expr import Arith, ArithOp, Call, CompareOp, Expr, Slot, integer_type
+from tql.language.expr import (
+    Arith,
+    ArithOp,
+    Call,
+    CompareOp,
+    Expr,
+    NormName,
+    ProductName,
+    Slot,
+    integer_type,
+)
 from tql.language.functions.arrays import as_float64
 from tql.language.functions.function import Arguments, Example, Function, numbers
 from tql.language.operators import INT64, scalar_type
 from tql.schema import DType, Float, List
 
 
-def _norm(name: str) -> Callable[[Arguments], Expr]:
+def _norm(name: NormName) -> Callable[[Arguments], Expr]:
     def bind(a: Arguments) -> Expr:
         (e,) = numbers(name, a.values)
         if isinstance(e.dtype, List):
@@ -48,7 +58,7 @@ def _check_lengths(name: str, left: Expr, right: Expr, a: Arguments) -> None:
         )  # fmt: skip
 
 
-def _product(name: str) -> Callable[[Arguments], Expr]:
+def _product(name: ProductName) -> Callable[[Arguments], Expr]:
     def bind(a: Arguments) -> Expr:
         left, right = _pair(name, a)
         whole = all(integer_type(scalar_type(e)) is not None for e in (left, right))

@@ -4,7 +4,16 @@ from tql.diagnostics import Note, Span, error
 from tql.language import json_rules
 from tql.language.array_types import rank_of
 from tql.language.expr import Call as BoundCall
-from tql.language.expr import CompareOp, Const, Expr, Slot, TextContains, TextLike, TextTest
+from tql.language.expr import (
+    CompareOp,
+    Const,
+    Expr,
+    LikeName,
+    Slot,
+    TextContains,
+    TextLike,
+    TextTest,
+)
 from tql.language.operators.comparison import compare
 from tql.language.operators.elements import adapted
 from tql.language.operators.operands import is_number, mismatch, scalar_type
@@ -31,7 +40,8 @@ def like(e: Expr, pattern: Expr, fold_case: bool, span: Span) -> Expr:
         )  # fmt: skip
     if isinstance(pattern, Const):
         return TextTest(e, TextLike(pattern.value, fold_case), span=span)
-    return BoundCall(word.lower(), (e, pattern), Bool(), e.nullable or pattern.nullable, span=span)
+    name: LikeName = "ilike" if fold_case else "like"
+    return BoundCall(name, (e, pattern), Bool(), e.nullable or pattern.nullable, span=span)
 
 
 def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
