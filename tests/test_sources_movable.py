@@ -15,6 +15,8 @@ TYPES = {
     "record": pa.struct([("m", pa.list_(pa.list_(pa.int16(), 2), 2)), ("t", pa.string())]),
     "vector": pa.list_(pa.int32(), 3),
     "ragged": pa.list_(pa.list_(pa.int32(), 3)),
+    "nothing": pa.list_(pa.list_(pa.int32(), 3), 0),
+    "nothings": pa.list_(pa.list_(pa.list_(pa.int32(), 2), 0), 2),
 }
 
 

@@ -37,14 +37,16 @@ def _nests_fixed_lists(stored: pa.DataType) -> bool:
 
 
 def _without_offset(array: Any) -> Any:
-    """The array with offset 0; the numbers at the bottom may keep one, which does no harm."""
+    """The array with offset 0; numbers at the bottom, and lists of nothing, may keep one, which
+    does no harm.
+    """
     stored = array.type
     mask = array.is_null() if array.null_count else None
     if kind.is_struct(stored):
         children = [_without_offset(array.field(at)) for at in range(stored.num_fields)]
         return pa.StructArray.from_arrays(children, fields=list(stored), mask=mask)
-    if not kind.is_fixed_size_list(stored):
-        return array
+    if not kind.is_fixed_size_list(stored) or stored.list_size == 0:
+        return array  # from_arrays would divide by the size, and end the process
     size = stored.list_size
     values = _without_offset(array.values.slice(array.offset * size, len(array) * size))
     return pa.FixedSizeListArray.from_arrays(values, type=stored, mask=mask)
