@@ -3,9 +3,11 @@
 import re
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.interpreter import queries, relations, scopes
+from tests.interpreter.kinds import RowError
 from tests.test_conformance import CASES, DATASETS, TABLES
 from tql.grammar.parser import parse
 
@@ -45,3 +47,11 @@ def test_the_interpreter_answers_a_case(case: dict[str, Any]) -> None:
         assert DATASETS.same(expect["values"], values), values
     else:
         assert len(result.rows) == expect["count"]
+
+
+def test_a_weight_that_no_row_can_have_is_an_error_where_rows_are_asked_for() -> None:
+    nothing = relations.from_arrow(pa.table({"x": pa.array([], pa.int64())}))
+    with pytest.raises(RowError, match="range"):
+        queries.drawn(parse("select * sample by data(x, -1) limit 2"), scopes.World(nothing))
+    none = queries.drawn(parse("select * sample by data(x, -1) limit 0"), scopes.World(nothing))
+    assert none.asked == none.size == 0

@@ -52,6 +52,8 @@ def drawn(q: s.Query, world: World) -> Drawn:
     found = [expressions.value(sample.weight, env).data for env in envs]
     weights = [math.nan if w is None else float(w) for w in found]
     asked = None if sample.limit is None else _count(sample.limit, n, world)
+    if not n and asked != 0:
+        expressions.kind(sample.weight, nowhere(population, population, world))
     size = n if asked is None else asked
     with_replacement = sample.replace is not False
     if not with_replacement:
