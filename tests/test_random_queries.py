@@ -394,6 +394,12 @@ FOUND = [
     "select data(i8, -1) as x, row_number() as n where id == 1 expand by 0 as clip",
     "select bm25_similarity(text, 'a') as x where id in (0, 3) expand by 0 as clip",
     "select i8, i16_n where id < 3 expand by 1 as clip order by data(i16_n, -1) + i8, clip desc",
+    # What a subquery computes may be an error also where its type decides a comparison.
+    "select id from (select id, all(jag <= jag) as y) where not (3 >= y)",
+    "select id from (select * from (select id, 1 % id > 0 as y)) where y > 1",
+    "select id from (select id, 1 % id > 0 as y where id != 5 expand by 0 as n) where y > 1",
+    "select id from (select id as a, 1 % id > 0 as y) join (select id) as b on a = id where y < 2",
+    "select x from (select all(jag < 1) as x union all select any(lb) as x) where x >= 2",
 ]
 
 

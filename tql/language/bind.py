@@ -19,7 +19,7 @@ from tql.language.expr import Expr
 from tql.language.from_clause import From, FromBinder, bind_from
 from tql.language.layers import LayerBinder, over_one_leaf
 from tql.language.names import Names, one_source
-from tql.language.plan import Bound, Combine, Filter, Leaf, Plan, Scan, in_scope
+from tql.language.plan import Bound, Combine, Filter, Leaf, Plan, Scan, computed, in_scope
 from tql.language.plan_parts import source_of
 from tql.language.select_list import name_outputs
 from tql.language.select_rows import check_where, distinct, expanded, makes_new_rows, over_new_rows
@@ -158,7 +158,8 @@ def _from(b: Binder, source: s.Source | None, span: Span) -> From:
 
 def _scope(b: Binder, leaf: Leaf, schema: Schema, names: Names) -> ExprBinder:
     """Binds expressions over columns of the leaf by these names."""
-    return ExprBinder(schema, b.parameters, b.sites, names, users=b.users.over(leaf))
+    users, made = b.users.over(leaf), computed(leaf)
+    return ExprBinder(schema, b.parameters, b.sites, names, users=users, computed=made)
 
 
 # -- set operations ----------------------------------------------------------------------------

@@ -107,7 +107,8 @@ class ExprBinder:
     """Binds expressions over the columns of a FROM, `schema`, by the names that it gives them.
 
     `aliases` are select items by name; `prefer_alias` says whether they win over columns (they do
-    in ORDER BY; in WHERE a column wins). Inside the select list there are none.
+    in ORDER BY; in WHERE a column wins). Inside the select list there are none. `computed` are the
+    columns whose values may be errors of expressions below.
     """
 
     schema: Schema
@@ -117,6 +118,7 @@ class ExprBinder:
     aliases: Mapping[str, Expr] = field(default_factory=dict)
     prefer_alias: bool = False
     users: Users = field(default_factory=Users)
+    computed: frozenset[str] = frozenset()
 
     def bind(self, e: s.Expr) -> Expr:
         """The typed form of `e`."""
@@ -207,7 +209,7 @@ class ExprBinder:
                 raise error("unsupported", f"columns of type {column.dtype} cannot be used in a query",
                             n.span,
                             help=f"one can be selected, loaded and tested:  {n.name} is null")  # fmt: skip
-            return Column(column.name, column.dtype, column.nullable, span=n.span)
+            return self.column(found, n.span)
         if aliased is not None:
             return aliased
         if n.source is not None:
@@ -289,8 +291,12 @@ class ExprBinder:
         found = self.names.find(e) if isinstance(e, s.Name) else None
         if found is None or not isinstance(self.schema[found].dtype, Opaque):
             return None
-        column = self.schema[found]
-        return Column(column.name, column.dtype, column.nullable, span=e.span)
+        return self.column(found, e.span)
+
+    def column(self, name: str, span: Span) -> Column:
+        """The column that the leaf calls so."""
+        c = self.schema[name]
+        return Column(c.name, c.dtype, c.nullable, computed=name in self.computed, span=span)
 
     def _is_null(self, e: Expr, negated: bool, span: Span) -> Expr:
         if isinstance(e, Const):

@@ -172,7 +172,7 @@ def groups(
 
     `named` are the select items that have a name of their own; a key may be one of them.
     """
-    layer = Layer(plan, lambda query: leaf(query), columns_below(rows.schema), scope_over(rows))
+    layer = Layer(plan, lambda query: leaf(query), columns_below(rows), scope_over(rows))
     written = [_meant(rows, k, named) for k in clause.keys]
     bound = [_key(rows, e) for e in written]
     keys = tuple(layer.add(k, format_expr(e)) for k, e in zip(bound, written, strict=True))
@@ -185,7 +185,7 @@ def groups(
     grouped = layer.leaf()
     binder = GroupBinder(
         rows.schema, rows.parameters, rows.next_site, rows.names,
-        users=rows.users.over(grouped), rows=rows, layer=layer,
+        users=rows.users.over(grouped), rows=rows, layer=layer, computed=rows.computed,
     )  # fmt: skip
     binder.schema = Schema(map(binder.lift, rows.schema))
     assert isinstance(grouped, Grouped)

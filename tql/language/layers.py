@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tql.diagnostics import Span, did_you_mean, error
+from tql.diagnostics import NOWHERE, Span, did_you_mean, error
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language.bind_expr import ExprBinder
-from tql.language.expr import Column, Expr
+from tql.language.expr import Column, Expr, can_raise
 from tql.language.plan import Bound, Leaf, Output, Plan, Split, Windows, in_scope, is_sequence
 from tql.language.plan_parts import source_of, subqueries, with_leaf, with_subqueries
 from tql.schema import Column as SchemaColumn
@@ -66,7 +66,7 @@ class LayerBinder(ExprBinder):
     def over(self, e: Expr, text: str, span: Span) -> Expr:
         """The column over this layer that `e`, an expression over the rows below, becomes."""
         lifted = self.lift(SchemaColumn(self.layer.add(e, text), e.dtype, e.nullable))
-        return Column(lifted.name, lifted.dtype, lifted.nullable, span=span)
+        return Column(lifted.name, lifted.dtype, lifted.nullable, computed=can_raise(e), span=span)
 
     def complete(self, bound: Bound) -> Bound:
         """The query over this layer, once nothing more will be bound."""
@@ -92,9 +92,9 @@ def scope_over(rows: ExprBinder) -> "Layer | None":
     return rows.layer if isinstance(rows, LayerBinder) else None
 
 
-def columns_below(schema: Schema) -> dict[str, Output]:
+def columns_below(rows: ExprBinder) -> dict[str, Output]:
     """The columns of the scope below, as they stand."""
-    return {c.name: Output(c.name, Column(c.name, c.dtype, c.nullable)) for c in schema}
+    return {name: Output(name, rows.column(name, NOWHERE)) for name in rows.schema.names}
 
 
 # -- EXPAND BY … AS name -----------------------------------------------------------------------
@@ -138,11 +138,11 @@ def windows(rows: ExprBinder, plan: Plan, e: s.Expand) -> WindowBinder:
         return Windows(query, e.before, e.after, e.overlap, name, visible, span=e.span)
 
     # What is added later must leave the name of the window free.
-    layer = Layer(plan, make, columns_below(rows.schema), scope_over(rows))
+    layer = Layer(plan, make, columns_below(rows), scope_over(rows))
     schema = Schema([*rows.schema, SchemaColumn(name, Int(64), False)])
     return WindowBinder(
         schema, rows.parameters, rows.next_site, rows.names,
-        users=rows.users.over(layer.leaf()), rows=rows, layer=layer, window=name,
+        users=rows.users.over(layer.leaf()), rows=rows, layer=layer, computed=rows.computed, window=name,
     )  # fmt: skip
 
 
@@ -179,10 +179,10 @@ def split(rows: ExprBinder, plan: Plan, span: Span) -> SplitBinder:
     def make(query: Bound) -> Leaf:
         return Split(query, visible, span=span)
 
-    layer = Layer(plan, make, columns_below(rows.schema), scope_over(rows))
+    layer = Layer(plan, make, columns_below(rows), scope_over(rows))
     binder = SplitBinder(
         rows.schema, rows.parameters, rows.next_site, rows.names,
-        users=rows.users.over(layer.leaf()), rows=rows, layer=layer,
+        users=rows.users.over(layer.leaf()), rows=rows, layer=layer, computed=rows.computed,
     )  # fmt: skip
     binder.schema = Schema(map(binder.lift, rows.schema))
     return binder

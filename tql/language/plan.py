@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeGuard, assert_never
 
 from tql.diagnostics import NOWHERE, Span
 from tql.grammar.syntax import JoinKind, SetOp
-from tql.language.expr import Column, Expr
+from tql.language.expr import Column, Expr, can_raise
 from tql.schema import Column as SchemaColumn
 from tql.schema import DType, Int, List, Schema
 
@@ -162,6 +162,23 @@ class Stacked(Node):
 
 Leaf: TypeAlias = Scan | Derived | Grouped | Split | Windows | Joined | Stacked
 """What rows come from: every plan ends in one, whose rows its row numbers count."""
+
+
+def computed(leaf: Leaf) -> frozenset[str]:
+    """The columns of what FROM names that subqueries make by expressions which may raise."""
+    match leaf:
+        case Scan():
+            return frozenset()
+        case Derived(query) | Grouped(query) | Split(query) | Windows(query):
+            return frozenset(o.name for o in query.outputs if can_raise(o.expr))
+        case Stacked(branches):
+            outputs = (o for branch in branches for o in branch.outputs)
+            return frozenset(o.name for o in outputs if can_raise(o.expr))
+        case Joined(_, left, right, columns):
+            ours, theirs = computed(left), computed(right)
+            return frozenset(c.column.name for c in columns if c.left in ours or c.right in theirs)
+        case _:
+            assert_never(leaf)
 
 
 def in_scope(leaf: Leaf) -> Schema:

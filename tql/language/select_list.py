@@ -8,11 +8,10 @@ from tql.grammar.printer import format_expr
 from tql.grammar.tokens import is_bare_name
 from tql.language.array_types import scalar_of
 from tql.language.bind_expr import ExprBinder
-from tql.language.expr import Column, Expr
+from tql.language.expr import Expr
 from tql.language.functions.arrays import as_selected
 from tql.language.operators import NOTHING
 from tql.language.plan import Output
-from tql.schema import Column as SchemaColumn
 from tql.schema import DType, List, Opaque
 
 
@@ -23,7 +22,7 @@ def select_list(scope: ExprBinder, items: tuple[s.AllColumns | s.Item, ...]) -> 
         match item:
             case s.AllColumns():
                 new = [
-                    Output(name, _stored(scope.schema[column], item.span))
+                    Output(name, scope.column(column, item.span))
                     for name, column in scope.names.star(item)
                 ]
             case s.Item(expr, alias):
@@ -62,16 +61,12 @@ def _item(scope: ExprBinder, e: s.Expr) -> Expr:
     """A select item; a column that no expression may use can still be selected as it is."""
     found = scope.names.find(e) if isinstance(e, s.Name) else None
     if found is not None and _is_opaque(scope.schema[found].dtype):
-        return _stored(scope.schema[found], e.span)
+        return scope.column(found, e.span)
     bound = scope.bind(e)
     if scalar_of(bound.dtype) == NOTHING:
         raise error("parameter", "an empty list has no type", bound.span,
                     help="pass a NumPy array: numpy.zeros(0, 'int64')")  # fmt: skip
     return as_selected(bound)
-
-
-def _stored(column: SchemaColumn, span: Span) -> Column:
-    return Column(column.name, column.dtype, column.nullable, span=span)
 
 
 def _is_opaque(dtype: DType) -> bool:

@@ -5,7 +5,7 @@ from tql.grammar import syntax as s
 from tql.language.common_types import common_type
 from tql.language.expr import Column
 from tql.language.operators.labels import differing
-from tql.language.plan import Bound, Output, Stacked
+from tql.language.plan import Bound, Output, Stacked, computed
 from tql.schema import Column as SchemaColumn
 from tql.schema import Float, Int, Label, Schema
 
@@ -27,7 +27,11 @@ def stacked(branches: tuple[Bound, Bound], q: s.Combined) -> Bound:
             )  # fmt: skip
         columns.append(SchemaColumn(a.name, dtype, a.nullable or b.nullable))
     leaf = Stacked(branches, Schema(columns), q.all, span=q.span)
-    outputs = tuple(Output(c.name, Column(c.name, c.dtype, c.nullable)) for c in columns)
+    made = computed(leaf)
+    outputs = tuple(
+        Output(c.name, Column(c.name, c.dtype, c.nullable, computed=c.name in made))
+        for c in columns
+    )
     return Bound(leaf, outputs)
 
 

@@ -54,6 +54,8 @@ def raises(e: Expr) -> bool:
         case Subscript(_, subscripts):
             steps = [s.step for s in subscripts if isinstance(s, Slice)]
             return any(s is not None and not isinstance(s, Const) for s in steps)
+        case Column() if e.computed:
+            return True
         case Column(_, List() as dtype):
             return not is_rectangular(dtype) or isinstance(array_of(dtype)[0], Json)
         case Column(_, Json()):  # what is stored may not be JSON

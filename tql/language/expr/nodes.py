@@ -24,11 +24,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Column(Node):
-    """A column of the FROM source."""
+    """A column of the FROM source.
+
+    computed  whether it is made by an expression below, of a subquery, that may raise
+    """
 
     name: str
     dtype: DType
     nullable: bool
+    computed: bool = field(default=False, compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
