@@ -60,20 +60,26 @@ def _shared(j: s.Join) -> list[str]:
 def _merged(
     j: s.Join, left: Relation, right: Relation, rows: list[tuple[Row | None, Row | None]]
 ) -> Relation:
-    """The columns of both sides; of a USING one, whose value comes from the side that has it."""
+    """The columns of both sides; of a USING one.
+
+    It is that of the side which has all rows; of a FULL join that of the left where there is one.
+    """
     nothing = known(None)
     shared = _shared(j)
     kept = [n for n, c in enumerate(right.columns) if c.name not in shared]
     made: list[Row] = []
     for a, b in rows:
         first = list(a) if a is not None else [nothing] * len(left.columns)
-        if a is None and b is not None:
-            for name in shared:
+        if b is not None and (a is None or j.kind is s.JoinKind.RIGHT):
+            for name in shared:  # 0.0 on one side equals -0.0 on the other
                 first[left.at(name)] = b[right.at(name)]
         second = [b[n] if b is not None else nothing for n in kept]
         made.append((*first, *second))
+    named = right if j.kind is s.JoinKind.RIGHT else left
     ours = [
-        replace(c, source=None, made_of=None) if c.name in shared else replace(c, made_of=None)
+        replace(named.columns[named.at(c.name)], source=None, made_of=None)
+        if c.name in shared
+        else replace(c, made_of=None)
         for c in left.columns
     ]
     theirs = [replace(right.columns[n], made_of=None) for n in kept]
