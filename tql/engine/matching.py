@@ -5,7 +5,7 @@ one of them is made; they come in the order of a join, so that nothing is sorted
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -53,24 +53,52 @@ def matches(
     A key that is NULL or NaN equals none. Values of different number types are equal if they are the
     same number.
     """
-    left, right, distinct = _codes(keys, left_rows, right_rows)
+    codes = (numbered(key, left_rows, right_rows) for key in keys)
+    left, right, distinct = combined(codes, left_rows, right_rows)
     stored = np.flatnonzero(right >= 0)
     if distinct == len(stored):  # each key once on the right: a plain look-up
         place = np.zeros(distinct, np.int64)
         place[right[stored]] = stored
         rows = np.flatnonzero(left >= 0)
         return rows, place[left[rows]]
-    counts = np.bincount(right[stored], minlength=distinct)
-    partners = np.append(counts, 0)[left]  # -1 takes the last
-    total = int(partners.sum())
-    check_pairs(total, span, _SELECT_MORE)
-    with within_budget(total, _BYTES, "this join", _SELECT_MORE, span):
-        grouped = stored[np.argsort(right[stored], kind="stable")]
-        rows = np.repeat(np.arange(left_rows), partners)
-        starts = np.append(np.cumsum(counts) - counts, 0)[left]
+    found = partners(left, right, distinct)
+    check_pairs(found.total, span, _SELECT_MORE)
+    with within_budget(found.total, _BYTES, "this join", _SELECT_MORE, span):
+        return found.pairs(0, left_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Partners:
+    """Of each left row, the right rows with its code: `each` so many, int64 (left rows,), from
+    `starts` on in `grouped`. No pair is made before it is asked for.
+    """
+
+    each: Int64s
+    starts: Int64s
+    grouped: Int64s
+
+    @property
+    def total(self) -> int:
+        """How many pairs there are."""
+        return int(self.each.sum())
+
+    def pairs(self, start: int, stop: int) -> tuple[Int64s, Int64s]:
+        """(left, right) positions, int64 (n,), of the pairs of the left rows `start` … `stop` - 1."""
+        each = self.each[start:stop]
+        rows = np.repeat(np.arange(start, start + len(each)), each)
         # From a pair's number to its place in grouped.
-        shift = starts - (np.cumsum(partners) - partners)
-        return rows, grouped[np.arange(total) + np.repeat(shift, partners)]
+        shift = self.starts[start:stop] - (np.cumsum(each) - each)
+        return rows, self.grouped[np.arange(len(rows)) + np.repeat(shift, each)]
+
+
+def partners(left: Codes, right: Codes, distinct: int) -> Partners:
+    """Which right rows have the code of each left row; codes are below `distinct`, -1 equals none."""
+    stored = np.flatnonzero(right >= 0)
+    counts = np.bincount(right[stored], minlength=distinct)
+    # A code of -1 takes the last.
+    starts = np.append(np.cumsum(counts) - counts, 0)[left]
+    grouped = stored[np.argsort(right[stored], kind="stable")]
+    return Partners(np.append(counts, 0)[left], starts, grouped)
 
 
 def with_missing(
@@ -99,15 +127,22 @@ def with_missing(
 # -- keys --------------------------------------------------------------------------------------
 
 
-def _codes(keys: Sequence[Key], left_rows: int, right_rows: int) -> tuple[Codes, Codes, int]:
-    """A number for each row's keys, equal where these are, -1 where nothing can be equal; numbers
-    are below the third value, and all of them stand on the right.
-    """
+Numbered: TypeAlias = tuple[Codes, Codes, int]
+"""Of the left and of the right a number for each row's key, equal where these are, -1 where nothing
+can be equal; numbers are below the third value."""
+
+
+def numbered(key: Key, left_rows: int, right_rows: int) -> Numbered:
+    """The rows' numbers by this key; all of them stand on the right."""
+    return _numbered(*_comparable(key, left_rows, right_rows))
+
+
+def combined(codes: Iterable[Numbered], left_rows: int, right_rows: int) -> Numbered:
+    """The numbers by all of these keys together; without a key everything is equal."""
     left: Codes = np.zeros(left_rows, np.int64)
     right: Codes = np.zeros(right_rows, np.int64)
     distinct = 1
-    for at, key in enumerate(keys):
-        ours, theirs, size = _numbered(*_comparable(key, left_rows, right_rows))
+    for at, (ours, theirs, size) in enumerate(codes):
         if at == 0:
             left, right, distinct = ours, theirs, size
             continue
@@ -119,7 +154,7 @@ def _codes(keys: Sequence[Key], left_rows: int, right_rows: int) -> tuple[Codes,
     return left, right, distinct
 
 
-def _numbered(left: Any, right: Any) -> tuple[Codes, Codes, int]:
+def _numbered(left: Any, right: Any) -> Numbered:
     """The values by the order in which they first stand on the right; -1 for what does not."""
     encoded = right.dictionary_encode()
     known = encoded.dictionary

@@ -13,14 +13,11 @@ from tql.language.common_types import common_type
 from tql.language.expr import (
     And,
     Column,
-    Compare,
     CompareOp,
-    CompareText,
-    CompareTimes,
     Expr,
-    JsonCompare,
     can_raise,
     columns_of,
+    equated,
     is_positional,
     needs_source,
     substitute,
@@ -235,17 +232,12 @@ def _with_terms(leaf: Joined, pair: _Pair, terms: list[Expr], j: s.Join) -> Join
 
 def _key(term: Expr, left: dict[str, Column], right: dict[str, Column]) -> tuple[Expr, Expr] | None:
     """(left value, right value) of an equality between the sides; None for anything else."""
-    match term:
-        case (
-            Compare(CompareOp.EQ, a, b)
-            | CompareText(CompareOp.EQ, a, b)
-            | JsonCompare(CompareOp.EQ, a, b)
-            | CompareTimes(CompareOp.EQ, a, b)
-        ):
-            for one, other in ((a, b), (b, a)):
-                in_left, in_right = columns_of(one), columns_of(other)
-                if in_left and in_right and in_left <= left.keys() and in_right <= right.keys():
-                    return one, other
+    equal = equated(term)
+    if equal is not None:
+        for one, other in (equal, equal[::-1]):
+            in_left, in_right = columns_of(one), columns_of(other)
+            if in_left and in_right and in_left <= left.keys() and in_right <= right.keys():
+                return one, other
     return None
 
 

@@ -1,6 +1,6 @@
 """Typed expressions: a closed union of frozen dataclasses, and what is asked of all of them."""
 
-from tql.language.expr.facts import can_raise, integer_range, integer_type, raises
+from tql.language.expr.facts import can_raise, equated, integer_range, integer_type, raises
 from tql.language.expr.nodes import (
     And,
     Arith,
@@ -122,6 +122,7 @@ __all__ = [
     "can_raise",
     "children",
     "columns_of",
+    "equated",
     "integer_range",
     "integer_type",
     "is_positional",

@@ -8,14 +8,18 @@ from tql.language.expr.nodes import (
     Balanced,
     Call,
     Column,
+    Compare,
+    CompareText,
+    CompareTimes,
     Const,
     Elementwise,
     Expr,
+    JsonCompare,
     Slice,
     Subscript,
     UserCall,
 )
-from tql.language.expr.symbols import ArithOp, TotalName
+from tql.language.expr.symbols import ArithOp, CompareOp, TotalName
 from tql.language.expr.walks import walk
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Time
 
@@ -62,6 +66,20 @@ def raises(e: Expr) -> bool:
             return True
         case _:
             return False
+
+
+def equated(e: Expr) -> tuple[Expr, Expr] | None:
+    """The two values that `e` says to be equal; None where it says something else."""
+    match e:
+        case (
+            Compare(CompareOp.EQ, a, b)
+            | CompareText(CompareOp.EQ, a, b)
+            | JsonCompare(CompareOp.EQ, a, b)
+            | CompareTimes(CompareOp.EQ, a, b)
+        ):
+            return a, b
+        case _:
+            return None
 
 
 def _is_narrow(function: Literal[TotalName, "dot"], dtype: DType) -> bool:
