@@ -21,6 +21,7 @@ from tql.engine.expanding import WindowSource, expand
 from tql.engine.grouping import GroupedSource, group
 from tql.engine.joined import JoinedSource, Side, join
 from tql.engine.ordering import stable_order
+from tql.engine.pairing import Paired, paired
 from tql.engine.reference import is_true
 from tql.engine.scan import Settings, column, scan
 from tql.engine.settle import settled
@@ -114,11 +115,15 @@ class Population:
 
 @dataclass(slots=True)
 class Run:
-    """One evaluation of one plan over one source; filters over the whole source share a pass."""
+    """One evaluation of one plan over one source; filters over the whole source share a pass.
+
+    paired  by the id of its condition, what a filter keeps that did not look at every pair
+    """
 
     source: Source
     environment: Environment
     notes: list[str] = field(default_factory=list)
+    paired: dict[int, Paired] = field(default_factory=dict)
     _filtered: dict[int, RowSet] = field(default_factory=dict)
 
     def rows(self, plan: Plan) -> RowSet:
@@ -185,10 +190,31 @@ class Run:
     def prepare(self, plan: Plan) -> None:
         """Evaluate every filter that ranges over the whole source, in one pass over the data."""
         nodes = walk_plan(plan)
-        filters = [f for f in nodes if isinstance(f, Filter) and isinstance(f.input, Leaf)]
+        filters = self.unpaired(
+            [f for f in nodes if isinstance(f, Filter) and isinstance(f.input, Leaf)]
+        )
         if filters:
             for f, words in zip(filters, self._scan([f.predicate for f in filters]), strict=True):
                 self._filtered[id(f)] = from_words(words, self.source.rows)
+
+    def unpaired(self, filters: Sequence[Filter]) -> list[Filter]:
+        """The filters that have to look at every row; the others are answered, as they range over
+        a cross join and say which pairs can be among its rows.
+        """
+        rest: list[Filter] = []
+        for f in filters:
+            seed, settings = self.environment.seed, self.environment.settings
+            found = paired(self.source, f.predicate, seed, settings, self._of_all)
+            if found is None:
+                rest.append(f)
+            else:
+                self.paired[id(f.predicate)] = found
+                self._filtered[id(f)] = found.rows
+        return rest
+
+    def _of_all(self, source: Source, e: Expr) -> Vec:
+        """The value of `e` for each row of another source."""
+        return Run(source, self.environment).values(everything(source.rows), e)
 
     def _scan(self, conditions: Sequence[Expr]) -> list[NDArray[np.uint64]]:
         return scan(self.source, conditions, self.environment.seed, self.environment.settings)

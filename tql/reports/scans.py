@@ -9,10 +9,11 @@ from tql.engine.derived import DerivedSource
 from tql.engine.expanding import WindowSource
 from tql.engine.grouping import GroupedSource
 from tql.engine.joined import JoinedSource
+from tql.engine.pairing import Paired
 from tql.engine.pruning import kept
 from tql.engine.splitting import SplitSource
 from tql.engine.stacked import StackedSource
-from tql.language.expr import columns_of
+from tql.language.expr import Column, Expr, columns_of
 from tql.language.plan import Filter, Leaf, Output, Plan
 from tql.language.plan_parts import inputs, walk_plan
 from tql.reports.nodes import Fetch, Node
@@ -66,6 +67,24 @@ def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fr
         return replace(node, title=scan.title, bytes=None if again else scan.bytes)
     children = tuple(with_scan(c, source, read, fragments) for c in node.children)
     return replace(node, children=children)
+
+
+def with_pairs(node: Node, found: Collection[Paired]) -> Node:
+    """The node of a cross join whose pairs filters above it find without looking at all of them."""
+    if not found:
+        return node
+    keys = [" and ".join(f"{_named(a)} == {_named(b)}" for a, b in p.keys) for p in found]
+    on = dict.fromkeys(k for k in keys if k)
+    title = f"on keys of WHERE, {' or '.join(on)}" if all(keys) else node.title
+    looked = tuple(f"{p.looked:,} of {node.rows:,} pairs looked at" for p in found)
+    return replace(node, title=title, details=(*node.details, *dict.fromkeys(looked)))
+
+
+def _named(e: Expr) -> str:
+    """A key: a column, or what columns it is made of."""
+    if isinstance(e, Column):
+        return e.name
+    return f"a value of {', '.join(sorted(columns_of(e)))}"
 
 
 def column_bytes(

@@ -54,7 +54,7 @@ from tql.queries import Question, pointing_into
 from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassTable, tabled
 from tql.reports.nodes import Node, Told
-from tql.reports.scans import fetched, filters_of, looked_at, scan_node, with_scan
+from tql.reports.scans import fetched, filters_of, looked_at, scan_node, with_pairs, with_scan
 from tql.reports.user_notes import called_in
 from tql.rowset import Range, RowSet, from_ids, from_words
 from tql.schema import Binary, Json, List
@@ -94,7 +94,10 @@ class TracedRun(Run):
 
         Another pass counts it for one that may raise: its negation would where the query does not.
         """
-        filters = [f for f in filters_of(plan) if isinstance(f.input, Leaf)]
+        began = perf_counter()
+        filters = self.unpaired([f for f in filters_of(plan) if isinstance(f.input, Leaf)])
+        for leaf in (f.input for f in filters_of(plan) if id(f.predicate) in self.paired):
+            self.seconds[id(leaf)] = perf_counter() - began
         if not filters:
             return
         began = perf_counter()
@@ -163,8 +166,9 @@ class Teller:
     def _node(self, plan: Plan) -> Node:
         match plan:
             case Scan() | Derived() | Grouped() | Split() | Windows() | Joined() | Stacked():
-                node = replace(self.base, details=(*self.base.details, "same pass as above"),
-                               bytes=None) if self.scanned else self.base  # fmt: skip
+                base = with_pairs(self.base, self.run.paired.values())
+                node = replace(base, details=(*base.details, "same pass as above"),
+                               bytes=None) if self.scanned else base  # fmt: skip
                 self.scanned = True
                 return node
             case Filter(input, predicate):
