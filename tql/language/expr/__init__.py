@@ -8,7 +8,6 @@ from tql.language.expr.nodes import (
     Balanced,
     Bm25Score,
     Call,
-    Cell,
     Column,
     Compare,
     CompareText,
@@ -29,16 +28,19 @@ from tql.language.expr.nodes import (
     Slot,
     StoredValue,
     Subscript,
-    TextContains,
-    TextIn,
-    TextIs,
-    TextLike,
-    TextRule,
     TextTest,
     Truth,
     UserCall,
     WeightCase,
     WeightKind,
+)
+from tql.language.expr.parts import (
+    Cell,
+    TextContains,
+    TextIn,
+    TextIs,
+    TextLike,
+    TextRule,
 )
 from tql.language.expr.symbols import (
     ArithOp,
