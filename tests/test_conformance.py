@@ -21,8 +21,9 @@ import tql
 from tests.plain_kernels import run_as_python
 from tests.profiles import NIGHTLY
 from tql.dataset import View, view_of
+from tql.engine.frame import Frame
 from tql.engine.kernels import Program, compile_program
-from tql.engine.reference import Frame, is_true
+from tql.engine.reference import is_true
 from tql.engine.scan import Settings
 from tql.jit import Kernel
 from tql.language.expr import Call, Expr, UserCall, walk

@@ -10,9 +10,10 @@ import pytest
 
 from tests.plain_kernels import run_as_python
 from tql.engine.costs import SCAN, reference_ns
+from tql.engine.frame import Frame
 from tql.engine.kernels import compile_program, numbers
 from tql.engine.kernels.numbers import number
-from tql.engine.reference import Frame, is_true
+from tql.engine.reference import is_true
 from tql.grammar.parser import parse
 from tql.language.bind import bind
 from tql.language.expr import Expr

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import tql
 from tests.strategies import TYPES, Pieces, conditions, random_table
 from tql.engine.columns import Numbers, from_arrow
+from tql.engine.frame import Frame
 from tql.engine.pruning import Outcome, outcomes
-from tql.engine.reference import Frame, evaluate
+from tql.engine.reference import evaluate
 from tql.grammar.parser import parse
 from tql.language.bind import bind
 from tql.language.expr import Const, Expr, can_raise

@@ -31,8 +31,9 @@ from tests.tiers import bound, columns_in, no_tables, outcome, rows_true, writte
 from tql.diagnostics import TqlDataError
 from tql.engine.columns import to_arrow
 from tql.engine.derived import DerivedSource
+from tql.engine.frame import Frame
 from tql.engine.kernels import compile_program
-from tql.engine.reference import Frame, evaluate, is_true
+from tql.engine.reference import evaluate, is_true
 from tql.engine.scan import Settings, scan
 from tql.grammar.parser import parse
 from tql.language.bind import bind

@@ -13,48 +13,23 @@ sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size, view_of
 from tql.diagnostics import TqlError, error
 from tql.engine.derived import derive
-from tql.grammar import syntax
-from tql.grammar.parser import parse, parse_weight
-from tql.grammar.walk import walk
 from tql.language.bind_expr import Params
-from tql.language.plan import Sample
-from tql.language.user_functions import registered
 from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_collate
 from tql.memory_size import bytes_of
 from tql.planner import Plan, make_plan
 from tql.planner.stream import Remainder
-from tql.queries import Question, ask, pointing_into, weights_below
+from tql.queries import ask, weights_below
+from tql.steps import QueryStep, SampleStep, Step, check_drawn_once, described
 from tql.weights import Weights
 
 if TYPE_CHECKING:
     from tql.reports.explain import Explanation
-
-
-@dataclass(frozen=True, slots=True)
-class QueryStep:
-    text: str
-    params: Params
-
-
-@dataclass(frozen=True, slots=True)
-class SampleStep:
-    weights: WeightsLike
-    replace: bool
-    size: int | None
-    mix: str
-    resample: str
-
-
-Step: TypeAlias = QueryStep | SampleStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +288,7 @@ class DataLoader:
             mix=mix,
             resample=resample,
             source_fingerprint=source.fingerprint,
-            origin={"steps": [_described(s) for s in self.steps]},
+            origin={"steps": [described(s) for s in self.steps]},
             offset=self.start or 0,
         )
 
@@ -410,67 +385,8 @@ class DataLoader:
             raise error("value", f".{name}() has been called already", help=f"call .{name}() once")
 
 
-def check_drawn_once(step: Step, question: Question | None = None) -> None:
-    """Refuse a step before the last that would be drawn anew in each epoch if it were the last.
-
-    question  that of a query
-    """
-    match step:
-        case QueryStep(text) if question is not None and isinstance(question.bound.plan, Sample):
-            with pointing_into(text):
-                raise error(
-                    "unsupported", "only the last step of a chain can be drawn anew in each epoch",
-                    question.bound.plan.span,
-                    help="put the query last, or keep one draw: take SAMPLE BY out of it and go on "
-                    'with .sample_by(…, resample="once"), or load a view: ds.query(…).dataloader()',
-                )  # fmt: skip
-        case SampleStep(resample="epoch"):
-            raise error(
-                "unsupported", "only the last step of a chain can be drawn anew in each epoch",
-                help='put .sample_by() last, or keep one draw with resample="once"',
-            )  # fmt: skip
-        case _:
-            return
-
-
 def _names(tensors: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(tensors, str) or not (tensors is None or isinstance(tensors, Iterable)):
         raise error("type", f"tensors must be a list of column names, not {tensors!r}",
                     help='for example tensors=["images"]')  # fmt: skip
     return None if tensors is None else tuple(tensors)
-
-
-def _described(step: Step) -> dict[str, Any]:
-    """The step as it goes into the plan's fingerprint."""
-    match step:
-        case QueryStep(text, params):
-            values = params if isinstance(params, Mapping) else dict(enumerate(params or ()))
-            return {
-                "query": text, "params": {str(k): _plain(v) for k, v in values.items()},
-                **_functions(parse(text)),
-            }  # fmt: skip
-        case SampleStep(weights, with_replacement, size, mix, resample):
-            return {
-                "sample_by": weights if isinstance(weights, str) else "array",
-                "replace": with_replacement, "size": size, "mix": mix, "resample": resample,
-                **(_functions(parse_weight(weights)) if isinstance(weights, str) else {}),
-            }  # fmt: skip
-
-
-def _functions(tree: syntax.Node) -> dict[str, dict[str, str]]:
-    """What the user functions are that a step calls; nothing where it calls none."""
-    called = {node.function for node in walk(tree) if isinstance(node, syntax.Call)}
-    known = registered()
-    digests = {name: known[name].digest for name in sorted(called & known.keys())}
-    return {"functions": digests} if digests else {}
-
-
-def _plain(value: Any) -> Any:
-    """A parameter as JSON can hold it: NumPy numbers and arrays as Python's, sets sorted."""
-    if isinstance(value, date | np.datetime64):
-        return str(value)
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=lambda v: (str(type(v)), v))
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

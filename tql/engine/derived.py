@@ -19,7 +19,8 @@ from tql.engine.computed import (
     row_name,
     take,
 )
-from tql.engine.reference import Frame, evaluate
+from tql.engine.frame import Frame
+from tql.engine.reference import evaluate
 from tql.language.expr import Column, Expr, columns_of, is_positional, is_small, substitute
 from tql.language.plan import Output
 from tql.rowset import RowSet, from_ids

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tql.engine.casting import as_type
 from tql.engine.columns import Vec, pc
 from tql.engine.computed import Computed, Fetch, Int64s, blocks_of, row_name, take
+from tql.engine.frame import Frame
 from tql.engine.matching import Key, check_pairs, matches, with_missing
-from tql.engine.reference import Frame, is_true
+from tql.engine.reference import is_true
 from tql.engine.whole_columns import WholeColumns
 from tql.grammar.syntax import JoinKind
 from tql.language.expr import Expr, columns_of

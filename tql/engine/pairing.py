@@ -16,9 +16,10 @@ import numpy as np
 from tql.diagnostics import NOWHERE, TqlError
 from tql.engine.columns import Arrow, Numbers, Objects, Vec
 from tql.engine.computed import Computed, Int64s, row_name, take
+from tql.engine.frame import Frame
 from tql.engine.joined import Crossed, JoinedSource
 from tql.engine.matching import Key, Numbered, Partners, combined, numbered, partners
-from tql.engine.reference import Frame, is_true
+from tql.engine.reference import is_true
 from tql.engine.scan import Settings, Words, scan
 from tql.engine.whole_columns import WholeColumns
 from tql.language.expr import (

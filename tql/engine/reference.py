@@ -4,39 +4,34 @@ It is what the kernel tier is tested against. NULL is a validity mask beside the
 marks the rows for which an error may be raised (a row that an earlier AND has rejected may not).
 """
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from tql.diagnostics import Span, data_error, error
-from tql.engine import bm25, json_text, user_calls
+from tql.diagnostics import data_error
+from tql.engine import bm25, user_calls
 from tql.engine.array_calls import ARRAY_CALLS, array_call, shape_of_images
 from tql.engine.arrays import broadcast
 from tql.engine.columns import (
     Arrays,
     Arrow,
-    Flaw,
     Mask,
     Numbers,
-    Objects,
     Vec,
     from_arrow,
     numpy_dtype,
     one_array,
     pc,
-    pick,
-    read,
 )
-from tql.engine.comparing import ARROW_COMPARE, bools, both, compare, compare_texts, plain_text
+from tql.engine.comparing import bools, both, compare, compare_texts, plain_text
+from tql.engine.constants import constant, everywhere_the_same
+from tql.engine.frame import Frame
 from tql.engine.integers import checked
 from tql.engine.json_values import Reader, json_call, json_value
 from tql.engine.subscripts import Picking, numbers_in, picked
-from tql.language.array_types import array_of, sizes_of
+from tql.engine.text_rules import matches, tested
 from tql.language.expr import (
     And,
     Arith,
@@ -63,11 +58,7 @@ from tql.language.expr import (
     Slot,
     StoredValue,
     Subscript,
-    TextContains,
-    TextIn,
-    TextIs,
     TextLike,
-    TextRule,
     TextTest,
     Truth,
     UserCall,
@@ -76,51 +67,7 @@ from tql.language.expr import (
 )
 from tql.language.times import per_day
 from tql.rng import random31
-from tql.schema import Binary, Float, Int, Json, List, Opaque, Text, Time
-
-
-@dataclass(slots=True)
-class Frame:
-    """Rows to evaluate over: their columns (None where none is needed), and their positions in FROM,
-    int64 of shape (n,). `name` turns a position into the row of the root data set, for messages.
-    """
-
-    table: Any
-    positions: NDArray[np.int64]
-    seed: int
-    name: Callable[[int], int] = int
-    slots: tuple[Vec, ...] = ()
-    _read: dict[str, tuple[Vec, tuple[Flaw, ...]]] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        return len(self.positions)
-
-    def column(self, c: Column, active: Mask) -> Vec:
-        """The column's values; an error where an active row contradicts the column's type."""
-        if c.name not in self._read:
-            self._read[c.name] = read(self.table.column(c.name), c.dtype)
-        vec, flaws = self._read[c.name]
-        for flaw in flaws:
-            bad = flaw.rows & active
-            reason = flaw.reasons.get(int(np.argmax(bad)))
-            what = flaw.what.format(repr(c.name)) + (f" ({reason})" if reason else "")
-            self.reject(bad, flaw.code, what, c.span, flaw.help)
-        return vec
-
-    def stored(self, name: str) -> Any:
-        """The column as it lies in Arrow."""
-        return self.table.column(name)
-
-    def named(self, at: int) -> int:
-        """The row of the root data set at this place of the frame."""
-        return self.name(int(self.positions[at]))
-
-    def reject(self, bad: Mask, code: str, what: str, span: Span, help: str) -> None:
-        """Raise the error of the first row that is `bad`, if there is one; it names the row."""
-        if bad.any():
-            row = self.named(int(np.argmax(bad)))
-            raise data_error(code, f"{what} in row {row}", span=span, help=help)
+from tql.schema import Binary, Float, Json, List, Opaque, Time
 
 
 def is_true(e: Expr, frame: Frame) -> Mask:
@@ -168,14 +115,7 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
         case Slot(at):
             return frame.slots[at]
         case Const(value, dtype):
-            if isinstance(dtype, List):
-                return constant_array(value, dtype)
-            if isinstance(dtype, Json):
-                one, _ = json_text.parsed(pa.array([value], pa.string()))
-                return Objects(np.repeat(one, frame.rows))
-            if isinstance(dtype, Text):
-                return Arrow(pa.repeat(pa.scalar(value, pa.string()), frame.rows))
-            return Numbers(np.asarray(value, numpy_dtype(dtype)))
+            return constant(value, dtype, frame.rows)
         case Not(operand):
             inner = _numbers(operand, frame, active)
             return Numbers(~inner.values, inner.valid)
@@ -190,7 +130,7 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             a_text, b_text = _text(left, frame, active), _text(right, frame, active)
             return compare_texts(op, a_text, b_text)
         case TextTest(operand, rule):
-            return _text_test(rule, _evaluate(operand, frame, active))
+            return tested(rule, _evaluate(operand, frame, active))
         case InSet(operand, values):
             inner = _numbers(operand, frame, active)
             hits = np.isin(inner.values, np.array(values, inner.values.dtype))
@@ -206,7 +146,7 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
         case Arith():
             return _arith(e, frame, active)
         case StoredValue(cell, dtype):
-            return _everywhere_the_same(from_arrow(cell.array, dtype), frame.rows)
+            return everywhere_the_same(from_arrow(cell.array, dtype), frame.rows)
         case CompareTimes(op, left, right):
             return _times(op, left, right, frame, active)
         case Bm25Score(operand, words, weights, mean_length):
@@ -338,61 +278,6 @@ def _text(e: Expr, frame: Frame, active: Mask) -> Any:
     return plain_text(_text_column(e, frame, active))
 
 
-def _text_test(rule: TextRule, text: Vec) -> Numbers:
-    """The rule, once per distinct value where the column is a dictionary, else once per row."""
-    assert isinstance(text, Arrow)
-    array = text.array
-    if not pa.types.is_dictionary(array.type):
-        return bools(matches(rule, plain_text(array)))
-    hits = bools(matches(rule, plain_text(array.dictionary)))
-    codes = from_arrow(array.indices, Int(32))
-    assert isinstance(codes, Numbers)
-    if not len(hits.values):
-        return Numbers(np.zeros(len(array), np.bool_), codes.valid)
-    found = codes.values if codes.valid is None else np.where(codes.valid, codes.values, 0)
-    # A dictionary may itself hold a null.
-    valid = codes.valid if hits.valid is None else both(codes.valid, hits.valid[found])
-    return Numbers(hits.values[found], valid)
-
-
-def matches(rule: TextRule, array: Any) -> Any:
-    """A bool Arrow array: where `rule` holds. Text compares by code point, as UTF-8 bytes do."""
-    match rule:
-        case TextIs(op, value):
-            return ARROW_COMPARE[op](array, pa.scalar(value, array.type))
-        case TextIn(values):
-            found = pc.is_in(array, value_set=pa.array(sorted(values), array.type))
-            return pc.if_else(pc.is_valid(array), found, pa.scalar(None, pa.bool_()))
-        case TextContains(needle):
-            return pc.match_substring(array, needle)
-        case TextLike(pattern, fold_case):
-            try:
-                regex = like_to_regex(pattern)
-                return pc.match_substring_regex(array, regex, ignore_case=fold_case)
-            except pa.ArrowInvalid as e:  # the only thing wrong with our expressions: their size
-                raise error("value", f"a LIKE pattern of {len(pattern)} characters is too long",
-                            help="use contains(…), or * in place of many ?") from e  # fmt: skip
-        case _:
-            assert_never(rule)
-
-
-def like_to_regex(pattern: str) -> str:
-    """The LIKE pattern as a regular expression for the whole text; linear-time engines only."""
-    parts = []
-    escaped = False
-    for c in pattern:
-        if escaped:
-            parts.append(re.escape(c))
-            escaped = False
-        elif c == "\\":
-            escaped = True
-        else:
-            parts.append({"*": ".*", "%": ".*", "?": "."}.get(c) or re.escape(c))
-    if escaped:
-        parts.append(re.escape("\\"))
-    return f"(?s)^{''.join(parts)}$"
-
-
 # -- functions ---------------------------------------------------------------------------------
 
 
@@ -467,28 +352,6 @@ def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
 
 
 # -- arrays ------------------------------------------------------------------------------------
-
-
-def _everywhere_the_same(one: Vec, rows: int) -> Vec:
-    """The value of a `Vec` of one row in every row; an array is not repeated."""
-    if isinstance(one, Arrays) and one.valid is None:
-        return Arrays(one.items, one.shapes[0])
-    return pick(one, np.zeros(rows, np.int64))
-
-
-def constant_array(value: Any, dtype: List) -> Arrays:
-    """A nested tuple as the array that every row has."""
-    element = array_of(dtype)[0]
-    shape = sizes_of(dtype)  # of a constant all are known, also where it is empty
-    flat = [value]
-    for _ in shape:
-        flat = [item for part in flat for item in part]
-    items = (
-        Arrow(pa.array(flat, pa.string()))
-        if isinstance(element, Text)
-        else Numbers(np.array(flat, numpy_dtype(element)))
-    )
-    return Arrays(items, np.array(shape, np.int64))
 
 
 def _elementwise(e: Elementwise, frame: Frame, active: Mask) -> Arrays:

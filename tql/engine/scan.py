@@ -17,9 +17,10 @@ from tql.bits import join_bits, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
 from tql.engine.computed import row_name
+from tql.engine.frame import Frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
 from tql.engine.pruning import Outcome, outcomes
-from tql.engine.reference import Frame, evaluate, is_true
+from tql.engine.reference import evaluate, is_true
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.sources.protocol import Fragment, Source
 

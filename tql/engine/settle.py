@@ -17,7 +17,8 @@ from tql.diagnostics import data_error, error
 from tql.engine import bm25
 from tql.engine.columns import Arrow, one_array, read
 from tql.engine.computed import row_name, take
-from tql.engine.reference import Frame, evaluate
+from tql.engine.frame import Frame
+from tql.engine.reference import evaluate
 from tql.engine.scan import Settings, over
 from tql.language.expr import (
     Bm25Score,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tql.chain import DataLoader, QueryStep, SampleStep, check_drawn_once
+from tql.chain import DataLoader
 from tql.dataset import Dataset, View
 from tql.engine.derived import DerivedSource, derive
 from tql.engine.scan import Settings
@@ -20,9 +20,11 @@ from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassTable, tabled
 from tql.reports.nodes import Fetch, Node, Told
 from tql.reports.scans import fetched, looked_at, scan_node, with_scan
-from tql.reports.tree import sampling, tell, teller_of
+from tql.reports.titles import sampling
+from tql.reports.tree import tell, teller_of
 from tql.rowset import everything
 from tql.sources.protocol import Fragment, Source
+from tql.steps import QueryStep, SampleStep, check_drawn_once
 
 
 @dataclass(slots=True)

@@ -2,21 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from time import perf_counter
 from typing import Final, assert_never
 
-import numpy as np
-
-from tql.engine.computed import row_name
-from tql.engine.derived import frame_at
 from tql.engine.joined import read_of_sides
-from tql.engine.pruning import kept
-from tql.engine.reference import Frame, is_true, kept_out_by_null
 from tql.engine.select import (
     Environment,
     MadeLeaf,
-    Run,
     over_result,
     over_several,
     pointing_at,
@@ -25,7 +17,7 @@ from tql.engine.select import (
 )
 from tql.engine.settle import settled
 from tql.grammar.syntax import SetOp
-from tql.language.expr import Column, Const, Expr, Not, can_raise, columns_of, walk
+from tql.language.expr import Column, Const, columns_of, walk
 from tql.language.plan import (
     Bound,
     Combine,
@@ -43,7 +35,6 @@ from tql.language.plan import (
     Plan,
     Sample,
     Scan,
-    Size,
     Split,
     Stacked,
     Windows,
@@ -55,89 +46,17 @@ from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassTable, tabled
 from tql.reports.nodes import Node, Told
 from tql.reports.scans import fetched, filters_of, looked_at, scan_node, with_pairs, with_scan
+from tql.reports.titles import cut_title, made_title, sampling, windows_title
+from tql.reports.traced_run import TracedRun
 from tql.reports.user_notes import called_in
-from tql.rowset import Range, RowSet, from_ids, from_words
+from tql.rowset import Range
 from tql.schema import Binary, Json, List
-from tql.sources.protocol import Fragment, Source
-from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
+from tql.sources.protocol import Source
 
 _UNKNOWN: Final = "what lies above a draw inside the query (?) is known when it is run: --analyze"
 _UNREAD: Final = (
     "what lies above DISTINCT of such columns (?) is known when they are read: --analyze"
 )
-
-
-class TracedRun(Run):
-    """A run that keeps what each node gave, so that asking twice evaluates once."""
-
-    def __init__(self, source: Source, environment: Environment) -> None:
-        super().__init__(source, environment)
-        self.given: dict[int, RowSet] = {}
-        self.seconds: dict[int, float] = {}
-        self.unknown: dict[int, int] = {}
-        self._weights: dict[int, Weights] = {}
-
-    def rows(self, plan: Plan) -> RowSet:
-        if id(plan) not in self.given:
-            began = perf_counter()
-            self.given[id(plan)] = super().rows(plan)
-            self.seconds[id(plan)] = perf_counter() - began
-        return self.given[id(plan)]
-
-    def weights(self, weight: Expr, rows: RowSet) -> Weights:
-        if id(weight) not in self._weights:
-            self._weights[id(weight)] = super().weights(weight, rows)
-        return self._weights[id(weight)]
-
-    def prepare(self, plan: Plan) -> None:
-        """One pass for all filters; where one can be NULL, for its negation too, to count that.
-
-        Another pass counts it for one that may raise: its negation would where the query does not.
-        """
-        began = perf_counter()
-        filters = self.unpaired([f for f in filters_of(plan) if isinstance(f.input, Leaf)])
-        for leaf in (f.input for f in filters_of(plan) if id(f.predicate) in self.paired):
-            self.seconds[id(leaf)] = perf_counter() - began
-        if not filters:
-            return
-        began = perf_counter()
-        unsure = [f for f in filters if f.predicate.nullable and not can_raise(f.predicate)]
-        conditions = [f.predicate for f in filters] + [Not(f.predicate) for f in unsure]
-        words = self._scan(conditions)
-        true = dict(zip(map(id, filters), words, strict=False))
-        for f in filters:
-            self._filtered[id(f)] = from_words(true[id(f)], self.source.rows)
-            if f.predicate.nullable and can_raise(f.predicate):
-                self.unknown[id(f.predicate)] = self._kept_out(f.predicate)
-        for f, false in zip(unsure, words[len(filters) :], strict=True):
-            decided = int(np.bitwise_count(true[id(f)] | false).sum())
-            self.unknown[id(f.predicate)] = self.source.rows - decided
-        self.seconds[id(filters[0].input)] = perf_counter() - began
-
-    def _kept_out(self, predicate: Expr) -> int:
-        """Rows that a NULL keeps out, in the fragments that the filter reads."""
-        columns = sorted(columns_of(predicate))
-        name, seed = partial(row_name, self.source), self.environment.seed
-
-        def counted(fragment: Fragment) -> int:
-            table = self.source.read(fragment.index, columns) if columns else None
-            frame = Frame(table, np.arange(fragment.start, fragment.stop), seed, name)
-            return int(np.count_nonzero(kept_out_by_null(predicate, frame)))
-
-        # On this thread: a function of the user's may be called.
-        return sum(map(counted, kept(self.source.fragments, [predicate])))
-
-    def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
-        """A filter over a part of the source, counting where it is NULL, too."""
-        frame = frame_at(self.source, rows.to_numpy(), [predicate], self.environment.seed)
-        true = is_true(predicate, frame)
-        if predicate.nullable and can_raise(predicate):
-            unknown = kept_out_by_null(predicate, frame)
-            self.unknown[id(predicate)] = int(np.count_nonzero(unknown))
-        elif predicate.nullable:
-            false = is_true(Not(predicate), frame)
-            self.unknown[id(predicate)] = int(np.count_nonzero(~(true | false)))
-        return from_ids(rows.select(np.flatnonzero(true)), rows.universe)
 
 
 @dataclass(slots=True)
@@ -187,7 +106,9 @@ class Teller:
                 title = ", ".join(f"{k.text} descending" if k.descending else k.text for k in keys)
                 return Node("Order", title, self.count(plan), children=(self.node(input),))
             case Cut(input, offset, size):
-                return Node(*_cut(offset, size), self.count(plan), children=(self.node(input),))
+                return Node(
+                    *cut_title(offset, size), self.count(plan), children=(self.node(input),)
+                )
             case Sample():
                 return self._sample(plan)
             case Combine(op, keep_all, left, right):
@@ -286,43 +207,6 @@ def _why_unknown(plan: Plan) -> str:
     return _UNREAD if unread and not drawn else _UNKNOWN
 
 
-def windows_title(before: int, after: int, overlap: bool) -> str:
-    each = "a window for each row" if overlap else "each row once"
-    return f"{before:,} before and {after:,} after, {each}"
-
-
-def _cut(offset: int, size: Size | None) -> tuple[str, str]:
-    skipped = f"the first {offset:,} rows passed over"
-    match size:
-        case None:
-            return "Offset", skipped
-        case Count(rows):
-            return "Limit", f"{rows:,}{', ' + skipped if offset else ''}"
-        case Percent(percent):
-            return "Limit", f"{float(percent):g} percent{', ' + skipped if offset else ''}"
-        case _:
-            assert_never(size)
-
-
-def sampling(replaced: bool, weights: Weights | None) -> tuple[str, tuple[str, ...]]:
-    how = "with replacement" if replaced else "without replacement"
-    match weights:
-        case None:
-            return how, ()
-        case ClassWeights(values):
-            kinds = "every row alike" if len(values) == 1 else f"{len(values)} weight groups"
-        case RowWeights():
-            kinds = "one weight per row"
-        case _:
-            assert_never(weights)
-    zero = len(weights) - positive_rows(weights)
-    details = (f"{zero:,} rows have weight 0 and are never drawn",) if zero else ()
-    if isinstance(weights, RowWeights) and len(weights):
-        low, high = float(weights.values.min()), float(weights.values.max())
-        details = (f"weights from {low:g} to {high:g}", *details)
-    return f"{how}, {kinds}", details
-
-
 # -- queries -----------------------------------------------------------------------------------
 
 
@@ -405,19 +289,7 @@ def _made(
     inner = teller.run.source
     below = with_scan(teller.node(query.plan), inner, teller.read, looked_at(query.plan, inner))
     notes = [*teller.notes, *teller.run.notes, *(() if known else (_why_unknown(query.plan),))]
-    return source, Node(*_making(leaf), source.rows if known else None, children=(below,)), notes
-
-
-def _making(leaf: Grouped | Split | Windows) -> tuple[str, str]:
-    match leaf:
-        case Grouped():
-            return "Group", f"by {leaf.text}"
-        case Split():
-            return "Ungroup", "a row for each member of a sequence"
-        case Windows(_, before, after, overlap, name):
-            return "Windows", f"{windows_title(before, after, overlap)}; their number is {name}"
-        case _:
-            assert_never(leaf)
+    return source, Node(*made_title(leaf), source.rows if known else None, children=(below,)), notes
 
 
 def _several(

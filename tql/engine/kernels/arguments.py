@@ -11,7 +11,7 @@ from tql.engine.columns import numpy_dtype, one_array, pc, storage
 from tql.engine.comparing import plain_text
 from tql.engine.kernels.build import Columns, Unsuitable
 from tql.engine.kernels.kinds import NUMPY, c_kind
-from tql.engine.reference import matches
+from tql.engine.text_rules import matches
 from tql.schema import DType, Label
 
 Words = NDArray[np.uint64]

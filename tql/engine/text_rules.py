@@ -1,0 +1,68 @@
+"""Rules about one text (`TextRule`), over Arrow text; a LIKE pattern as a regular expression."""
+
+import re
+from typing import Any, assert_never
+
+import numpy as np
+import pyarrow as pa
+
+from tql.diagnostics import error
+from tql.engine.columns import Arrow, Numbers, Vec, from_arrow, pc
+from tql.engine.comparing import ARROW_COMPARE, bools, both, plain_text
+from tql.language.expr import TextContains, TextIn, TextIs, TextLike, TextRule
+from tql.schema import Int
+
+
+def tested(rule: TextRule, text: Vec) -> Numbers:
+    """The rule, once per distinct value where the column is a dictionary, else once per row."""
+    assert isinstance(text, Arrow)
+    array = text.array
+    if not pa.types.is_dictionary(array.type):
+        return bools(matches(rule, plain_text(array)))
+    hits = bools(matches(rule, plain_text(array.dictionary)))
+    codes = from_arrow(array.indices, Int(32))
+    assert isinstance(codes, Numbers)
+    if not len(hits.values):
+        return Numbers(np.zeros(len(array), np.bool_), codes.valid)
+    found = codes.values if codes.valid is None else np.where(codes.valid, codes.values, 0)
+    # A dictionary may itself hold a null.
+    valid = codes.valid if hits.valid is None else both(codes.valid, hits.valid[found])
+    return Numbers(hits.values[found], valid)
+
+
+def matches(rule: TextRule, array: Any) -> Any:
+    """A bool Arrow array: where `rule` holds. Text compares by code point, as UTF-8 bytes do."""
+    match rule:
+        case TextIs(op, value):
+            return ARROW_COMPARE[op](array, pa.scalar(value, array.type))
+        case TextIn(values):
+            found = pc.is_in(array, value_set=pa.array(sorted(values), array.type))
+            return pc.if_else(pc.is_valid(array), found, pa.scalar(None, pa.bool_()))
+        case TextContains(needle):
+            return pc.match_substring(array, needle)
+        case TextLike(pattern, fold_case):
+            try:
+                regex = like_to_regex(pattern)
+                return pc.match_substring_regex(array, regex, ignore_case=fold_case)
+            except pa.ArrowInvalid as e:  # the only thing wrong with our expressions: their size
+                raise error("value", f"a LIKE pattern of {len(pattern)} characters is too long",
+                            help="use contains(…), or * in place of many ?") from e  # fmt: skip
+        case _:
+            assert_never(rule)
+
+
+def like_to_regex(pattern: str) -> str:
+    """The LIKE pattern as a regular expression for the whole text; linear-time engines only."""
+    parts = []
+    escaped = False
+    for c in pattern:
+        if escaped:
+            parts.append(re.escape(c))
+            escaped = False
+        elif c == "\\":
+            escaped = True
+        else:
+            parts.append({"*": ".*", "%": ".*", "?": "."}.get(c) or re.escape(c))
+    if escaped:
+        parts.append(re.escape("\\"))
+    return f"(?s)^{''.join(parts)}$"
