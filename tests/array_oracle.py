@@ -214,12 +214,25 @@ def cosine(a: Any, b: Any) -> Any:
     faced = pairs(a, b)
     if faced is None:
         return None
-    across = _floats([float(x) * float(y) for x, y in faced])
-    first, second = l2(list(a.ravel())), l2(list(b.ravel()))
-    if first == 0 or second == 0:
+    if not any(a.ravel()) or not any(b.ravel()):
         return 0.0
+    faced = list(zip(near_one(a), near_one(b), strict=True))
+    across = _floats([x * y for x, y in faced])
+    first, second = l2([x for x, _ in faced]), l2([y for _, y in faced])
     value = across / (first * second)
     return value if math.isnan(value) else max(-1.0, min(1.0, value))
+
+
+def near_one(a: Any) -> list[float]:
+    """The vector as it is, or where squares of its numbers leave float64, over its largest number's
+    power of two.
+    """
+    values = [float(x) for x in a.ravel()]
+    squares = sum(x * x for x in values)
+    if 1e-250 < squares < 1e300 or not all(map(math.isfinite, values)):
+        return values
+    exponent = math.frexp(max(map(abs, values)))[1]
+    return [math.ldexp(x, -exponent) for x in values]
 
 
 def hamming(a: Any, b: Any) -> Any:

@@ -397,6 +397,15 @@ def test_maxsim_is_that_of_each_row(data: st.DataObject, layout: str, constant: 
         )
 
 
+def test_maxsim_does_not_depend_on_how_long_the_vectors_are() -> None:
+    values = [[[3e200, 4e200], [1e-200, 0.0]], [[5e-324, 0.0]], [[-1e300, 1e300]], [[0.0, 0.0]]]
+    columns = {"d": stored(values, "f64", "ragged", 1, 2)}
+    for size in ("", "e250", "e-250"):
+        literal = f"array[array[3{size}, 4{size}], array[0{size}, -1{size}]]"
+        found = evaluate(columns, f"maxsim(d, {literal})")
+        assert found == pytest.approx([1.0 + 0.0, 0.6 + 0.0, 0.2 / 2**0.5 - 1 / 2**0.5, 0.0])
+
+
 # -- sequences of groups -----------------------------------------------------------------------
 
 

@@ -183,3 +183,41 @@ def test_elements_behind_a_null_row_are_not_looked_at() -> None:
                               ("i64s_n[1] is null", [0, 1]), ("not all(i64s_n > 0)", [])]:  # fmt: skip
         for tier in ("reference", "kernel"):
             assert outcome([condition], source, tier) == [wanted]
+
+
+# A vector, and its cosine with [3, 4] to within a few units of the last digit.
+DIRECTIONS = [
+    ([3e200, 4e200], 1.0),
+    ([3e-200, 4e-200], 1.0),
+    ([3e-320, 4e-320], 1.0),
+    ([-3e307, -4e307], -1.0),
+    ([4e-170, -3e-170], 0.0),
+    ([1e300, 0.0], 0.6),
+    ([0.0, 5e-324], 0.8),
+    ([1e200, 1e-200], 0.6),
+    ([3.0, 4.0], 1.0),
+    ([0.0, 0.0], 0.0),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize("tier", ["kernel", "reference"])
+def test_a_cosine_does_not_depend_on_how_long_the_vectors_are(tier: Tier) -> None:
+    vectors, cosines = zip(*DIRECTIONS, strict=True)
+    table = pa.table({"f64s_n": pa.array(vectors, ARROW["f64s_n"])})
+    for literal in ("array[3, 4]", "array[3e250, 4e250]", "array[3e-250, 4e-250]"):
+        bounds = []
+        for wanted in sorted({c for c in cosines if c is not None}):
+            bounds.append(f"(cosine_similarity(f64s_n, {literal}) >= {wanted - 1e-6})")
+            bounds.append(f"(cosine_similarity({literal}, f64s_n) <= {wanted + 1e-6})")
+            found = outcome(bounds[-2:], arrays_of(table), tier)
+            assert isinstance(found, list)
+            assert [n for n, c in enumerate(cosines) if c == wanted] == sorted(
+                set(found[0]) & set(found[1])
+            )
+        assert compile_program([bound(b, arrays_of(table)) for b in bounds]) is not None
+    infinite = pa.table({"f64s_n": pa.array([[np.inf, 1.0], [np.nan, 1.0]], ARROW["f64s_n"])})
+    asked = ["cosine_similarity(f64s_n, array[3e-250, 4e-250]) != 0"]
+    assert outcome(asked, arrays_of(infinite), tier) == [[0, 1]], "NaN is unequal to all"
+    asked = ["cosine_similarity(f64s_n, array[0.0, 0.0]) == 0"]
+    assert outcome(asked, arrays_of(infinite), tier) == [[0, 1]]

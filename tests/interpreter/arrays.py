@@ -344,8 +344,18 @@ def _cosine(xs: list[Any], ys: list[Any]) -> float:
     """0 where one of the two is all zero, or empty."""
     if not any(xs) or not any(ys):
         return 0.0
+    xs, ys = [_near_one(xs), _near_one(ys)]
     near = _dot(xs, ys) / (math.sqrt(_dot(xs, xs)) * math.sqrt(_dot(ys, ys)))
     return near if math.isnan(near) else max(-1.0, min(1.0, near))
+
+
+def _near_one(xs: list[Any]) -> list[float]:
+    """The vector with the same direction whose largest number is 1, nearly."""
+    floats = [float(x) for x in xs]
+    if not all(map(math.isfinite, floats)):
+        return floats
+    _, exponent = math.frexp(max(map(abs, floats)))
+    return [math.ldexp(x, -exponent) for x in floats]
 
 
 def hamming(a: Value, b: Value) -> Value:

@@ -2,14 +2,15 @@
 
     dot(a, b)     total = 0.0; for each i: total += float64(a[i]) * float64(b[i])
     cosine(a, b)  dot(a, b) / (sqrt(dot(a, a)) * sqrt(dot(b, b))), cut to -1 … 1;
-                  0 where either root is 0
+                  0 where either root is 0. Where dot(a, a) or dot(b, b) is not from `SMALLEST` to
+                  `LARGEST`, that vector is first multiplied by `FACTOR` or divided by it
 
 Vectors are named by where they start in the elements of their column, so the vector of a constant,
 which starts at 0 for every row, is stored once. Blocks of rows bound what is made on the way.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,20 +119,52 @@ def integer_dots(a: Vectors, b: Vectors, active: Mask) -> Result:
     return Result(result, bad=bad)
 
 
+SMALLEST: Final = 2.0**-900
+LARGEST: Final = 2.0**1000
+"""Between these a sum of squares has neither overflowed nor lost what counts."""
+
+FACTOR: Final = 2.0**600
+"""What brings vectors beyond into this range, times it or over it: the least is 2^-1074 long."""
+
+
 def cosines(a: Vectors, b: Vectors) -> Floats:
     """float64, -1 … 1: the cosine of each pair, which are equally long."""
-    return _cosine(dots(a, b), _lengths_of(a), _lengths_of(b))
+    aa, bb = _squares(a), _squares(b)
+    result = _cosine(dots(a, b), aa, bb)
+    if np.float64 in (a.values.dtype, b.values.dtype):  # squares of others fit in float64
+        f, g = _factors(aa), _factors(bb)
+        doubtful = np.flatnonzero((f != 1.0) | (g != 1.0))
+        if len(doubtful):
+            x, y = _scaled(a, f, doubtful), _scaled(b, g, doubtful)
+            result[doubtful] = _cosine(dots(x, y), dots(x, x), dots(y, y))
+    return result
 
 
-def _lengths_of(v: Vectors) -> Floats:
-    """The Euclidean length of each vector; that of one that stands in every row is worked out once."""
+def _squares(v: Vectors) -> Floats:
+    """Each vector times itself; that of one that stands in every row is worked out once."""
     if len(v.lengths) and not v.starts.any() and (v.lengths == v.lengths[0]).all():
         one = Vectors(v.values, v.starts[:1], v.lengths[:1])
-        return np.full(len(v.lengths), np.sqrt(dots(one, one))[0])
-    return np.asarray(np.sqrt(dots(v, v)))
+        return np.full(len(v.lengths), dots(one, one)[0])
+    return dots(v, v)
 
 
-def _cosine(product: Floats, a: Floats, b: Floats) -> Floats:
+def _factors(squares: Floats) -> Floats:
+    """What to multiply each vector with, given its product with itself; 1 for usual ones."""
+    return np.where(squares > LARGEST, 1 / FACTOR, np.where(squares < SMALLEST, FACTOR, 1.0))
+
+
+def _scaled(v: Vectors, factors: Floats, rows: Int64s) -> Vectors:
+    """The vectors of these rows, each times its factor."""
+    lengths = v.lengths[rows]
+    into = np.repeat(rows, lengths)
+    within = np.arange(len(into)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    values = v.values[v.starts[into] + within].astype(np.float64) * factors[into]
+    return Vectors(values, np.cumsum(lengths) - lengths, lengths)
+
+
+def _cosine(product: Floats, aa: Floats, bb: Floats) -> Floats:
+    """The cosine from the product of two vectors and that of each with itself."""
+    a, b = np.sqrt(aa), np.sqrt(bb)
     with np.errstate(all="ignore"):
         cosine = np.clip(product / (a * b), -1.0, 1.0)
     return np.where((a == 0) | (b == 0), 0.0, cosine)
@@ -171,7 +204,7 @@ def maxsims(documents: Arrays, queries: Arrays, rows: Mask) -> Floats:
         lengths = d.width[of]
         a = Vectors(d.values, d.starts[of] + document * lengths, lengths)
         b = Vectors(q.values, q.starts[of] + query * lengths, lengths)
-        cosine = _cosine(dots(a, b), np.sqrt(dots(a, a)), np.sqrt(dots(b, b)))
+        cosine = cosines(a, b)
         with np.errstate(invalid="ignore"):  # NaN wins over every number
             np.maximum.at(best, first_query[of] + query, cosine)
     with np.errstate(all="ignore"):

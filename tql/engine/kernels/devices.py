@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tql.engine.vectors import FACTOR, LARGEST, SMALLEST
 from tql.jit import device
 from tql.rng import FIRST, SECOND, STEP
 
@@ -257,8 +258,17 @@ def smaller(best: Any, x: Any) -> Any:
 
 
 @device
-def cosine(product: Any, a: Any, b: Any) -> Any:
-    """The cosine from the product of two vectors and their lengths; 0 for a vector without length."""
+def vector_factor(squares: Any) -> Any:
+    """What to multiply a vector with, given its product with itself; see `tql.engine.vectors`."""
+    if squares > LARGEST:
+        return 1.0 / FACTOR
+    return FACTOR if squares < SMALLEST else 1.0
+
+
+@device
+def cosine(product: Any, aa: Any, bb: Any) -> Any:
+    """The cosine from the product of two vectors and that of each with itself; 0 where one is 0."""
+    a, b = np.sqrt(aa), np.sqrt(bb)
     if a == 0.0 or b == 0.0:
         return 0.0
     c = product / (a * b)
@@ -299,6 +309,7 @@ NAMES = {
             slice_count,
             larger,
             smaller,
+            vector_factor,
             cosine,
         )
     },

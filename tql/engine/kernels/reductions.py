@@ -196,15 +196,44 @@ def _paired(e: Call, rows: Logic) -> str:
     dot = _dot(a, b, left, right, count, build)
     if e.function == "dot":
         return dot
-    length = [f"np.sqrt({_dot(v, v, t, t, count, build)})" for v, t in ((a, left), (b, right))]
-    return f"cosine({dot}, {length[0]}, {length[1]})"
+    aa, bb = (_dot(v, v, t, t, count, build) for v, t in ((a, left), (b, right)))
+    if Float(64) in (left, right):
+        return _careful_cosine(a, b, left, right, (dot, aa, bb), count, build)
+    return f"cosine({dot}, {aa}, {bb})"
 
 
-def _dot(a: Array, b: Array, left: DType, right: DType, count: str, build: Build) -> str:
+def _careful_cosine(
+    a: Array, b: Array, left: DType, right: DType, products: tuple[str, str, str],
+    count: str, build: Build,
+) -> str:  # fmt: skip
+    """The cosine from the products, or from those of scaled vectors where one is out of range.
+
+    The loops of the second time run no step for usual vectors.
+    """
+    dot, aa, bb = products
+    f, g = (build.variable("f64", f"vector_factor({x})") for x in (aa, bb))
+    again = build.variable("k", f"0 if ({f} == 1.0) & ({g} == 1.0) else {count}")
+    scaled = [
+        _dot(a, b, left, right, again, build, (f, g)),
+        _dot(a, a, left, left, again, build, (f, f)),
+        _dot(b, b, right, right, again, build, (g, g)),
+    ]
+    pairs = zip((dot, aa, bb), scaled, strict=True)
+    chosen = [build.variable("f64", f"{y} if {again} > 0 else {x}") for x, y in pairs]
+    return f"cosine({', '.join(chosen)})"
+
+
+def _dot(
+    a: Array, b: Array, left: DType, right: DType, count: str, build: Build,
+    factors: tuple[str, str] | None = None,
+) -> str:  # fmt: skip
+    """The product of two vectors, each times its factor if there are any."""
     total = build.variable("f64", "0.0")
     with build.loop(count) as k:
         x = f"np.float64({_number(a.at([k], None), left)})"
         y = x if a is b else f"np.float64({_number(b.at([k], None), right)})"
+        if factors is not None:
+            x, y = f"({x} * {factors[0]})", f"({y} * {factors[1]})"
         build.emit(f"{total} = {total} + {x} * {y}")
     return total
 
