@@ -75,7 +75,7 @@ def by_element(f: Callable[..., Any], *operands: Any) -> Any:
     """`f` of the elements that meet by NumPy's rules; None where one of them is."""
     if any(o is None for o in operands):
         return None
-    arrays = [o if isinstance(o, np.ndarray) else np.array(o, object) for o in operands]
+    arrays = widened([o if isinstance(o, np.ndarray) else np.array(o, object) for o in operands])
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:
@@ -85,6 +85,20 @@ def by_element(f: Callable[..., Any], *operands: Any) -> Any:
     for at in np.ndindex(*shape):
         values = [a[at] for a in spread]
         result[at] = None if any(v is None for v in values) else f(*values)
+    return result
+
+
+def widened(arrays: Sequence[Any]) -> list[Any]:
+    """[] of lists of lists, of which nobody knows how long its rows would be, as wide as the others."""
+    if len(arrays) != 2:
+        return list(arrays)
+    result = []
+    for mine, other in zip(arrays, reversed(arrays), strict=True):
+        shape = list(mine.shape)
+        for axis in range(-mine.ndim + 1, 0):
+            if shape[axis] == 0 and 0 in mine.shape[:axis] and -axis <= other.ndim:
+                shape[axis] = 0 if other.shape[axis] == 1 else other.shape[axis]
+        result.append(mine.reshape(shape))
     return result
 
 

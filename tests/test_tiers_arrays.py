@@ -221,3 +221,32 @@ def test_a_cosine_does_not_depend_on_how_long_the_vectors_are(tier: Tier) -> Non
     assert outcome(asked, arrays_of(infinite), tier) == [[0, 1]], "NaN is unequal to all"
     asked = ["cosine_similarity(f64s_n, array[0.0, 0.0]) == 0"]
     assert outcome(asked, arrays_of(infinite), tier) == [[0, 1]]
+
+
+@pytest.mark.parametrize("tier", ["kernel", "reference"])
+def test_a_picture_without_boxes_fits_every_width(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_as_python(monkeypatch)
+    rows = [[[1, 2, 3]], [], None, [[4], [5]], []]
+    table = pa.table({"boxes_n": pa.array(rows, ARROW["boxes_n"]), "n": range(5)})
+    source = arrays_of(table)
+    for condition, wanted in [
+        ("all(boxes_n * array[1, 2, 3] > 0)", [0, 1, 3, 4]),
+        ("any(boxes_n * array[1, 2, 3] > 0)", [0, 3]),
+        ("sum(array[1, 2, 3] - boxes_n) == 0", [0, 1, 4]),
+        ("shape(boxes_n + array[1, 2, 3])[1] == 3", [0, 1, 3, 4]),
+        ("shape(boxes_n + boxes_n[:, 0:1])[1] == 0", [1, 4]),
+        ("shape(boxes_n + array[7])[1] == 0", [1, 4]),
+        ("(boxes_n + array[1, 2, 3])[0, 0] is null", [1, 2, 4]),
+        ("all(boxes_n == boxes_n[:, 0] + boxes_n)", [1, 4]),
+        ("n != 0 and n != 3 and any(boxes_n > array[array[1, 2]])", []),
+    ]:  # fmt: skip
+        assert outcome([condition], source, tier) == [wanted], condition
+    for condition, row, shapes in [
+        ("any(boxes_n > array[1, 2])", 0, "(1, 3) and (2,)"),
+        ("n > 0 and any(boxes_n > array[array[1, 2], array[1, 2]])", 1, "(0, 0) and (2, 2)"),
+    ]:
+        found = outcome([condition], source, tier)
+        assert isinstance(found, Diagnostic)
+        assert f"shapes {shapes} do not fit each other in row {row}" in found.message

@@ -67,6 +67,7 @@ def by_element(
 ) -> Value:
     """What `operation` makes of scalars, for every element; NumPy's rules join the shapes.
 
+    Behind an axis without elements nobody knows an extent: it is that of what it meets.
     A scalar that is NULL makes all NULL, or where `three_valued` is a NULL beside each element.
     """
     if not any(o.kind.name == "array" for o in operands):
@@ -82,7 +83,7 @@ def by_element(
     if any(o.data is None for o in operands if o.kind.name == "array" or not three_valued):
         return Value(kind, None)
     try:
-        spread = np.broadcast_arrays(*(_boxed(o) for o in operands))
+        spread = np.broadcast_arrays(*_of_known_width([_boxed(o) for o in operands]))
     except ValueError:
         raise RowError("shape") from None
     kinds = [_inner(o) for o in operands]
@@ -91,6 +92,21 @@ def by_element(
         for xs in zip(*(a.flat for a in spread))
     ]
     return Value(kind, objects(spread[0].shape, found))
+
+
+def _of_known_width(arrays: list[Any]) -> list[Any]:
+    """The arrays, where an axis behind an empty one is as long as that of the others."""
+
+    def is_known(a: Any, axis: int) -> bool:
+        return a.shape[axis] > 0 or 0 not in a.shape[:axis]
+
+    def extent(a: Any, axis: int) -> int:
+        if is_known(a, axis):
+            return int(a.shape[axis])
+        others = [o for o in arrays if o.ndim >= -axis and is_known(o, axis)]
+        return max((o.shape[axis] for o in others if o.shape[axis] != 1), default=0)
+
+    return [a.reshape([extent(a, axis) for axis in range(-a.ndim, 0)]) for a in arrays]
 
 
 def _inner(o: Value) -> Kind:

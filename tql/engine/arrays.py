@@ -41,6 +41,9 @@ def broadcast(
 ) -> Broadcast:
     """The operands of `n` rows by NumPy's broadcasting rules, within each row.
 
+    [] as a list of lists shows no width, so it fits any: how far an axis goes behind one without
+    elements is not known, and what it meets decides.
+
     whole  per operand, whether an array is one value that every element of the others meets
     open   the operands, by number, that may be NULL where the result is not
     """
@@ -52,10 +55,11 @@ def broadcast(
     shapes = np.ones((n, rank), np.int64)
     wrong = np.zeros(n, np.bool_)
     for a in arrays:
-        theirs = _aligned(a, n, rank)
-        fits = (theirs == shapes) | (theirs == 1) | (shapes == 1)
-        shapes = np.where(shapes == 1, theirs, shapes)
+        theirs = np.where(_unknown(a, n, rank), -1, _aligned(a, n, rank))
+        fits = (theirs == shapes) | (theirs == 1) | (shapes == 1) | (theirs < 0) | (shapes < 0)
+        shapes = np.where((shapes == 1) | ((shapes < 0) & (theirs != 1)), theirs, shapes)
         wrong |= ~fits.all(axis=1)
+    shapes = np.maximum(shapes, 0)
     valid = None
     for at, o in enumerate(operands):
         if o.valid is not None and at not in open:
@@ -79,12 +83,23 @@ def _aligned(a: Arrays, n: int, rank: int) -> Int64s:
     return np.concatenate([np.ones((n, rank - a.rank), np.int64), shapes], axis=1)
 
 
+def _unknown(a: Arrays, n: int, rank: int) -> Mask:
+    """bool (n, rank): the axes of the aligned shapes that are 0 behind another that is."""
+    none = _aligned(a, n, rank) == 0
+    before = np.logical_or.accumulate(none, axis=1)[:, :-1]
+    none[:, 1:] &= before
+    none[:, :1] = False
+    return none
+
+
 def _spread(o: Arrays, shapes: Int64s, rows: Int64s) -> Vec:
     """One value of `o` per element of arrays of these shapes."""
     n, rank = shapes.shape
     theirs = _aligned(o, n, rank)
-    if o.shapes.ndim == 2 and np.array_equal(theirs, shapes):
-        return o.items
+    if o.shapes.ndim == 2:
+        empty = (theirs == 0).any(axis=1) & (shapes == 0).any(axis=1)
+        if ((theirs == shapes).all(axis=1) | empty).all():
+            return o.items
     starts: Int64s = np.zeros(n, np.int64) if o.shapes.ndim == 1 else o.offsets[:-1]
     counts = shapes.prod(axis=1)
     left: Int64s = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)

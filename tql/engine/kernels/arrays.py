@@ -246,16 +246,29 @@ def _scalar(e: Expr, rows: Logic, open: bool) -> Cell:
 def _broadcast(arrays: Sequence[Array], build: Build) -> tuple[tuple[str, ...], str]:
     """The dimensions of the result, 0 where the arrays do not fit each other; and where they do."""
     fits = " & ".join(a.fits for a in arrays if a.fits is not None) or "True"
+    shapes = [_extents(a, build) for a in arrays]
     dims: list[str] = []
-    for axis in range(max(len(a.dims) for a in arrays), 0, -1):
-        extents = [a.dims[-axis] for a in arrays if len(a.dims) >= axis]
-        found = extents[0]
-        for d in extents[1:]:
-            fits += f" & (({found} == {d}) | ({found} == 1) | ({d} == 1))"
-            found = build.variable("k", f"{d} if {found} == 1 else {found}")
+    for axis in range(max(map(len, shapes)), 0, -1):
+        found, *others = [extents[-axis] for extents in shapes if len(extents) >= axis]
+        for d in others:
+            fits += (
+                f" & (({found} == {d}) | ({found} == 1) | ({d} == 1) | ({found} < 0) | ({d} < 0))"
+            )
+            open_ended = f"({found} == 1) | (({found} < 0) & ({d} != 1))"
+            found = build.variable("k", f"{d} if {open_ended} else {found}")
         dims.append(found)
     fit = build.variable("t", fits)
-    return tuple(build.variable("k", f"{d} if {fit} else 0") for d in dims), fit
+    return tuple(build.variable("k", f"max({d}, 0) if {fit} else 0") for d in dims), fit
+
+
+def _extents(array: Array, build: Build) -> Sequence[str]:
+    """The dimensions, -1 for those behind one of 0: [] as a list of lists fits any width."""
+    first, *others = array.dims
+    found, empty = [first], f"({first} == 0)"
+    for d in others:
+        found.append(build.variable("k", f"-1 if ({d} == 0) & ({empty}) else {d}"))
+        empty += f" | ({d} == 0)"
+    return found
 
 
 def misfit(e: Elementwise, rows: Logic) -> str:
