@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from tql.engine.derived import DerivedSource
 from tql.engine.frame import Frame
 from tql.engine.kernels import compile_program
 from tql.engine.reference import evaluate, is_true
-from tql.engine.scan import Settings, scan
+from tql.engine.scan import Settings, Tier, scan
 from tql.grammar.parser import parse
 from tql.language.bind import bind
 from tql.language.expr import (
@@ -48,6 +48,7 @@ from tql.language.expr import (
     can_raise,
     columns_of,
     substitute,
+    walk,
 )
 from tql.language.fold import refold
 from tql.rowset import everything, from_words
@@ -514,3 +515,64 @@ def test_every_kind_of_column_reaches_a_kernel_but_plain_text() -> None:
             scan(source, [predicate], 0, Settings("kernel"))
             calls[name] = bool(counted)
     assert {name for name, ran in calls.items() if not ran} == {"text", "text_n"}
+
+
+# -- operands that are asked for more than once ------------------------------------------------
+
+TIERS: tuple[Tier, ...] = ("reference", "kernel")
+REPEATED: dict[str, Callable[[int], str]] = {
+    "in": lambda n: f"{'(' * n}flag_n{' in (1, 0, flag))' * n}",
+    "in the list": lambda n: f"{'flag_n in (1, flag, ' * n}flag{')' * n}",
+    "between": lambda n: f"{'(' * n}flag_n{' between flag and true)' * n}",
+    "between sums": lambda n: f"{'(' * n}i8_n > 1{') + 1 between i8 and i8_n' * n}",
+    "not in": lambda n: f"{'(' * n}i8_n{' not in (1, i8, f32_n)) + 1' * n} in (1, i8)",
+    "what may raise": lambda n: f"{'(' * n}i64_n % i8{' in (1, i8)) * i64_n' * n} in (i8, 3)",
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_a_condition_within_a_condition_grows_by_what_is_written(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operand of IN and BETWEEN is bound once: 40 levels, not 2 to the power of 40 nodes."""
+    run_as_python(monkeypatch)
+    write = REPEATED[kind]
+    names = columns_in(write(1))
+    source = Pieces(random_table(names, 70, 3, 1, tame=True), [30])
+    sizes = {n: sum(1 for _ in walk(bound(write(n), source))) for n in (5, 10, 20, 40)}
+    per_level = (sizes[10] - sizes[5]) / 5
+    assert sizes[20] - sizes[10] == 10 * per_level and sizes[40] - sizes[20] == 20 * per_level
+    for n in (1, 2, 4):
+        assert _found(write(n), source, "reference") == _wanted(write(n), source)
+    for n in (1, 4, 12, 40):
+        found = _found(write(n), source, "reference")
+        assert _found(write(n), source, "kernel") == found
+
+
+def _found(text: str, source: Pieces, tier: Tier) -> list[int] | str:
+    """The rows, or the code of the error."""
+    found = outcome([text], source, tier)
+    return found[0] if isinstance(found, list) else found.code
+
+
+def _wanted(text: str, source: Pieces) -> list[int] | str:
+    try:
+        return expected(text, source)
+    except reference.RowError as e:
+        return e.code
+
+
+def test_the_kernel_tier_takes_conditions_within_conditions() -> None:
+    for kind in ("in", "in the list", "between"):
+        source = Pieces(random_table(columns_in(REPEATED[kind](1)), 1, 0))
+        assert compile_program([bound(REPEATED[kind](12), source)]) is not None
+
+
+def test_what_guards_an_operand_still_does_where_it_is_bound_once() -> None:
+    deep = REPEATED["in"](3)
+    source = Pieces(random_table(["flag", "flag_n", "i64", "i8"], 40, 5, tame=True))
+    for text in (f"i8 != 0 and (({deep}) + 10 % i8) in (1, i64, 2)",
+                 f"i8 != 0 and ({deep}) + 1 between i64 and 10 % i8",
+                 f"({deep}) + 1 between 2 and 1 and ({deep}) in (10 % (i8 - i8), i64)"):  # fmt: skip
+        for tier in TIERS:
+            assert _found(text, source, tier) == _wanted(text, source) != "value"

@@ -85,7 +85,7 @@ def _aligned(a: Arrays, n: int, rank: int) -> Int64s:
 
 def _unknown(a: Arrays, n: int, rank: int) -> Mask:
     """bool (n, rank): the axes of the aligned shapes that are 0 behind another that is."""
-    none = _aligned(a, n, rank) == 0
+    none: Mask = _aligned(a, n, rank) == 0
     before = np.logical_or.accumulate(none, axis=1)[:, :-1]
     none[:, 1:] &= before
     none[:, :1] = False

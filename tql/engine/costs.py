@@ -29,6 +29,7 @@ from tql.language.expr import (
     JsonCompare,
     JsonItem,
     Not,
+    Once,
     Or,
     Slot,
     StoredValue,
@@ -89,7 +90,7 @@ def _reading(column: Column) -> float:
 def _computing(e: Expr) -> float:
     """What the node itself takes, its operands given."""
     match e:
-        case Column() | Const() | StoredValue() | IsNull() | WeightCase() | Slot():
+        case Column() | Const() | StoredValue() | IsNull() | WeightCase() | Slot() | Once():
             return 0.0
         case And(terms) | Or(terms):
             return LOGIC * len(terms)

@@ -5,6 +5,7 @@ marks the rows for which an error may be raised (a row that an earlier AND has r
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, assert_never
 
 import numpy as np
@@ -53,6 +54,7 @@ from tql.language.expr import (
     JsonCompare,
     JsonItem,
     Not,
+    Once,
     Or,
     Slice,
     Slot,
@@ -152,6 +154,9 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
         case Bm25Score(operand, words, weights, mean_length):
             text = Arrow(_text_column(operand, frame, active))
             return bm25.scores(text, bm25.Query(words, weights, mean_length))
+        case Once(operand, body):
+            bound = replace(frame, slots=(_evaluate(operand, frame, active),))
+            return _evaluate(body, bound, active)
         case Call(_, (first, *_)) if isinstance(first.dtype, Json):
             return json_call(e, _json_reader(frame, active))
         case Call():

@@ -25,6 +25,7 @@ from tql.language.expr import (
     InSet,
     IsNull,
     Not,
+    Once,
     Or,
     Slot,
     Subscript,
@@ -33,6 +34,7 @@ from tql.language.expr import (
     can_raise,
     children,
     raises,
+    unfolded,
 )
 from tql.schema import Bool
 
@@ -48,6 +50,7 @@ class Logic(ABC):
     nowhere: str
     failures: list[str] = field(default_factory=list)
     _known: dict[tuple[str, int], str | None] = field(default_factory=dict)
+    _bodies: dict[int, Expr] = field(default_factory=dict)
 
     # -- what a scope has to say ---------------------------------------------------------------
 
@@ -118,6 +121,12 @@ class Logic(ABC):
         assert found is not None
         return found
 
+    def _unfolded(self, e: Once) -> Expr:
+        """The one expression that stands for `e`; what it repeats is one node, written once."""
+        if id(e) not in self._bodies:
+            self._bodies[id(e)] = unfolded(e)
+        return self._bodies[id(e)]
+
     def _true(self, e: Expr) -> str:
         match e:
             case Const(value):
@@ -132,6 +141,8 @@ class Logic(ABC):
                 return self._negated(self.valid(operand) or self.everywhere)
             case Compare(op, left, right) if _both_bool(left, right):
                 return self._compare_bools(op, left, right)
+            case Once():
+                return self.true(self._unfolded(e))
             case _:
                 return self._known_to_be(e, self._outcome(e))
 
@@ -149,6 +160,8 @@ class Logic(ABC):
                 return self.valid(operand) or self.everywhere
             case Compare(op, left, right) if _both_bool(left, right):
                 return self._compare_bools(op.negated, left, right)
+            case Once():
+                return self.false(self._unfolded(e))
             case _:
                 return self._known_to_be(e, self._negated(self._outcome(e)))
 
@@ -178,6 +191,8 @@ class Logic(ABC):
                 return self.stored_valid(e) or self.everywhere
             case Call("abs" | "sqrt"):
                 return self.all_valid(children(e))
+            case Once():
+                return self.valid(self._unfolded(e)) or self.everywhere
             case Call():
                 return self.stored_valid(e) or self.everywhere
             case And() | Or():
@@ -242,6 +257,8 @@ class Logic(ABC):
                     self.check(t, active)
                     decided = self.false(t) if isinstance(e, And) else self.true(t)
                     active = self.combine("&", [active, self._negated(decided)])
+            case Once():  # its operand would be looked at for each time it is named
+                raise Unsuitable
             case _:
                 for child in children(e):
                     self.check(child, active)

@@ -238,7 +238,9 @@ class Bm25Score(Node):
 
 @dataclass(frozen=True, slots=True)
 class Slot(Node):
-    """One element of an operand of the `Elementwise` around it, or the operand itself if a scalar."""
+    """One element of an operand of the `Elementwise` around it, or the operand itself if a scalar;
+    in the body of a `Once`, the value of its operand.
+    """
 
     at: int
     dtype: DType
@@ -267,6 +269,18 @@ class Elementwise(Node):
     @property
     def nullable(self) -> bool:
         return any(o.nullable for o in self.strict)
+
+
+@dataclass(frozen=True, slots=True)
+class Once(Condition):
+    """`body`, which names the value of the scalar `operand` as slot 0, however often it needs it.
+
+    The slots of a `Once` within the body, but not within its operand, are its own.
+    """
+
+    operand: "Expr"
+    body: "Expr"
+    nullable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +433,7 @@ Expr: TypeAlias = (
     | Balanced
     | Slot
     | Elementwise
+    | Once
     | Subscript
     | JsonItem
     | JsonCompare

@@ -25,6 +25,7 @@ from tql.language.expr.nodes import (
     JsonCompare,
     JsonItem,
     Not,
+    Once,
     Or,
     Slice,
     Slot,
@@ -53,6 +54,8 @@ def children(e: Expr) -> tuple[Expr, ...]:
             return (operand, *_parts(subscripts))
         case JsonItem(operand, key):
             return (operand, key)
+        case Once(operand, body):
+            return (operand, body)
         case And(terms) | Or(terms):
             return terms
         case Compare(_, left, right) | CompareText(_, left, right) | Arith(_, left, right):
@@ -135,6 +138,8 @@ def with_children(e: Expr, new: tuple[Expr, ...]) -> Expr:
             return replace(e, operand=new[0], subscripts=kept)
         case JsonItem():
             return replace(e, operand=new[0], key=new[1])
+        case Once():
+            return replace(e, operand=new[0], body=new[1])
         case Column() | Const() | Slot() | StoredValue():
             return e
         case _:
@@ -146,12 +151,30 @@ def substitute(e: Expr, known: Mapping[str, Expr]) -> Expr:
     return rewrite(e, lambda n: known[n.name] if isinstance(n, Column) else n)
 
 
+def unfolded(once: Once) -> Expr:
+    """The body, with the operand itself wherever it is named."""
+    return _filled(once.body, once.operand)
+
+
+def _filled(body: Expr, operand: Expr) -> Expr:
+    match body:
+        case Slot():
+            return operand
+        case Once(inner, rest):  # whose slot is its own
+            return with_children(body, (_filled(inner, operand), rest))
+        case _:
+            before = children(body)
+            after = tuple(_filled(c, operand) for c in before)
+            changed = any(a is not b for a, b in zip(after, before, strict=True))
+            return with_children(body, after) if changed else body
+
+
 LARGEST_MERGED = 500  # nodes; merging x + x over x + x … would double with every level
 
 
-def is_small(e: Expr) -> bool:
-    """Whether `e` has at most LARGEST_MERGED nodes, counted as the tree it is walked as."""
-    return next(islice(walk(e), LARGEST_MERGED, None), None) is None
+def is_small(e: Expr, most: int = LARGEST_MERGED) -> bool:
+    """Whether `e` has at most that many nodes, counted as the tree it is walked as."""
+    return next(islice(walk(e), most, None), None) is None
 
 
 def is_positional(e: Expr) -> bool:

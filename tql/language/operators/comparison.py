@@ -1,7 +1,8 @@
 """Comparison, BETWEEN and IN: exact, with literals in the type of the column they meet."""
 
 import math
-from typing import Any, assert_never
+from collections.abc import Callable
+from typing import Any, Final, assert_never
 
 import numpy as np
 
@@ -14,11 +15,15 @@ from tql.language.expr import (
     Const,
     Expr,
     InSet,
+    Once,
+    Slot,
     TextIn,
     TextIs,
     TextTest,
+    can_raise,
     integer_range,
     integer_type,
+    is_small,
 )
 from tql.language.membership import representable, round_to
 from tql.language.operators.elements import by_element
@@ -150,9 +155,27 @@ def between(e: Expr, low: Expr, high: Expr, span: Span) -> Expr:
     if isinstance(e.dtype, List):
         raise error("type", f"BETWEEN needs one value per row, not {e.dtype}", e.span,
                     help="any(x >= 2 and x <= 5) looks at every element of x")  # fmt: skip
-    return conjunction(
-        [compare(CompareOp.GE, e, low, span), compare(CompareOp.LE, e, high, span)], span
-    )
+
+    def within(x: Expr) -> Expr:
+        ends = [compare(CompareOp.GE, x, low, span), compare(CompareOp.LE, x, high, span)]
+        return conjunction(ends, span)
+
+    if can_raise(low) or can_raise(high):
+        return within(e)  # as terms of a larger AND, so that no row is asked that `e` rejects
+    return _once(e, [low, high], within, span)
+
+
+def _once(e: Expr, others: list[Expr], build: Callable[[Expr], Expr], span: Span) -> Expr:
+    """`build(e)`, which names `e` more than once, with a large `e` bound to a slot: without that
+    the work would double with every level of IN within IN.
+    """
+    if is_small(e, _SMALL) or any(isinstance(o.dtype, List) for o in others):
+        return build(e)
+    body = build(Slot(0, e.dtype, e.nullable, span=e.span))
+    return Once(e, body, body.nullable, span=span)
+
+
+_SMALL: Final = 16  # nodes that may stand in a condition several times
 
 
 def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
@@ -178,7 +201,11 @@ def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
     if isinstance(e.dtype, Bool) and len(constants) == len(choices) and not isinstance(e, Const):
         return _bool_in(e, constants, span)
     if len(constants) < len(choices) or isinstance(e, Const) or isinstance(e.dtype, Bool | Time):
-        return disjunction([compare(CompareOp.EQ, e, c, span) for c in choices], span)
+
+        def any_equal(x: Expr) -> Expr:
+            return disjunction([compare(CompareOp.EQ, x, c, span) for c in choices], span)
+
+        return _once(e, choices, any_equal, span)
     if isinstance(e.dtype, Text):
         return TextTest(e, TextIn(frozenset(constants)), span=span)
     return InSet(e, representable(e, constants), span=span)
@@ -204,5 +231,10 @@ def _one_of_times(e: Expr, dtype: Time, choices: list[Expr], span: Span) -> Expr
 
 def _one_of_json(e: Expr, choices: list[Expr], span: Span) -> Expr:
     known = [c for c in choices if isinstance(c, Const)] if json_rules.is_json(e) else []
-    others = [compare(CompareOp.EQ, e, c, span) for c in choices if c not in known]
-    return disjunction([*json_rules.memberships(e, known), *others], span)
+    others = [c for c in choices if c not in known]
+
+    def any_equal(x: Expr) -> Expr:
+        equal = [compare(CompareOp.EQ, x, c, span) for c in others]
+        return disjunction([*json_rules.memberships(x, known), *equal], span)
+
+    return _once(e, others, any_equal, span)

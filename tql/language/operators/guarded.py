@@ -18,6 +18,7 @@ from tql.language.expr import (
     InSet,
     IsNull,
     Not,
+    Once,
     Or,
     Slot,
     Truth,
@@ -25,6 +26,7 @@ from tql.language.expr import (
     children,
     raises,
     rewrite,
+    unfolded,
     walk,
     with_children,
 )
@@ -79,6 +81,8 @@ def _opened(e: Expr, null_is_open: bool, operands: list[Expr], open: set[int]) -
         case Elementwise(inner, body) if not e.dtype.grouped:
             found = [_opened(o, at in e.open, operands, open) for at, o in enumerate(inner)]
             return rewrite(body, lambda n: found[n.at] if isinstance(n, Slot) else n)
+        case Once():
+            return _opened(unfolded(e), null_is_open, operands, open)
         case Arith() | Compare() | Truth() | Not() | InSet() | Call("abs"):
             pass
         case And() | Or() | IsNull() if null_is_open:
