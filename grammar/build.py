@@ -51,6 +51,11 @@ class Clause:
     span: Span
 
 
+def _binds_as(chain: s.Combined, steps: tuple[s.SetStep, ...]) -> bool:
+    tight = s.SetOp.INTERSECT
+    return (chain.steps[0].op is tight) == (steps[0].op is tight)
+
+
 @dataclass(slots=True)
 class Builder:
     """Builds the tree of one text; counts its `?`, which number in the order of the text."""
@@ -86,10 +91,14 @@ class Builder:
         plain = not query.order and not (query.limit or query.offset or query.sample)
         return query.body if plain else query
 
-    def combined(
-        self, span: Span, left: s.Body, op: str, every: str | None, right: s.Body
-    ) -> s.Body:
-        return s.Combined(s.SetOp(op.lower()), left, right, every is not None, span=span)
+    def combined(self, span: Span, first: s.Body, *steps: s.SetStep) -> s.Body:
+        steps = tuple(replace(step, span=span.to(step.span)) for step in steps)
+        if isinstance(first, s.Combined) and _binds_as(first, steps):  # redundant parentheses
+            return s.Combined(first.first, first.steps + steps, span=span)
+        return s.Combined(first, steps, span=span)
+
+    def set_step(self, span: Span, op: str, every: str | None, body: s.Body) -> s.SetStep:
+        return s.SetStep(s.SetOp(op.lower()), body, every is not None, span=span)
 
     def select(self, span: Span, head: Any, items: Any, source: Any, *rest: Any) -> s.Select:
         top, distinct = head

@@ -91,10 +91,13 @@ def _body(body: s.Body) -> str:
     match body:
         case s.Select():
             return _select(body)
-        case s.Combined(op, left, right, all=every):
-            level = _SET_LEVEL[op]
-            word = f"{op} all" if every else str(op)
-            return f"{_branch(left, level)} {word} {_branch(right, level + 1)}"
+        case s.Combined(first, steps):
+            level = _SET_LEVEL[steps[0].op]
+            parts = [_branch(first, level)]
+            for step in steps:
+                parts.append(f"{step.op} all" if step.all else str(step.op))
+                parts.append(_branch(step.body, level + 1))
+            return " ".join(parts)
         case s.Query():
             return f"({format_query(body)})"
         case _:
@@ -103,7 +106,7 @@ def _body(body: s.Body) -> str:
 
 def _branch(body: s.Body, least: int) -> str:
     """A branch of a set operation, in parentheses if it binds less tightly than `least`."""
-    loose = isinstance(body, s.Combined) and _SET_LEVEL[body.op] < least
+    loose = isinstance(body, s.Combined) and _SET_LEVEL[body.steps[0].op] < least
     return f"({_body(body)})" if loose else _body(body)
 
 

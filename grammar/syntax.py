@@ -333,13 +333,24 @@ class SetOp(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Combined(Node):
-    """`left OP [all] right`."""
+class SetStep(Node):
+    """`OP [all] body`; the span begins where the set operation does, so it covers both sides."""
 
     op: SetOp
-    left: "Body"
-    right: "Body"
+    body: "Body"
     all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Combined(Node):
+    """`first OP [all] body OP [all] body …`, from the left, by operators that bind alike: UNION and
+    EXCEPT, or INTERSECT. `first` is no such chain itself.
+
+    Flat, because generated queries chain thousands of branches: walking them must not recurse.
+    """
+
+    first: "Body"
+    steps: tuple[SetStep, ...]
 
 
 Body: TypeAlias = "Select | Combined | Query"

@@ -22,6 +22,7 @@ from tql.dataset import Dataset
 from tql.engine.scan import Settings
 from tql.planner.stream import Remainder
 from tql.queries import ask
+from tql.reports import scans
 from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassLine, class_table
 from tql.reports.explain import Explanation, explain_query
@@ -603,3 +604,23 @@ def test_an_error_in_the_query_keeps_its_place() -> None:
     with pytest.raises(tql.TqlPlanError) as caught:
         digits().explain("select * sample by max_weight(labels = 1: -2)")
     assert "^^" in str(caught.value)
+
+
+def test_what_lies_below_a_chain_of_unions_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(source: Any, columns: Any) -> Any:
+        asked.append(id(source))
+        return parts(source, columns)
+
+    parts = scans._parts
+    monkeypatch.setattr(scans, "_parts", counted)
+    view: Dataset = small()
+    text = "select {0} + 1 as {0} union all select {0} - 1 as {0} limit 5"
+    name = next(c.name for c in view.schema if str(c.dtype).startswith("int"))
+    levels = 15
+    for _ in range(levels):
+        view = view.query(text.format(name))
+    assert view.explain(f"select * where {name} > 3").root.rows is not None
+    # A union and its two sides for each level, by the scan and by what is fetched later.
+    assert 0 < len(asked) <= 2 * 3 * levels

@@ -301,7 +301,7 @@ def test_a_parenthesised_branch_keeps_its_own_tail_only() -> None:
         s.Query(star, limit=three), limit=s.Limit(one)
     )
     assert parse("(select *) union all (select * limit 3)") == s.Query(
-        s.Combined(s.SetOp.UNION, star, s.Query(star, limit=three), True)
+        s.Combined(star, (s.SetStep(s.SetOp.UNION, s.Query(star, limit=three), True),))
     )
 
 
@@ -341,6 +341,7 @@ def test_a_weight_parses_alone() -> None:
         (s.Select, "(«select a») limit 3"),
         (s.Query, "«(select a) limit 3» ;"),
         (s.Combined, "«(select a) union (select b)» limit 3"),
+        (s.SetStep, "«select a union (select b)»"),
         (s.Expand, "select * «expand by 1, 2 as w» group by w"),
         (s.GroupBy, "select * «group by a having b» limit 1"),
         (s.Item, "select *, «a + 1 as b» from x"),
@@ -404,7 +405,7 @@ def nodes(root: s.Node) -> list[s.Node]:
         (lambda n: "select * where a" + " + a" * n, 200),
         (lambda n: "select * where a" + "[0]" * n, 200),
         (lambda n: "select * where " + "array[" * n + "a" + "]" * n, 200),
-        (lambda n: "select *" + " union select *" * n, 200),
+        (lambda n: "(" * n + "select *" + " union select *)" * n, 200),
         (lambda n: "(" * n + "select *" + ")" * n, 200),
         (lambda n: "select * from x" + " cross join x" * n, 200),
         (lambda n: "select * from (" * n + "select *" + ")" * n, 66),
@@ -588,8 +589,15 @@ def queries(draw: st.DrawFn, depth: int, tail: bool = False) -> s.Query:
     def body(depth: int) -> s.Body:
         match draw(st.integers(0, 5 if depth > 0 else 0)):
             case 4:
-                left, right = body(depth - 1), body(depth - 1)
-                return s.Combined(draw(st.sampled_from(s.SetOp)), left, right, draw(FLAGS))
+                ops = [s.SetOp.INTERSECT] if draw(FLAGS) else [s.SetOp.UNION, s.SetOp.EXCEPT]
+                steps = tuple(
+                    s.SetStep(draw(st.sampled_from(ops)), body(depth - 1), draw(FLAGS))
+                    for _ in range(draw(st.integers(1, 3)))
+                )
+                first = body(depth - 1)
+                if isinstance(first, s.Combined) and first.steps[0].op in ops:  # it is one chain
+                    first, steps = first.first, first.steps + steps
+                return s.Combined(first, steps)
             case 5:
                 return draw(queries(depth - 1, tail=True))
             case _:

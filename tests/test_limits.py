@@ -14,6 +14,7 @@ from tql import memory_size, queries
 from tql.engine.computed import MOST_DEEP
 from tql.grammar.parser import parse
 from tql.grammar.printer import format_query
+from tql.reports.render import FORMATS
 
 T = TypeVar("T")
 DATASET: Final = tql.open(
@@ -51,7 +52,12 @@ NESTED: Final[dict[str, tuple[Callable[[int], str], int]]] = {
     "computed subqueries": (
         lambda n: f"{'select x + 1 as x from (' * n}select id as x{')' * n}", 3
     ),
-    "unions": (lambda n: "select * where id > 0" + " union select *" * n, 1),
+    "unions from the left": (
+        lambda n: f"{'(' * n}select * where id > 0{' union select * limit 5)' * n}", 1
+    ),
+    "unions in intersections": (
+        lambda n: f"{'(' * n}select *{' union select * intersect select *)' * n}", 1
+    ),
     "unions from the right": (
         lambda n: f"{'(select * where id > 0 union ' * n}select *{')' * n}", 1
     ),
@@ -143,6 +149,59 @@ def test_a_chain_of_a_hundred_thousand_terms_works(kind: str) -> None:
     assert DATASET.query(f"select * where {condition}").row_ids.tolist() == rows
 
 
+_STEPS: Final = (" union select * where id > 2", " except select * where id < 2",
+                 " union all select *", " except all select * where id == 3")  # fmt: skip
+# Flat, however many there are; each with the ids that it gives for 500 steps.
+SET_OPERATIONS: Final[dict[str, tuple[Callable[[int], str], list[int]]]] = {
+    "union": (
+        lambda n: (
+            "select id where id == 4"
+            + "".join(f" union select id where id == {i % 7 + 1}" for i in range(n))
+        ),
+        [1, 2, 3, 4],
+    ),
+    "union all": (
+        lambda n: "select id where id == 4" + " union all select id where id > 3" * n,
+        [4] * 501,
+    ),
+    "intersect": (lambda n: "select *" + " intersect select * where id < 3" * n, [0, 1, 2]),
+    "intersect all": (lambda n: "select *" + " intersect all select * where id < 3" * n, [0, 1, 2]),
+    "except": (lambda n: "select *" + " except select * where id < 3" * n, [3, 4]),
+    "mixed": (
+        lambda n: "select *" + "".join(_STEPS[i % len(_STEPS)] for i in range(n)),
+        [0, 1, 2, 2, 3, 4, 4],
+    ),
+    "of sources": (
+        lambda n: "select id + 1 as id" + " union select id where id < 0" * n,
+        [1, 2, 3, 4, 5],
+    ),
+    "of types": (
+        lambda n: (
+            "select 1 as id"
+            + "".join(
+                f" union all select id + {i} % 2{'.5' * (i == n // 2)} "
+                "as id where id == 4 and tags[0] > 4"
+                for i in range(n)
+            )
+        ),
+        [1] * 5,
+    ),
+    "of groups": (
+        lambda n: (
+            "select count(*) as id group by flag" + " union select count(*) as id group by flag" * n
+        ),
+        [2, 2, 1],
+    ),
+    "of subqueries": (
+        lambda n: (
+            "select * from (select * limit 2)"
+            + " union all select id, flag, text, tags from (select *) where id > 4" * n
+        ),
+        [0, 1],
+    ),
+}
+
+
 LONG: Final[dict[str, Callable[[int], str]]] = {
     **{f"chain: {name}": lambda n, make=make: f"select * where {make(n)}"
        for name, (make, _) in CHAINS.items()},
@@ -159,7 +218,8 @@ LONG: Final[dict[str, Callable[[int], str]]] = {
     "array": lambda n: f"select contains(array[{', '.join(map(str, range(n)))}], id) as x",
     "array of arrays": lambda n: f"select array[{', '.join(['array[1, 2]'] * (n // 4))}] as x",
     "JSON keys": lambda n: "select tags" + "[0]" * min(n // 4, 190) + " as x",
-    "unions": lambda n: "select *" + " union select *" * min(n // 4, 190),
+    **{f"set operations: {name}": lambda n, make=make: make(n // 4)
+       for name, (make, _) in SET_OPERATIONS.items()},
     "order keys": lambda n: "select * order by " + ", ".join(["id desc"] * (n // 4)),
     "weights": lambda n: "select * sample by max_weight("
         + ", ".join(f"id == {i}: {i + 1}" for i in range(n // 4)) + ")",
@@ -175,6 +235,29 @@ LONG: Final[dict[str, Callable[[int], str]]] = {
     "digits": lambda n: "select " + "1" * n + " as x",
     "comments": lambda n: "select *" + "/* */" * n + "--" * n,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [*((kind, 500) for kind in SET_OPERATIONS), ("mixed", 5_000)],
+)
+def test_thousands_of_set_operations_in_a_row_are_no_nesting(kind: str, steps: int) -> None:
+    make, ids = SET_OPERATIONS[kind]
+    text = make(steps)
+    query = parse(text)
+    again = pickle.loads(pickle.dumps(query))
+    assert parse(format_query(query)) == query == again
+    assert hash(query) == hash(again) and repr(query) == repr(again)
+    view = DATASET.query(text)
+    assert view["id"].to_pylist() == ids
+    assert tql.is_filter(text) == (
+        kind not in ("of sources", "of types", "of groups", "of subqueries")
+    )
+    explained = DATASET.explain(text)
+    assert explained.root.rows == len(ids)
+    for write in FORMATS.values():
+        assert write(explained).count("Scan") + write(explained).count('"scan"') > steps
+    assert pickle.loads(pickle.dumps(view.source)).rows == view.source.rows
 
 
 def events(f: Callable[[], Any]) -> int:

@@ -34,6 +34,7 @@ from tql.language.plan import (
     Plan,
     Sample,
     Scan,
+    SetStep,
     SortKey,
     Split,
     Stacked,
@@ -100,8 +101,8 @@ def shape(plan: Plan) -> str:
             return f"joined({shape(left)}, {shape(right)})"
         case Stacked(branches):
             return f"stacked({', '.join(shape(b.plan) for b in branches)})"
-        case Combine(op, _, left, right):
-            return f"{op}({shape(left)}, {shape(right)})"
+        case Combine(first, steps):
+            return f"({shape(first)} {' '.join(f'{s.op} {shape(s.plan)}' for s in steps)})"
         case _:
             return f"{type(plan).__name__.lower()} {shape(plan.input)}"
 
@@ -137,10 +138,10 @@ def shape(plan: Plan) -> str:
         ("select *, random() as r from (select * where i8 > 1)", "[filter scan]", "[filter scan]"),
         ("(select * from (select * where i8 > 1) where i16 > 1) union "
          "(select * from (select * where i8 > 1) where i16 < 0)",
-         "union(filter [filter scan], filter [filter scan])",
-         "union(filter [filter scan], filter [filter scan])"),
+         "(filter [filter scan] union filter [filter scan])",
+         "(filter [filter scan] union filter [filter scan])"),
         ("select * from ((select * where i8 > 1) union (select * where i8 < 0)) where i16 > 1",
-         "filter [union(filter scan, filter scan)]", "filter union(filter scan, filter scan)"),
+         "filter [(filter scan union filter scan)]", "filter (filter scan union filter scan)"),
     ],
 )  # fmt: skip
 def test_a_rewrite_gives_the_plan_and_keeps_the_answer(text: str, before: str, after: str) -> None:
@@ -272,7 +273,7 @@ OTHER: Expr = TextTest(
         (whole(Order(SCAN, (SortKey(LOST, False),))), "which the source does not have"),
         (whole(Cut(SCAN, -1, None)), "offset -1"),
         (whole(Sample(SCAN, LOST, True, None, 0)), "which the source does not have"),
-        (whole(Combine(SetOp.UNION, False, SCAN, Scan("other", SOURCE.schema))), "two sources"),
+        (whole(Combine(SCAN, (SetStep(SetOp.UNION, False, Scan("other", SOURCE.schema)),))), "two sources"),
         (whole(Derived(whole(Filter(SCAN, A)))), "a filter on int8"),
         (whole(Cut(Filter(SCAN, Const(1, Int(8))), 0, None)), "a filter on int8"),
     ],

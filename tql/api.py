@@ -148,9 +148,9 @@ def _only_chooses(body: syntax.Body) -> bool:
     match body:
         case syntax.Query(inner):
             return _only_chooses(inner)
-        case syntax.Combined(_, left, right):
+        case syntax.Combined(first, steps):
             one_source = len({_asked(s) for s in _selects(body)}) == 1
-            return one_source and _only_chooses(left) and _only_chooses(right)
+            return one_source and all(map(_only_chooses, (first, *(step.body for step in steps))))
         case syntax.Select() as s:
             plain = all(
                 isinstance(i, syntax.AllColumns)
@@ -180,9 +180,10 @@ def _selects(body: syntax.Body) -> Iterator[syntax.Select]:
     match body:
         case syntax.Select():
             yield body
-        case syntax.Combined(_, left, right):
-            yield from _selects(left)
-            yield from _selects(right)
+        case syntax.Combined(first, steps):
+            yield from _selects(first)
+            for step in steps:
+                yield from _selects(step.body)
         case syntax.Query(inner):
             yield from _selects(inner)
         case _:

@@ -376,12 +376,17 @@ def from_ids(ids: Int64s, universe: int) -> RowSet:
     return rows if n * _SPARSEST < universe else rows.to_bitmap()
 
 
-def union(a: RowSet, b: RowSet) -> RowSet:
-    """The distinct rows of either, ascending."""
-    universe = _shared_universe(a, b)
-    if _few(a, b):
-        return from_ids(np.union1d(a.to_numpy(), b.to_numpy()), universe)
-    return from_words(a.to_bitmap().words | b.to_bitmap().words, universe)
+def union(*parts: RowSet) -> RowSet:
+    """The distinct rows of one or more sets, ascending."""
+    universe = _shared_universe(*parts)
+    if _few(*parts):
+        return from_ids(np.unique(np.concatenate([p.to_numpy() for p in parts])), universe)
+    lists = [rows for rows in parts if isinstance(rows, Ids)]
+    others = [rows for rows in parts if not isinstance(rows, Ids)]
+    words = np.zeros(-(-universe // 64), np.uint64)
+    for rows in [*others, *([concat(*lists)] if lists else [])]:  # one bitmap for all lists
+        words |= rows.to_bitmap().words
+    return from_words(words, universe)
 
 
 def intersect(a: RowSet, b: RowSet) -> RowSet:
@@ -400,9 +405,9 @@ def subtract(a: RowSet, b: RowSet) -> RowSet:
     return from_words(a.to_bitmap().words & ~b.to_bitmap().words, universe)
 
 
-def concat(a: RowSet, b: RowSet) -> Ids:
-    """The rows of `a`, then those of `b`; repeats stay."""
-    return Ids(np.concatenate([a.to_numpy(), b.to_numpy()]), _shared_universe(a, b))
+def concat(*parts: RowSet) -> Ids:
+    """The rows of one or more sets, one after the other; repeats stay."""
+    return Ids(np.concatenate([p.to_numpy() for p in parts]), _shared_universe(*parts))
 
 
 def partition(codes: Codes, k: int, rows: RowSet) -> tuple[RowSet, ...]:
@@ -453,10 +458,11 @@ def _partition_range(codes: Codes, k: int, rows: Range) -> tuple[RowSet, ...]:
     return tuple(classes)
 
 
-def _shared_universe(a: RowSet, b: RowSet) -> int:
-    assert a.universe == b.universe, f"row sets of {a.universe} and of {b.universe} rows"
+def _shared_universe(a: RowSet, *others: RowSet) -> int:
+    for b in others:
+        assert a.universe == b.universe, f"row sets of {a.universe} and of {b.universe} rows"
     return a.universe
 
 
-def _few(a: RowSet, b: RowSet) -> bool:
-    return (len(a) + len(b)) * _SPARSEST < a.universe
+def _few(*parts: RowSet) -> bool:
+    return sum(map(len, parts)) * _SPARSEST < parts[0].universe

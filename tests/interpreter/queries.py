@@ -95,7 +95,10 @@ def _rows_of(body: s.Body, world: World) -> Relation:
 
 
 def _combined(c: s.Combined, world: World) -> Relation:
-    return combined(c, _rows_of(c.left, world), _rows_of(c.right, world))
+    rows = _rows_of(c.first, world)
+    for step in c.steps:
+        rows = combined(step, rows, _rows_of(step.body, world))
+    return rows
 
 
 def _select(q: s.Select, world: World) -> tuple[Relation, Scope]:

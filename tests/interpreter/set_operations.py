@@ -10,7 +10,7 @@ from tests.interpreter.relations import Cell, Column, Relation
 from tql.grammar import syntax as s
 
 
-def combined(c: s.Combined, left: Relation, right: Relation) -> Relation:
+def combined(c: s.SetStep, left: Relation, right: Relation) -> Relation:
     """Of rows where both branches select the same from the same base; else one after the other."""
     both = [*zip(left.ids, left.rows), *zip(right.ids, right.rows)]
     if left.base is not right.base or _made_of(left) != _made_of(right):

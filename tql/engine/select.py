@@ -7,6 +7,8 @@ which is run first and becomes a source itself.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from itertools import groupby
 from math import floor
 from typing import Final, TypeAlias, assert_never
 
@@ -151,8 +153,11 @@ class Run:
                 return rows if size is None else rows[: rows_of(size, len(rows))]
             case Sample():
                 return self._sample(plan)
-            case Combine(op, keep_all, left, right):
-                return _combine(op, keep_all, self.rows(left), self.rows(right))
+            case Combine(first, steps):
+                rows = self.rows(first)
+                for (op, keep_all), run in groupby(steps, lambda s: (s.op, s.all)):
+                    rows = _combine(op, keep_all, rows, [self.rows(s.plan) for s in run])
+                return rows
             case _:
                 assert_never(plan)
 
@@ -371,18 +376,19 @@ def rows_of(size: Size, arriving: int) -> int:
             assert_never(size)
 
 
-def _combine(op: SetOp, keep_all: bool, left: RowSet, right: RowSet) -> RowSet:
+def _combine(op: SetOp, keep_all: bool, left: RowSet, others: Sequence[RowSet]) -> RowSet:
+    """One set operation, with one set after the other; unions of many take one step."""
     match op, keep_all:
         case SetOp.UNION, True:
-            return concat(left, right)
+            return concat(left, *others)
         case SetOp.UNION, False:
-            return union(left, right)
+            return union(left, *others)
         case SetOp.INTERSECT, False:
-            return intersect(left, right)
+            return reduce(intersect, others, left)
         case SetOp.EXCEPT, False:
-            return subtract(left, right)
+            return subtract(left, union(*others))
         case _:
-            return _multiset(op, left, right)
+            return reduce(partial(_multiset, op), others, left)
 
 
 def _multiset(op: SetOp, left: RowSet, right: RowSet) -> RowSet:

@@ -47,13 +47,13 @@ class StackedSource(Computed):
         return self.branches
 
     @cached_property
-    def _fragments(self) -> list[tuple[Fragment, Source, int]]:
-        """Each with the branch it is of, and its number there."""
-        found: list[tuple[Fragment, Source, int]] = []
-        for branch, start in zip(self.branches, self.starts, strict=False):
+    def _fragments(self) -> list[tuple[Fragment, int, int]]:
+        """Each with the number of the branch it is of, and its own number there."""
+        found: list[tuple[Fragment, int, int]] = []
+        for at, (branch, start) in enumerate(zip(self.branches, self.starts, strict=False)):
             for f in branch.fragments:
                 moved = Fragment(len(found), start + f.start, f.rows, f.origin)
-                found.append((moved, branch, f.index))
+                found.append((moved, at, f.index))
         return found
 
     @cached_property
@@ -65,19 +65,19 @@ class StackedSource(Computed):
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         """The columns of one fragment of one branch."""
-        f, branch, index = self._fragments[fragment]
-        return self._typed(branch.read(index, columns), branch, np.arange(f.start, f.stop))
+        f, at, index = self._fragments[fragment]
+        return self._typed(self.branches[at].read(index, columns), at, np.arange(f.start, f.stop))
 
     def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns at these positions; each branch is asked once for its own."""
         owner = np.searchsorted(self.starts[1:], rows, side="right")
         order = np.argsort(owner, kind="stable")
+        sorted_rows = rows[order]
+        asked, firsts = np.unique(owner[order], return_index=True)
         parts = []
-        for at, branch in enumerate(self.branches):
-            its = rows[order][owner[order] == at]
-            if len(its) or (at == 0 and not len(rows)):
-                part = take(branch, its - self.starts[at], columns, fetch)
-                parts.append(self._typed(part, branch, its))
+        for at, its in zip(asked.tolist() or [0], np.split(sorted_rows, firsts[1:]), strict=True):
+            part = take(self.branches[at], its - self.starts[at], columns, fetch)
+            parts.append(self._typed(part, at, its))
         for name in columns:  # offsets of text may differ in width
             if self.schema[name].dtype == Text():
                 parts = _alike(parts, name)
@@ -88,15 +88,15 @@ class StackedSource(Computed):
         back[order] = np.arange(len(order))
         return movable(widened(whole)).take(pa.array(back))
 
-    def _typed(self, table: pa.Table, branch: Source, rows: Int64s) -> pa.Table:
-        """A part of a branch in the common types; `rows` are its rows here."""
+    def _typed(self, table: pa.Table, at: int, rows: Int64s) -> pa.Table:
+        """A part of branch `at` in the common types; `rows` are its rows here."""
         arrays, fields = [], []
-        which = next(at for at, b in enumerate(self.branches, 1) if b is branch)
+        branch = self.branches[at]
         for name in table.column_names:
             column = self.schema[name]
             array = as_type(
                 table.column(name), branch.schema[name].dtype, column.dtype, rows,
-                f"column {name!r} of query {which} of the union",
+                f"column {name!r} of query {at + 1} of the union",
             )  # fmt: skip
             arrays.append(array)
             metadata = field_metadata(column.dtype)

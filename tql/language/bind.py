@@ -10,20 +10,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
-from tql.diagnostics import Span, TqlError, did_you_mean, error, with_query
+from tql.diagnostics import Span, TqlError, error, with_query
 from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
-from tql.language import operators
+from tql.language import operators, set_operations
 from tql.language.bind_expr import ExprBinder, Parameters, Params
 from tql.language.expr import Expr
 from tql.language.from_clause import From, FromBinder, bind_from
-from tql.language.layers import LayerBinder, over_one_leaf
+from tql.language.layers import LayerBinder
 from tql.language.names import Names, one_source
-from tql.language.plan import Bound, Combine, Filter, Leaf, Plan, Scan, computed, in_scope
+from tql.language.plan import Bound, Filter, Leaf, Plan, Scan, computed, in_scope
 from tql.language.plan_parts import source_of
 from tql.language.select_list import name_outputs
 from tql.language.select_rows import check_where, distinct, expanded, makes_new_rows, over_new_rows
-from tql.language.stack import place_of, stacked
 from tql.language.tails import tail, weight
 from tql.language.user_functions import TryOut, Users, never_tried
 from tql.schema import Schema
@@ -101,7 +100,8 @@ def _query(b: Binder, q: s.Query) -> Bound:
                 top = s.Limit(s.Number(select.top, span=select.span), span=select.span)
                 q = replace(q, limit=top)
         case s.Combined() as combined:
-            bound = _combined(b, combined)
+            steps = ((step, _body(b, step.body)) for step in combined.steps)
+            bound = set_operations.combined(_body(b, combined.first), steps)
             scope = _scope_of(b, bound)
         case inner:
             bound = _query(b, inner)
@@ -160,33 +160,3 @@ def _scope(b: Binder, leaf: Leaf, schema: Schema, names: Names) -> ExprBinder:
     """Binds expressions over columns of the leaf by these names."""
     users, made = b.users.over(leaf), computed(leaf)
     return ExprBinder(schema, b.parameters, b.sites, names, users=users, computed=made)
-
-
-# -- set operations ----------------------------------------------------------------------------
-
-
-def _combined(b: Binder, q: s.Combined) -> Bound:
-    left, right = over_one_leaf(_body(b, q.left), _body(b, q.right))
-    _check_same_columns(left, right, q)
-    same_source = source_of(left.plan) == source_of(right.plan)
-    same_columns = {o.name: o.expr for o in left.outputs} == {o.name: o.expr for o in right.outputs}
-    if same_source and same_columns:
-        return Bound(Combine(q.op, q.all, left.plan, right.plan, span=q.span), left.outputs)
-    what = "different expressions of one source" if same_source else "different sources"
-    if q.op is s.SetOp.UNION:
-        return stacked((left, right), q)
-    raise error("unsupported", f"{q.op.value.upper()} compares rows by their number, and has {what}",
-                q.right.span, help="give both sides the same FROM and the same select list")  # fmt: skip
-
-
-def _check_same_columns(left: Bound, right: Bound, q: s.Combined) -> None:
-    a, b = left.schema, right.schema
-    for here, there, side, having in ((a, b, "right", left), (b, a, "left", right)):
-        missing = [n for n in here.names if n not in there]
-        if missing:
-            raise error(
-                "schema", f"the {side} side of {q.op.value.upper()} has no column {missing[0]!r}",
-                place_of(having, missing[0], q),
-                help=did_you_mean(missing[0], there.names)
-                or "select the same column names on both sides",
-            )  # fmt: skip

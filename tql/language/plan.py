@@ -153,11 +153,12 @@ class Stacked(Node):
     """The rows of several queries one after the other, numbered from 0: UNION of different sources.
 
     Each has columns of these names, in any order and in types that fit into those of `schema`.
+    `all` says of each but the first whether UNION ALL added it.
     """
 
     branches: "tuple[Bound, ...]"
     schema: Schema
-    all: bool = False
+    all: tuple[bool, ...]
 
 
 Leaf: TypeAlias = Scan | Derived | Grouped | Split | Windows | Joined | Stacked
@@ -298,13 +299,22 @@ class Sample(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Combine(Node):
-    """A set operation on the row numbers of one source; ascending unless UNION ALL."""
+class SetStep:
+    """`OP [all] plan`."""
 
     op: SetOp
     all: bool
-    left: "Plan"
-    right: "Plan"
+    plan: "Plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Combine(Node):
+    """Set operations on the row numbers of one source, from the left; what one gives is ascending
+    unless it is UNION ALL. Flat, since there may be thousands.
+    """
+
+    first: "Plan"
+    steps: tuple[SetStep, ...]
 
 
 Plan: TypeAlias = Leaf | Filter | Expand | Distinct | Order | Cut | Sample | Combine

@@ -35,8 +35,8 @@ def inputs(plan: Plan) -> tuple[Plan, ...]:
             return (input,)
         case Sample(input):
             return (input,)
-        case Combine(_, _, left, right):
-            return (left, right)
+        case Combine(first, steps):
+            return (first, *(step.plan for step in steps))
         case _:
             assert_never(plan)
 
@@ -48,8 +48,9 @@ def with_inputs(plan: Plan, new: tuple[Plan, ...]) -> Plan:
             return plan
         case Filter() | Expand() | Distinct() | Order() | Cut() | Sample():
             return replace(plan, input=new[0])
-        case Combine():
-            return replace(plan, left=new[0], right=new[1])
+        case Combine(_, steps):
+            changed = tuple(replace(s, plan=p) for s, p in zip(steps, new[1:], strict=True))
+            return replace(plan, first=new[0], steps=changed)
         case _:
             assert_never(plan)
 

@@ -1,33 +1,41 @@
 """UNION of different sources: the rows of both sides one after the other."""
 
+from typing import Final
+
 from tql.diagnostics import NOWHERE, Note, Span, error
 from tql.grammar import syntax as s
 from tql.language.common_types import common_type
-from tql.language.expr import Column
+from tql.language.expr import Column, can_raise
 from tql.language.operators.labels import differing
-from tql.language.plan import Bound, Output, Stacked, computed
+from tql.language.plan import Bound, Output, Stacked
 from tql.schema import Column as SchemaColumn
-from tql.schema import Float, Int, Label, Schema
+from tql.schema import DType, Float, Int, Label, List, Schema
+from tql.stack import make_room
+
+# A branch in which one more column of int64 meets floats costs 8 bytes of text for every column
+# before, so no text nests more of them.
+_NESTED_STACKS: Final = 500
 
 
-def stacked(branches: tuple[Bound, Bound], q: s.Combined) -> Bound:
+def stacked(left: Bound, right: Bound, q: s.SetStep) -> Bound:
     """The query that gives the rows of the left, then those of the right, nothing removed.
 
     Columns are matched by name, in the left's order and in a type for the values of both.
     """
-    left, right = (branch.schema for branch in branches)
     columns = []
-    for a in left:
-        b = right[a.name]
+    for a in left.schema:
+        b = right.schema[a.name]
         dtype = common_type(a.dtype, b.dtype)
         if dtype is None:
             raise error(
                 "schema", f"column {a.name!r} is {a.dtype} on the left and {b.dtype} on the right",
-                place_of(branches[1], a.name, q), notes=_notes(a, b), help=_way_out(a, b),
+                place_of(right, a.name, q), notes=_notes(a, b), help=_way_out(a, b),
             )  # fmt: skip
         columns.append(SchemaColumn(a.name, dtype, a.nullable or b.nullable))
-    leaf = Stacked(branches, Schema(columns), q.all, span=q.span)
-    made = computed(leaf)
+    schema = Schema(columns)
+    branches, every = _grown(left, schema)
+    leaf = Stacked((*branches, right), schema, (*every, q.all), span=q.span)
+    made = {o.name for o in (*left.outputs, *right.outputs) if can_raise(o.expr)}
     outputs = tuple(
         Output(c.name, Column(c.name, c.dtype, c.nullable, computed=c.name in made))
         for c in columns
@@ -35,7 +43,30 @@ def stacked(branches: tuple[Bound, Bound], q: s.Combined) -> Bound:
     return Bound(leaf, outputs)
 
 
-def place_of(branch: Bound, name: str, q: s.Combined) -> Span:
+def _grown(left: Bound, schema: Schema) -> tuple[tuple[Bound, ...], tuple[bool, ...]]:
+    """The branches that one more is stacked on: those of a stack itself, so that it stays flat.
+
+    Not where integers become floats: some were uint64, and must have fitted into int64 on the way.
+    """
+    match left.plan:
+        case Stacked(branches, older, every) if not any(map(_int64_to_float, older, schema)):
+            return branches, every
+        case _:
+            make_room(_NESTED_STACKS)
+            return (left,), ()
+
+
+def _int64_to_float(a: SchemaColumn, b: SchemaColumn) -> bool:
+    return _element(a.dtype) == Int(64) and isinstance(_element(b.dtype), Float)
+
+
+def _element(dtype: DType) -> DType:
+    while isinstance(dtype, List):
+        dtype = dtype.item
+    return dtype
+
+
+def place_of(branch: Bound, name: str, q: s.SetStep) -> Span:
     """Where a branch selects the column of this name; the set operation where nobody knows."""
     selected = next((o.expr.span for o in branch.outputs if o.name == name), NOWHERE)
     return q.span if selected == NOWHERE else selected

@@ -72,8 +72,10 @@ def _verify(plan: Plan, schema: Schema, after: str) -> None:
             assert sort_keys, f"after {after}: an order without keys"
         case Cut(_, offset):
             assert offset >= 0, f"after {after}: offset {offset}"
-        case Combine(_, _, left, right):
-            same = source_of(left) == source_of(right)
+        case Combine(first, steps):
+            assert steps, f"after {after}: a set operation of one query"
+            source = source_of(first)
+            same = all(source_of(step.plan) == source for step in steps)
             assert same, f"after {after}: a set operation over two sources"
         case Scan() | Expand() | Sample():
             return

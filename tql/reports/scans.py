@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from tql.engine.computed import Computed
 from tql.engine.derived import DerivedSource
@@ -18,6 +18,9 @@ from tql.language.plan import Filter, Leaf, Output, Plan
 from tql.language.plan_parts import inputs, walk_plan
 from tql.reports.nodes import Fetch, Node
 from tql.sources.protocol import Fragment, Source
+
+# Bytes by source (its identity, while all are alive) and columns of it.
+_Known: TypeAlias = dict[tuple[int, tuple[str, ...]], int | None]
 
 _TOLD: Final = ("Subquery", "Group", "Ungroup", "Windows", "Stack")
 
@@ -88,13 +91,20 @@ def _named(e: Expr) -> str:
 
 
 def column_bytes(
-    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
-) -> int | None:
+    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None,
+    known: _Known | None = None,
+) -> int | None:  # fmt: skip
     """Bytes of these columns in all rows, or in these fragments, from statistics; None where they
     are unknown.
+
+    known  what was found below, so that a view which a union of a union stands on is asked once
     """
     if isinstance(source, Computed):
-        return _total(_share(*part) for part in _parts(source, columns))
+        known = {} if known is None else known
+        key = id(source), tuple(columns)
+        if key not in known:
+            known[key] = _total(_share(*part, known) for part in _parts(source, columns))
+        return known[key]
     total = 0
     for fragment in source.fragments if fragments is None else fragments:
         for name in columns:
@@ -127,9 +137,9 @@ def _parts(source: Computed, columns: Collection[str]) -> Iterator[tuple[Source,
             raise AssertionError(f"the columns of a {type(source).__name__}")
 
 
-def _share(source: Source, columns: Sequence[str], rows: int) -> int | None:
+def _share(source: Source, columns: Sequence[str], rows: int, known: _Known) -> int | None:
     """About how many bytes so many rows of these columns have."""
-    size = column_bytes(source, columns)
+    size = column_bytes(source, columns, known=known)
     return None if size is None else size * rows // max(1, source.rows)
 
 

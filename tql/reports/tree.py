@@ -1,6 +1,6 @@
 """From a bound query or a loader's chain to the nodes of an explanation, each evaluated once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final, assert_never
@@ -35,6 +35,7 @@ from tql.language.plan import (
     Plan,
     Sample,
     Scan,
+    SetStep,
     Split,
     Stacked,
     Windows,
@@ -111,11 +112,14 @@ class Teller:
                 )
             case Sample():
                 return self._sample(plan)
-            case Combine(op, keep_all, left, right):
-                title = "keeps repeats" if keep_all else "rows in ascending order, none twice"
-                children = (self.node(left), self.node(right))
-                return Node(f"{op.value.capitalize()}{' all' if keep_all else ''}", title,
-                            self.count(plan), children=children)  # fmt: skip
+            case Combine(first, steps):
+                children = [self.node(first), *(self.node(step.plan) for step in steps)]
+                if len({(s.op, s.all) for s in steps}) > 1:
+                    for at, step in enumerate(steps, 1):
+                        told = (f"{_operator(step)} what comes before", *children[at].details)
+                        children[at] = replace(children[at], details=told)
+                kind, title = _combining(steps)
+                return Node(kind, title, self.count(plan), children=tuple(children))
             case _:
                 assert_never(plan)
 
@@ -139,10 +143,10 @@ class Teller:
                     drawing = self.drawing(plan)
                     return 0 if drawing is None else drawing.size
                 return size.rows if with_replacement and isinstance(size, Count) else None
-            case Combine(op, keep_all, left, right):
-                if op is SetOp.UNION and keep_all:
-                    a, b = self.count(left), self.count(right)
-                    return None if a is None or b is None else a + b
+            case Combine(_, steps):
+                if all(s.op is SetOp.UNION and s.all for s in steps):
+                    counts = [c for p in inputs(plan) if (c := self.count(p)) is not None]
+                    return sum(counts) if len(counts) == len(steps) + 1 else None
                 return len(self.run.rows(plan)) if self.known(plan) else None
             case _:
                 assert_never(plan)
@@ -205,6 +209,19 @@ def _why_unknown(plan: Plan) -> str:
     unread = any(isinstance(p, Distinct) and _draws_in(p) for p in walk_plan(plan))
     drawn = any(isinstance(p, Sample) for p in walk_plan(plan))
     return _UNREAD if unread and not drawn else _UNKNOWN
+
+
+def _combining(steps: Sequence[SetStep]) -> tuple[str, str]:
+    """Kind and title of set operations that bind alike."""
+    last = steps[-1]
+    if any((s.op, s.all) != (last.op, last.all) for s in steps):
+        return "Combine", "set operations from the first to the last"
+    title = "keeps repeats" if last.all else "rows in ascending order, none twice"
+    return _operator(last).capitalize(), title
+
+
+def _operator(step: SetStep) -> str:
+    return f"{step.op.value}{' all' if step.all else ''}"
 
 
 # -- queries -----------------------------------------------------------------------------------
