@@ -16,6 +16,7 @@ import tql
 from tests.explain_data import Watched
 from tests.profiles import examples
 from tests.test_joins import COLUMNS, Table, answer, same, tables, values
+from tql.engine import select
 from tql.engine.stacked import StackedSource
 from tql.language.common_types import common_type
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Opaque, Text, Time
@@ -291,3 +292,53 @@ def test_an_empty_branch_is_no_rows() -> None:
     nothing = {"a": A.slice(0, 0), "b": B.slice(0, 0)}
     assert rows(UNITED, nothing) == []
     assert rows(f"select x from ({UNITED}) where x > 1", nothing) == []
+
+
+@pytest.mark.parametrize("explained", [False, True])
+def test_filters_of_a_long_chain_are_evaluated_many_in_a_pass(
+    explained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+
+    def counted(source: Any, conditions: Any, *rest: Any) -> Any:
+        passes.append(len(conditions))
+        return scan(source, conditions, *rest)
+
+    scan = select.scan
+    monkeypatch.setattr(select, "scan", counted)
+    ds = tql.open({"id": np.arange(1_000)})
+    text = " union ".join(f"select * where id == {7 * i}" for i in range(130))
+    if explained:
+        assert ds.explain(text).root.rows == 130
+    else:
+        assert ds.query(text).row_ids.tolist() == list(range(0, 910, 7))
+    assert passes == [64, 64, 2]
+
+
+def test_a_stack_of_many_is_one_source_that_names_its_branches() -> None:
+    text = " union all ".join(["select x from a", "select x + 0.5 as x from b", "select x from b"])
+    view = answer(text, BOTH)
+    found = [row["x"] for row in values(view)]
+    assert found == [1, 2, 3, 1.0, None, 3.0, 0.5, None, 2.5]
+    large = {"u": pa.table({"x": pa.array([2**63], pa.uint64())}), "i": pa.table({"x": [1]})}
+    floats = {"f": pa.table({"x": [0.5]})}
+    chain = "select x from i union select x * 2 as x from i union select x from u"
+    for more in ("", " union select x from f"):  # an integer first, whatever it becomes later
+        with pytest.raises(tql.TqlError, match=r"column 'x' of query 3 of the union") as e:
+            values(answer(chain + more, large | floats))
+        assert e.value.diagnostic.code == "range"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=2, max_size=6))
+def test_a_stack_grows_as_if_by_pairs_in_subqueries(parts: list[tuple[str, bool]]) -> None:
+    stored = dict(BOTH) | {"c": pa.table({"x": pa.array([9], pa.int64()), "name": ["z"]})}
+    selects = [f"select name, x + 0 as x from {name}" for name, _ in parts]
+    flat = pairs = selects[0]
+    for select_, (_, every) in zip(selects[1:], parts[1:], strict=True):
+        op = "union all" if every else "union"
+        flat = f"{flat} {op} {select_}"
+        # A subquery is another source, so nothing is one set of rows.
+        pairs = f"select * from ({pairs}) union all select * from ({select_})"
+    if len({name for name, _ in parts}) == len(parts):
+        assert same(values(answer(flat, stored)), values(answer(pairs, stored)))
+        assert answer(flat, stored).schema == answer(pairs, stored).schema

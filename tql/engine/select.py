@@ -72,6 +72,9 @@ Draw: TypeAlias = Callable[
 MadeLeaf: TypeAlias = Derived | Grouped | Split | Windows
 """A leaf over the result of a query."""
 
+# Each holds a bit of every row while it runs; what is kept of few rows is smaller.
+_FILTERS_PER_PASS: Final = 64
+
 # Rows per wanted row up to which a whole column is evaluated and then indexed.
 _SPARSE: Final = 8
 
@@ -193,14 +196,18 @@ class Run:
         return column_at(self.source, rows.to_numpy(), e, self.environment.seed)
 
     def prepare(self, plan: Plan) -> None:
-        """Evaluate every filter that ranges over the whole source, in one pass over the data."""
+        """Evaluate every filter that ranges over the whole source, many in one pass over the data."""
         nodes = walk_plan(plan)
         filters = self.unpaired(
             [f for f in nodes if isinstance(f, Filter) and isinstance(f.input, Leaf)]
         )
-        if filters:
-            for f, words in zip(filters, self._scan([f.predicate for f in filters]), strict=True):
-                self._filtered[id(f)] = from_words(words, self.source.rows)
+        for start in range(0, len(filters), _FILTERS_PER_PASS):
+            self._evaluate(filters[start : start + _FILTERS_PER_PASS])
+
+    def _evaluate(self, filters: Sequence[Filter]) -> None:
+        """One pass over the data for these filters of the whole source."""
+        for f, words in zip(filters, self._scan([f.predicate for f in filters]), strict=True):
+            self._filtered[id(f)] = from_words(words, self.source.rows)
 
     def unpaired(self, filters: Sequence[Filter]) -> list[Filter]:
         """The filters that have to look at every row; the others are answered, as they range over

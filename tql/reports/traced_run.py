@@ -1,5 +1,6 @@
 """A run that explains itself: rows of each node, seconds, and what a NULL keeps out."""
 
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 
@@ -12,8 +13,7 @@ from tql.engine.pruning import kept
 from tql.engine.reference import is_true, kept_out_by_null
 from tql.engine.select import Environment, Run
 from tql.language.expr import Expr, Not, can_raise, columns_of
-from tql.language.plan import Leaf, Plan
-from tql.reports.scans import filters_of
+from tql.language.plan import Filter, Plan
 from tql.rowset import RowSet, from_ids, from_words
 from tql.sources.protocol import Fragment, Source
 from tql.weights import Weights
@@ -41,17 +41,20 @@ class TracedRun(Run):
             self._weights[id(weight)] = super().weights(weight, rows)
         return self._weights[id(weight)]
 
-    def prepare(self, plan: Plan) -> None:
-        """One pass for all filters; where one can be NULL, for its negation too, to count that.
+    def unpaired(self, filters: Sequence[Filter]) -> list[Filter]:
+        """As a run's, timing what it answers."""
+        began = perf_counter()
+        rest = super().unpaired(filters)
+        for f in filters:
+            if id(f.predicate) in self.paired:
+                self.seconds[id(f.input)] = perf_counter() - began
+        return rest
+
+    def _evaluate(self, filters: Sequence[Filter]) -> None:
+        """One pass for the filters; where one can be NULL, for its negation too, to count that.
 
         Another pass counts it for one that may raise: its negation would where the query does not.
         """
-        began = perf_counter()
-        filters = self.unpaired([f for f in filters_of(plan) if isinstance(f.input, Leaf)])
-        for leaf in (f.input for f in filters_of(plan) if id(f.predicate) in self.paired):
-            self.seconds[id(leaf)] = perf_counter() - began
-        if not filters:
-            return
         began = perf_counter()
         unsure = [f for f in filters if f.predicate.nullable and not can_raise(f.predicate)]
         conditions = [f.predicate for f in filters] + [Not(f.predicate) for f in unsure]
