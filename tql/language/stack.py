@@ -12,9 +12,7 @@ from tql.schema import Column as SchemaColumn
 from tql.schema import DType, Float, Int, Label, List, Schema
 from tql.stack import make_room
 
-# A branch in which one more column of int64 meets floats costs 8 bytes of text for every column
-# before, so no text nests more of them.
-_NESTED_STACKS: Final = 500
+_LEVELS: Final = 2  # of a tree that one stack in another adds: itself and its branch
 
 
 def stacked(left: Bound, right: Bound, q: s.SetStep) -> Bound:
@@ -51,8 +49,11 @@ def _grown(left: Bound, schema: Schema) -> tuple[tuple[Bound, ...], tuple[bool, 
     match left.plan:
         case Stacked(branches, older, every) if not any(map(_int64_to_float, older, schema)):
             return branches, every
-        case _:
-            make_room(_NESTED_STACKS)
+        case below:
+            depth = 0
+            while isinstance(below, Stacked):
+                below, depth = below.branches[0].plan, depth + 1
+            make_room(_LEVELS * depth)
             return (left,), ()
 
 
