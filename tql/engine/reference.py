@@ -31,8 +31,9 @@ from tql.engine.constants import constant, everywhere_the_same
 from tql.engine.frame import Frame
 from tql.engine.integers import checked
 from tql.engine.json_values import Reader, json_call, json_value
+from tql.engine.like_rows import like_rows
 from tql.engine.subscripts import Picking, numbers_in, picked
-from tql.engine.text_rules import matches, tested
+from tql.engine.text_rules import tested
 from tql.language.expr import (
     And,
     Arith,
@@ -60,7 +61,6 @@ from tql.language.expr import (
     Slot,
     StoredValue,
     Subscript,
-    TextLike,
     TextTest,
     Truth,
     UserCall,
@@ -299,7 +299,8 @@ def _call(e: Call, frame: Frame, active: Mask) -> Vec:
             with np.errstate(invalid="ignore"):
                 return Numbers(np.sqrt(inner.values.astype(numpy_dtype(e.dtype))), inner.valid)
         case "like" | "ilike":
-            return _like_rows(e, frame, active)
+            text, patterns = (_text_column(a, frame, active) for a in e.arguments)
+            return like_rows(text, patterns, e.function == "ilike")
         case "shape" if isinstance(e.arguments[0].dtype, Binary):
             images = _evaluate(e.arguments[0], frame, active)
             assert isinstance(images, Arrow)
@@ -337,23 +338,6 @@ def _absolute(e: Call, frame: Frame, active: Mask) -> Numbers:
             raise data_error("range", f"abs() does not fit in int64 in row {row}", span=e.span,
                              help="exclude such rows with WHERE, before this expression")  # fmt: skip
     return Numbers(np.abs(values), inner.valid)
-
-
-def _like_rows(e: Call, frame: Frame, active: Mask) -> Numbers:
-    """Each row's text against its own pattern: rows of one pattern together."""
-    text, patterns = (_text(a, frame, active) for a in e.arguments)
-    encoded = one_array(pc.dictionary_encode(patterns))
-    known = encoded.dictionary.to_pylist()
-    codes = pc.fill_null(encoded.indices, len(known)).to_numpy()  # no pattern: behind all others
-    order = np.argsort(codes, kind="stable")
-    ends = np.searchsorted(codes, np.arange(len(known)), side="right", sorter=order).tolist()
-    sorted_text = text.take(pa.array(order))
-    result = np.zeros(frame.rows, np.bool_)
-    for pattern, start, stop in zip(known, [0, *ends], ends, strict=False):
-        rule = TextLike(pattern, e.function == "ilike")
-        hits = bools(matches(rule, sorted_text.slice(start, stop - start)))
-        result[order[start:stop]] = hits.values
-    return Numbers(result, both(Arrow(text).valid, Arrow(patterns).valid))
 
 
 # -- arrays ------------------------------------------------------------------------------------

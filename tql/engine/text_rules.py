@@ -1,6 +1,7 @@
 """Rules about one text (`TextRule`), over Arrow text; a LIKE pattern as a regular expression."""
 
 import re
+from collections.abc import Iterator
 from typing import Any, assert_never
 
 import numpy as np
@@ -53,16 +54,20 @@ def matches(rule: TextRule, array: Any) -> Any:
 
 def like_to_regex(pattern: str) -> str:
     """The LIKE pattern as a regular expression for the whole text; linear-time engines only."""
-    parts = []
+    parts = (
+        (".*" if c != "?" else ".") if wild else re.escape(c) for c, wild in characters(pattern)
+    )
+    return f"(?s)^{''.join(parts)}$"
+
+
+def characters(pattern: str) -> Iterator[tuple[str, bool]]:
+    """The characters that a LIKE pattern is made of, and whether each is a wildcard."""
     escaped = False
     for c in pattern:
-        if escaped:
-            parts.append(re.escape(c))
-            escaped = False
-        elif c == "\\":
+        if c == "\\" and not escaped:
             escaped = True
-        else:
-            parts.append({"*": ".*", "%": ".*", "?": "."}.get(c) or re.escape(c))
+            continue
+        yield c, not escaped and c in "*%?"
+        escaped = False
     if escaped:
-        parts.append(re.escape("\\"))
-    return f"(?s)^{''.join(parts)}$"
+        yield "\\", False
