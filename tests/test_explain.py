@@ -463,6 +463,19 @@ def test_the_loader_has_as_many_batches_as_its_explanation_says(
     assert re.search(rf"\b{len(loader)} batch(es)?$", root.title), root.title
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("select * limit 3 offset 1", "3, the first row passed over"),
+        ("select * limit 3 offset 2", "3, the first 2 rows passed over"),
+        ("select * offset 1", "the first row passed over"),
+    ],
+)
+def test_one_row_is_told_as_one(query: str, said: str) -> None:
+    assert said in str(small().explain(query)).replace("  ", " ")
+    assert "1 row;" in repr(small().query("select * limit 1"))
+
+
 def test_a_loader_tells_its_steps_from_the_data_up() -> None:
     loader = (
         small()
@@ -477,7 +490,7 @@ def test_a_loader_tells_its_steps_from_the_data_up() -> None:
     told = loader.explain()
     kinds = [n.kind for n in nodes(told.root)]
     assert kinds == ["Loader", "Shuffle", "Sample", "Select", "Filter", "Scan"]
-    assert "remainder drop: 18 rows of an epoch are left out" in told.root.details[1]
+    assert "remainder drop: 18 rows of an epoch left out" in told.root.details[1]
     scan = list(nodes(told.root))[-1]
     assert scan.title.endswith("columns: species")
     assert told.fetch is not None and told.fetch[0] == ("id", "score")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from tql.diagnostics import did_you_mean, error
+from tql.diagnostics import counted, did_you_mean, error
 from tql.engine.computed import identify, root_of, take
 from tql.engine.derived import DerivedSource, derive
 from tql.engine.select import drawable
@@ -52,7 +52,7 @@ class Dataset:
         return self.source.rows
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}: {len(self):,} rows; {', '.join(map(str, self.schema))}>"
+        return f"<{type(self).__name__} {self.name}: {counted(len(self), 'row')}; {', '.join(map(str, self.schema))}>"
 
     @property
     def schema(self) -> Schema:
@@ -160,7 +160,7 @@ class Dataset:
             raise error("value", f"weights must have one dimension, not {array.ndim}",
                         help="give one number per row")  # fmt: skip
         if len(array) != len(self):
-            raise error("value", f"{len(array)} weights were given for {len(self)} rows",
+            raise error("value", f"{counted(len(array), 'weight')} for {counted(len(self), 'row')}",
                         help="give one number per row of this data set or view")  # fmt: skip
         if array.dtype.kind not in "biuf":
             raise error("type", f"weights must be numbers, not {array.dtype}")

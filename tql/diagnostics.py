@@ -185,6 +185,11 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str | None:
     return "did you mean " + " or ".join(f"'{c}'" for c in near[:3]) + "?"
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """How many of something: 1 row, 1,797 rows; `several` where it is not `one` with an s."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def first_names(names: Sequence[str], most: int = 12) -> str:
     """Names in a sentence, with a comma between them: the first `most`, and how many more."""
     more = len(names) - most

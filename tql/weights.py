@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.bits import read_only
-from tql.diagnostics import TqlError, error
+from tql.diagnostics import TqlError, counted, error
 from tql.rowset import RowSet
 
 
@@ -32,8 +32,8 @@ class ClassWeights:
         return sum(map(len, self.members))
 
     def __repr__(self) -> str:
-        classes = f"{len(self.members):,} class{'es' if len(self.members) != 1 else ''}"
-        return f"<ClassWeights {classes} of {len(self):,} rows>"
+        classes = counted(len(self.members), "class", "classes")
+        return f"<ClassWeights {classes} of {counted(len(self), 'row')}>"
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +54,7 @@ class RowWeights:
         return self.values.size
 
     def __repr__(self) -> str:
-        return f"<RowWeights of {len(self):,} rows>"
+        return f"<RowWeights of {counted(len(self), 'row')}>"
 
     @property
     def nbytes(self) -> int:
@@ -140,6 +140,6 @@ def _bad(value: float, where: str) -> TqlError:
 def _all_zero(rows: int) -> TqlError:
     return error(
         "value",
-        f"every weight is zero ({rows} rows): nothing can be drawn",
+        f"every weight is zero ({counted(rows, 'row')}): nothing can be drawn",
         help="give some row a weight above zero, for instance a last arm 'true: 1'",
     )

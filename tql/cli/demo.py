@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tql.cli.screen import show, show_json
+from tql.diagnostics import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,7 @@ def command(as_json: bool, no_color: bool) -> None:
                    "drawn": counts.tolist()})  # fmt: skip
         return
     show("What is in it?\n")
-    show(f"{_SOURCE}: {len(dataset):,} rows")
+    show(f"{_SOURCE}: {counted(len(dataset), 'row')}")
     for column in dataset.schema:
         show(f"  {column}")
     show(f"\nWhich rows, and how often? Without drawing one:\n\n  {question}\n")
@@ -50,7 +51,7 @@ def command(as_json: bool, no_color: bool) -> None:
          f'    .sample_by("{_WEIGHTS}")\n    .shuffle().batch(32).numpy()\n')  # fmt: skip
     counts, batches, first = _epoch(dataset)
     shape = "\N{MULTIPLICATION SIGN}".join(map(str, first["images"].shape))
-    show(f"{batches} batches; the first: images {shape} {first['images'].dtype}, "
+    show(f"{counted(batches, 'batch', 'batches')}; the first: images {shape} {first['images'].dtype}, "
          f"labels {[int(v) for v in first['labels'][:6]]}…\n")  # fmt: skip
     _show_shares(told, counts)
     names = getattr(dataset.schema["labels"].dtype, "names", ())

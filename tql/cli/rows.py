@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tql.cli.output import Output
 from tql.cli.screen import is_unicode
 from tql.dataset import View
-from tql.diagnostics import first_names
+from tql.diagnostics import counted, first_names
 from tql.engine.columns import Numbers, from_arrow, to_arrow
 from tql.engine.computed import identify
 from tql.reports.text_table import printable
@@ -131,7 +131,7 @@ def cell(value: Any, c: Column) -> str:
 
 def blob(data: bytes) -> str:
     """Bytes in a few words: format, size in pixels, length."""
-    size = f"{len(data):,} bytes"
+    size = counted(len(data), "byte")
     if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
         width, height = (int.from_bytes(data[k : k + 4], "big") for k in (16, 20))
         return f"<png {width}{_TIMES}{height}, {size}>"
@@ -218,7 +218,7 @@ def print_table(view: View, limit: int, no_color: bool) -> None:
         made.add_row(*(Words(s if unicode else s.replace(_TIMES, "x")) for s in row[:shown]))
     console.print(made)
     hidden = len(view) - min(limit, len(view))
-    console.print(f"{len(view):,} rows" + (f", {hidden:,} not shown" if hidden else ""))
+    console.print(counted(len(view), "row") + (f", {hidden:,} not shown" if hidden else ""))
     if left := view.columns[shown:]:
         names = first_names([printable(name) for name in left])
         count = f"{len(left):,} column{'s' if len(left) > 1 else ''}"

@@ -4,6 +4,7 @@ import click
 
 from tql.cli.request import opened, source_options
 from tql.cli.screen import show, show_json
+from tql.diagnostics import counted
 
 
 @click.command("schema")
@@ -37,8 +38,9 @@ def command(source: str, class_names: tuple[str, ...], as_json: bool, no_color: 
             }
         )  # fmt: skip
         return
-    parts = f"{fragments:,} fragment{'' if fragments == 1 else 's'}"
-    show(f"{printable(source)}  ·  {found.kind}, {found.rows:,} rows in {parts}")
+    show(
+        f"{printable(source)}  ·  {found.kind}, {counted(found.rows, 'row')} in {counted(fragments, 'fragment')}"
+    )
     rows = []
     for c in dataset.schema:
         names = ", ".join(map(printable, c.dtype.names)) if isinstance(c.dtype, Label) else ""

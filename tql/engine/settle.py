@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tql.diagnostics import data_error, error
+from tql.diagnostics import counted, data_error, error
 from tql.engine import bm25
 from tql.engine.columns import Arrow, one_array, read
 from tql.engine.computed import row_name, take
@@ -103,9 +103,8 @@ def _value(call: Call, source: Source) -> Expr:
     assert isinstance(column, Column) and isinstance(row, Const)
     at = row.value + source.rows if row.value < 0 else row.value
     if not 0 <= at < source.rows:
-        held = f"{source.rows:,} rows" if source.rows != 1 else "one row"
         raise error(
-            "range", f"there is no row {row.value}: FROM has {held}", row.span,
+            "range", f"there is no row {row.value}: FROM has {counted(source.rows, 'row')}", row.span,
             help="rows count from 0, and from the end with -1; data() counts before WHERE",
         )  # fmt: skip
     array = one_array(take(source, np.array([at]), [column.name]).column(column.name))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tql.diagnostics import data_error
+from tql.diagnostics import counted, data_error
 from tql.engine.columns import one_array, pc
 from tql.engine.computed import Computed, Fetch, Int64s, blocks_of
 from tql.engine.derived import DerivedSource
@@ -120,7 +120,7 @@ def _lengths(inner: DerivedSource, leaf: Split) -> Int64s:
             row = int(inner.identify(np.array([at]))[0])
             raise data_error(
                 "shape", f"UNGROUP BY SPLIT needs sequences of one length, and in row {row} "
-                f"{first} has {lengths[at]} members, {name} has {found[at]}", span=leaf.span,
+                f"{first} has {counted(int(lengths[at]), 'member')}, {name} has {found[at]:,}", span=leaf.span,
                 help="select sequences of one length in FROM (select …), and split those",
             )  # fmt: skip
     return lengths

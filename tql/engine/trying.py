@@ -90,8 +90,8 @@ def type_given(
     found = user_calls.tried(function, given, rows, frame.named, span)
     if found is None:
         raise error(
-            "type", f"what {function.name}() gives is not known: none of the first {rows} rows has "
-            "a value for every argument", span,
+            "type", f"what {function.name}() gives is not known: there is no row "
+            f"with a value for every argument among the first {rows:,}", span,
             help="say it when registering: register_function(fn, returns='float64')",
         )  # fmt: skip
     with _LOCK:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tql.diagnostics import Span, TqlDataError, TqlError, data_error
+from tql.diagnostics import Span, TqlDataError, TqlError, counted, data_error
 from tql.engine.columns import Arrays, Arrow, Mask, Numbers, Objects, Vec, numpy_dtype, pick
 from tql.language.user_function import UserFunction
 from tql.language.user_functions import returned_type
@@ -173,7 +173,7 @@ def _in_one_call(
     if np.ndim(found) != 1 or len(found) != len(wanted):
         shape = np.shape(found)
         raise data_error(
-            "shape", f"{function.name}() was given {len(wanted)} rows and gave an array of shape "
+            "shape", f"{function.name}() was given {counted(len(wanted), 'row')} and gave an array of shape "
             f"{shape}, for {where}", span=span, help="let it give one value for each row",
         )  # fmt: skip
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tql.diagnostics import Note, Span, TqlError, error
+from tql.diagnostics import Note, Span, TqlError, counted, error
 from tql.language.array_types import array_of, array_type, rank_of, sizes_of
 from tql.language.expr import Const, Expr, Slice, Subscript
 from tql.language.operators import by_element
@@ -122,4 +122,4 @@ def _no_array(operand: Expr, span: Span) -> TqlError:
 
 
 def _dimensions(rank: int) -> str:
-    return "1 dimension" if rank == 1 else f"{rank} dimensions"
+    return counted(rank, "dimension")

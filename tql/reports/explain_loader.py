@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from tql.chain import DataLoader
 from tql.dataset import Dataset, View
+from tql.diagnostics import counted
 from tql.engine.derived import DerivedSource, derive
 from tql.engine.scan import Settings
 from tql.grammar.parser import parse_weight
@@ -160,12 +161,12 @@ def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
     )
     batches = len(stream) // size if loader.drop_last else stream.batches
     kept = batches * size if loader.drop_last else len(stream)
-    title = f"batch {size:,}, drop_last={str(loader.drop_last).lower()}, {batches:,} batch{'' if batches == 1 else 'es'}"
+    title = f"batch {size:,}, drop_last={str(loader.drop_last).lower()}, {counted(batches, 'batch', 'batches')}"
     details = []
     if start:
         details.append(f"the first epoch starts at position {start:,} of {rows:,}")
     if loader.drop_last and kept < len(stream):
-        details.append(f"drop_last leaves out {len(stream) - kept:,} rows")
+        details.append(f"drop_last leaves out {counted(len(stream) - kept, 'row')}")
     if world > 1:
         details.append(
             f"rank {rank} of {world}; {_remainder(remainder, rows - start, world * size)}"
@@ -178,10 +179,10 @@ def _remainder(rule: str, rows: int, step: int) -> str:
     rest = rows % step
     match rule:
         case "drop":
-            return f"remainder drop: {rest:,} rows of an epoch are left out"
+            return f"remainder drop: {counted(rest, 'row')} of an epoch left out"
         case "pad" | "mask":
             extra = (step - rest) % step
-            return f"remainder {rule}: {extra:,} rows are repeated, marked in _pad"
+            return f"remainder {rule}: {counted(extra, 'row')} repeated, marked in _pad"
         case _:
             return "remainder short: no row is left out, lengths of ranks may differ by a batch"
 

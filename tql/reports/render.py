@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from tql.diagnostics import counted
 from tql.memory_size import shown
 from tql.reports.text_table import Side, cut, pad, printable, table, width
 
@@ -147,6 +148,10 @@ def _wrap(text: str, room: int, most: int) -> list[str]:
     return [*lines, cut(text, room)]
 
 
+def _rows(n: "Node") -> str:
+    return "? rows" if n.rows is None else counted(n.rows, "row")
+
+
 def _count(rows: int | None) -> str:
     return "?" if rows is None else f"{rows:,}"
 
@@ -229,9 +234,7 @@ def remarks(t: "ClassTable") -> list[str]:
     if t.approximate:
         found.append("expected draws are approximate: without replacement by weight")
     if t.absent:
-        found.append(
-            f"{t.absent:,} named class{'' if t.absent == 1 else 'es'} without a row not shown"
-        )
+        found.append(f"{counted(t.absent, 'named class', 'named classes')} without a row not shown")
     return found
 
 
@@ -260,7 +263,7 @@ def _numbered(root: "Node") -> Iterator[tuple[int, "Node", int | None]]:
 def _label_lines(n: "Node") -> list[str]:
     lines = [n.kind, *(_wrap(printable(n.title), 60, _WRAPPED) if n.title else [])]
     lines += [cut(printable(d), 80) for d in n.details]
-    return [*lines, f"{_count(n.rows)} rows{'' if n.bytes is None else ', ' + shown(n.bytes)}"]
+    return [*lines, f"{_rows(n)}{'' if n.bytes is None else ', ' + shown(n.bytes)}"]
 
 
 def as_mermaid(e: "Explanation") -> str:
@@ -337,7 +340,7 @@ def as_page(e: "Explanation") -> str:
 
 
 def _html_node(n: "Node", analyzed: bool) -> str:
-    numbers = f"{_count(n.rows)} rows{'' if n.bytes is None else ' · ' + shown(n.bytes)}"
+    numbers = f"{_rows(n)}{'' if n.bytes is None else ' · ' + shown(n.bytes)}"
     if analyzed and n.actual is not None:
         numbers += f" · {n.actual:,} actual"
     if analyzed and n.seconds is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tql.diagnostics import error
+from tql.diagnostics import counted, error
 from tql.engine.columns import Numbers, from_arrow, one_array
 from tql.engine.comparing import plain_text
 from tql.engine.scan import Settings, over
@@ -78,7 +78,7 @@ class Statistics:
         return {**head, "columns": columns}
 
     def __str__(self) -> str:
-        head = f"{printable(self.subject)}  ·  {self.rows:,} rows"
+        head = f"{printable(self.subject)}  ·  {counted(self.rows, 'row')}"
         lines = _class_lines(self) if self.by is not None else _column_lines(self.columns)
         return "\n".join([head, *lines])
 

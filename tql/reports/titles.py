@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from tql.diagnostics import counted
 from tql.language.plan import Count, Grouped, Percent, Size, Split, Windows
 from tql.weights import ClassWeights, RowWeights, Weights, positive_rows
 
@@ -12,7 +13,7 @@ def windows_title(before: int, after: int, overlap: bool) -> str:
 
 
 def cut_title(offset: int, size: Size | None) -> tuple[str, str]:
-    skipped = f"the first {offset:,} rows passed over"
+    skipped = f"the first {'row' if offset == 1 else f'{offset:,} rows'} passed over"
     match size:
         case None:
             return "Offset", skipped
@@ -36,7 +37,7 @@ def sampling(replaced: bool, weights: Weights | None) -> tuple[str, tuple[str, .
         case _:
             assert_never(weights)
     zero = len(weights) - positive_rows(weights)
-    details = (f"{zero:,} rows have weight 0 and are never drawn",) if zero else ()
+    details = (f"{counted(zero, 'row')} of weight 0, never drawn",) if zero else ()
     if isinstance(weights, RowWeights) and len(weights):
         low, high = float(weights.values.min()), float(weights.values.max())
         details = (f"weights from {low:g} to {high:g}", *details)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final, assert_never
 
+from tql.diagnostics import counted
 from tql.engine.joined import read_of_sides
 from tql.engine.select import (
     Environment,
@@ -176,8 +177,7 @@ class Teller:
         nullable = dict.fromkeys(
             n.name for n in walk(plan.predicate) if isinstance(n, Column) and n.nullable
         )
-        rows = "1 row" if unknown == 1 else f"{unknown:,} rows"
-        return (f"{rows} dropped because {' or '.join(nullable)} is null",)
+        return (f"{counted(unknown, 'row')} dropped because {' or '.join(nullable)} is null",)
 
     def _sample(self, plan: Sample) -> Node:
         self.read |= columns_of(plan.weight)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types as kind
 
-from tql.diagnostics import TqlDataError, data_error, error
+from tql.diagnostics import TqlDataError, counted, data_error, error
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Opaque, Text, Time
 from tql.sources.classes import unlabelled
 from tql.sources.files import File, unreadable
@@ -59,7 +59,7 @@ def footer_of(file: File, metadata: pq.FileMetaData, digest: bytes) -> Footer:
 def _tail(handle: Any, file: File) -> bytes:
     size = handle.size()
     if size < 12:
-        raise _not_parquet(file, f"it has {size} bytes")
+        raise _not_parquet(file, f"it has {counted(size, 'byte')}")
     tail: bytes = handle.read_at(min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
     mark = tail[-4:]
     if mark == _ENCRYPTED:
@@ -71,11 +71,11 @@ def _tail(handle: Any, file: File) -> bytes:
     if mark != _MAGIC:
         head = handle.read_at(4, 0)
         if head == _MAGIC:
-            raise _damaged(file, f"it ends with {mark!r} after {size:,} bytes")
+            raise _damaged(file, f"it ends with {mark!r} after {counted(size, 'byte')}")
         raise _not_parquet(file, f"it starts with {head!r}")
     length = int.from_bytes(tail[-8:-4], "little") + 8
     if length > size - 4:
-        raise _damaged(file, f"it names a footer of {length:,} bytes and has {size:,}")
+        raise _damaged(file, f"it names a footer of {counted(length, 'byte')} and has {size:,}")
     if length > len(tail):
         tail = handle.read_at(length, size - length)
     return tail[-length:]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import types as kind
 
-from tql.diagnostics import data_error
+from tql.diagnostics import counted, data_error
 from tql.schema import Schema
 from tql.sources.arrow_types import is_text_dictionary
 from tql.sources.classes import merged_dictionary
@@ -281,8 +281,8 @@ def _reopened(
             raise data_error(
                 "source",
                 f"'{file.shown}' has changed since it was opened: expected "
-                f"{sum(rows):,} rows in {len(rows)} batches and the same columns, "
-                f"found {sum(now.rows):,} rows in {len(now.rows)}",
+                f"{counted(sum(rows), 'row')} in {counted(len(rows), 'batch', 'batches')} and the same columns, "
+                f"found {counted(sum(now.rows), 'row')} in {len(now.rows):,}",
                 help="open the data set again",
             )
     return source

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from tql.diagnostics import error
+from tql.diagnostics import counted, error
 from tql.language import operators
 from tql.language.array_types import array_of, array_type, rank_of, scalar_of, sizes_of
 from tql.language.expr import (
@@ -40,9 +40,8 @@ def reduced(
     """
     sizes = sizes_of(e.dtype)
     if axis is not None and not -len(sizes) <= axis < len(sizes):
-        dims = "1 dimension" if len(sizes) == 1 else f"{len(sizes)} dimensions"
         raise error(
-            "value", f"there is no axis {axis} in {e.dtype}, which has {dims}", a.span,
+            "value", f"there is no axis {axis} in {e.dtype}, which has {counted(len(sizes), 'dimension')}", a.span,
             help=f"axes go from {-len(sizes)} to {len(sizes) - 1}",
         )  # fmt: skip
     if axis is None or len(sizes) == 1:
