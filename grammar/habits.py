@@ -79,6 +79,11 @@ HABITS: Final = (
         "a column of truth values is a condition by itself: where a, where not a",
     ),
     Mistake(
+        r"\bis not ▸nan ",
+        "'is' takes only NULL, after it {found}",
+        "NaN is the value that differs from itself, so any other is found by: a == a",
+    ),
+    Mistake(
         r"\bis (not )?▸(nan|inf|infinity|empty|none|undefined) ",
         "'is' takes only NULL, after it {found}",
         "NaN is the value that differs from itself: a != a; an empty text is a == ''",
@@ -141,6 +146,20 @@ HABITS: Final = (
         "row_number() stands alone; group by gives sequences: select count(*) as n group by a",
         "unsupported",
     ),
+    # methods
+    Mistake(r"\. ▸(isnull|isna) \( ", "a column has no methods", "write: a is null", back=1),
+    Mistake(r"\. (isnull|isna|notnull|notna) ▸\( ", "a column has no methods",
+            "write: a is null, or a is not null", back=1),
+    Mistake(r"\. contains ▸\( ", "a column has no methods", "write: contains(a, 'x')", back=1),
+    Mistake(r"\. (any|all|sum|shape|abs|sqrt) ▸\( ", "a column has no methods",
+            "functions stand before their values: {before}(a)", back=1),
+    Mistake(r"\. (isin|is_in|in_) ▸\( ", "a column has no methods", "write: a in (1, 2)", back=1),
+    Mistake(r"\. between ▸\( |\. ▸between \( ", "a column has no methods",
+            "write: a between 1 and 5", back=1),
+    Mistake(r"\. (startswith|endswith|match|like|str_contains) ▸\( ", "a column has no methods",
+            "write: a like 'x*', where * is any text and ? one character", back=1),
+    Mistake(r"\. str ▸\. ", "a column has no methods",
+            "write: contains(a, 'x'), or a like 'x*'", back=1),
     # lists
     Mistake(r" in ▸\[ ", "a list after 'in' stands in parentheses", "write: a in (1, 2)"),
     Mistake(
@@ -186,6 +205,10 @@ HABITS: Final = (
     ),
     Mistake(r"(?<!⊢) ▸skip 0 ", "'skip' is not a word of TQL", "write: offset 10"),
     Mistake(r"\blimit (0|all) ▸0 ", "LIMIT takes one number", "write: limit 10 offset 5"),
+    Mistake(r"\blimit \S+ ▸(rows?|records?|items?|samples?|only) ",
+            "after the number of rows, LIMIT takes nothing but PERCENT", "write: limit 10"),
+    Mistake(r"⊢ select top ▸?[^\W\d]\w* ▸?\* ", "TOP takes a number in digits",
+            "write: select top 5 *", culprit=r"(?!select|top)[^\W\d]\w*"),
     Mistake(
         r"\bselect top \( 0 \) \* ▸",
         "TOP takes a number without parentheses",
@@ -254,6 +277,8 @@ HABITS: Final = (
             "write: replace true", "unsupported"),
     Mistake(r"▸without replacement ", "WITHOUT REPLACEMENT is not part of TQL",
             "write: replace false", "unsupported"),
+    Mistake(r"\bsample by 0 ▸(percent|%) ", "SAMPLE BY takes a weight, not a percentage",
+            "write: sample by 0.1, which draws a tenth of the rows"),
     Mistake(r"\bsample ▸0 ", "'by' is missing after 'sample'",
             "write: sample by 0.1, or sample by 1 replace false limit 10"),
     Mistake(r"\bexpand by \S+ ,? ?\S+ ▸(,|0) ", "EXPAND BY takes two numbers",

@@ -85,6 +85,11 @@ def _told(mistake: Mistake, tokens: Tokens, i: int) -> TqlError:
     both = "{operator}" in mistake.message
     back = max(mistake.back, int(both))
     span = tokens.span(i - back).to(_place(tokens, i)) if back else _place(tokens, i)
+    if mistake.ahead:
+        more = [
+            j for j in range(i, i + mistake.ahead + 1) if tokens.kinds[j : j + 1] not in ([], [END])
+        ]
+        span = span.to(tokens.span(more[-1]))
     if mistake.culprit:
         words_before = [
             j for j in range(i + 1) if re.fullmatch(mistake.culprit, tokens.word(j), re.I)

@@ -13,7 +13,7 @@ class Mistake:
     `inside`, where given, matches the word before the innermost bracket that is open there; `text`
     is found in the text around the token. {found} is that token, {word} as it is written, {before}
     the one before it, {operator} both together, {quoted} a text as a quoted name. `back` more tokens
-    before it are underlined; where `culprit` is given, the nearest word before it that matches.
+    before it and `ahead` after it are underlined; where `culprit` is given, the nearest word before it that matches.
     """
 
     around: str
@@ -23,6 +23,7 @@ class Mistake:
     inside: str = ""
     text: str = ""
     back: int = 0
+    ahead: int = 0
     culprit: str = ""
 
 
@@ -53,7 +54,7 @@ MISTAKES: Final = (
     Mistake(
         r"▸as ",
         "CAST is not part of TQL",
-        "arithmetic converts by itself: x * 1.0 is a float",
+        "arithmetic converts numbers by itself: x * 1.0 is a float; text is not converted",
         "unsupported",
         "(try_|safe_)?cast|convert",
         culprit="(try_|safe_)?cast|convert",
@@ -150,10 +151,19 @@ MISTAKES: Final = (
     Mistake(r"\*  ?▸\*", "'**' is not an operator", "multiply: x * x"),
     Mistake(r"- ▸> ", "'->' is not an operator", "a key of a JSON column is read by meta['key']"),
     Mistake(
-        r"▸: :|: ▸:",
+        r"▸: :",
         "'::' is not part of TQL",
-        "arithmetic converts by itself: x * 1.0 is a float",
+        "arithmetic converts numbers by itself: x * 1.0 is a float; text is not converted",
         "unsupported",
+        ahead=2,
+    ),
+    Mistake(
+        r": ▸:",
+        "'::' is not part of TQL",
+        "arithmetic converts numbers by itself: x * 1.0 is a float; text is not converted",
+        "unsupported",
+        back=1,
+        ahead=1,
     ),
     Mistake(r"▸: [^\W\d]", "':name' is not a parameter", "write $name"),
     Mistake(

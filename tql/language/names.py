@@ -142,6 +142,10 @@ class Names:
         if column is not None and self.knows(f"{source}/{column}"):
             return f'did you mean the column "{source}/{column}"?'
         if column is not None and self.knows(source):
+            if column.lower() in ("shape", "any", "all", "sum", "abs", "sqrt"):
+                return (
+                    f"{source!r} is a column, and {column} a function:  {column.lower()}({source})"
+                )
             return f"{source!r} is a column; a JSON key is written  {source}['{column}']"
         if source in self.outside:
             return f"JOIN binds tighter than a comma, so ON does not see {source!r}: write  cross join  for the comma"
