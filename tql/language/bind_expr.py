@@ -141,6 +141,7 @@ class ExprBinder:
                 return join(bound, e.span)
             case s.Binary(op, left, right):
                 first = self.bind(left)
+                self._not_any_of_sql(e, first)
                 return self._binary(op, first, self._beside(first, right), e.span)
             case s.Like(operand, pattern, fold_case, negated):
                 test = operators.like(self.bind(operand), self.bind(pattern), fold_case, e.span)
@@ -247,6 +248,14 @@ class ExprBinder:
         if op.value in _COMPARE:
             return operators.compare(_COMPARE[op.value], left, right, span)
         return operators.arith(_ARITH[op.value], left, right, span)
+
+    def _not_any_of_sql(self, e: s.Binary, first: Expr) -> None:
+        match e:
+            case s.Binary(op, _, s.Call("any" | "all")) if op.value in _COMPARE:
+                columns = {c.name: c.dtype for c in self.schema}
+                wrong = other_names.compared_with_any(e, first, columns)
+                if wrong is not None:
+                    raise wrong
 
     def _beside(self, first: Expr, e: s.Expr) -> Expr:
         """The operand that stands beside `first`; a bare word there is often text without quotes."""

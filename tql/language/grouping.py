@@ -20,7 +20,7 @@ from tql.language.functions import FUNCTIONS
 from tql.language.keys import refuse_constant
 from tql.language.layers import Layer, LayerBinder, columns_below, scope_over
 from tql.language.plan import Bound, Grouped, Leaf, Plan
-from tql.schema import Binary, List, Schema
+from tql.schema import Binary, List, Schema, Text
 from tql.schema import Column as SchemaColumn
 
 ARRAY_FUNCTIONS: Final = frozenset(
@@ -224,9 +224,10 @@ def _key(rows: ExprBinder, e: s.Expr) -> Expr:
     bound = rows.bind(e)
     refuse_constant("GROUP BY", "type", bound, e)
     if isinstance(bound.dtype, List):
+        value = "shape(x)[0]" if isinstance(array_of(bound.dtype)[0], Text) else "sum(x)"
         raise error("type", f"GROUP BY needs one value per row, and {format_expr(e)} is "
                     f"{bound.dtype}", e.span,
-                    help="group by an element, x[0], or by a value of the array such as sum(x)")  # fmt: skip
+                    help=f"group by an element, x[0], or by a value of the array such as {value}")  # fmt: skip
     if isinstance(bound.dtype, Binary):
         raise error("type", f"GROUP BY needs numbers, text, times or JSON values, and "
                     f"{format_expr(e)} is {bound.dtype}", e.span,

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from tql.diagnostics import Note, Span, TqlError, error
-from tql.language.expr import Call, Column, CompareOp, Const, Expr, JsonAs, JsonCompare, JsonItem
+from tql.language.expr import (
+    Call,
+    Column,
+    CompareOp,
+    Const,
+    Expr,
+    JsonAs,
+    JsonCompare,
+    JsonItem,
+    described,
+)
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Opaque, Text, Time
 
 
@@ -101,6 +111,6 @@ def contains(haystack: Expr, needle: Expr, span: Span) -> Expr:
 
 
 def mismatch(verb: str, left: Expr, right: Expr, span: Span, joint: str = "with") -> TqlError:
-    notes = tuple(Note(f"this is {e.dtype}", e.span) for e in (left, right))
-    return error("type", f"cannot {verb} {left.dtype} {joint} {right.dtype}", span, notes=notes,
+    notes = tuple(Note(f"this is {described(e)}", e.span) for e in (left, right))
+    return error("type", f"cannot {verb} {described(left)} {joint} {described(right)}", span, notes=notes,
                  help="JSON has truth values, numbers, text, arrays and objects")  # fmt: skip

@@ -3,6 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
+from tql.diagnostics import TqlError, error
+from tql.grammar import syntax as s
+from tql.grammar.printer import format_expr
+from tql.language.expr import Expr
+from tql.schema import Bool, DType, List
+
 _LENGTH: Final = "the length of a list or group is  shape(x)[0]"
 _CASE: Final = "texts compare without case by ILIKE:  x ilike 'cat'"
 _PATTERN: Final = "texts match by LIKE:  x like 'a*'"
@@ -10,7 +16,10 @@ _ROUNDED: Final = "compare with a range:  x >= 2 and x < 3"
 _CHOICE: Final = "sum the cases:  (x > 3) * 10 + (x <= 3) * 5"
 _NULLS: Final = "test for NULL:  x is null or x > 3"
 _TIME: Final = "pass a time as a parameter:  taken > ?"
-_CONVERTED: Final = "arithmetic converts by itself:  x * 1.0  is a float"
+_CONVERTED: Final = (
+    "arithmetic converts numbers by itself:  x * 1.0  is a float; text is not converted"
+)
+_TEXTS: Final = "numbers are not converted to text; compare them as numbers:  x == 3"
 _MEMBERS: Final = (
     "in a grouped query a column is the list of its values already:  select x group by y"
 )
@@ -20,8 +29,10 @@ _PLACE: Final = "the place of a row is  row_number()"
 _OWN: Final = "register a function of your own: tql.register_function"
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
-    "min least smallest": "the smallest element is  amin(x)",
-    "max greatest largest": "the largest element is  amax(x)",
+    "min least smallest": "the smallest element of a list or group is  amin(x);  the row of the "
+    "smallest x:  order by x limit 1",
+    "max greatest largest": "the largest element of a list or group is  amax(x);  the row of the "
+    "largest x:  order by x desc limit 1",
     "mean average": "the mean of the elements is  avg(x)",
     "total": "the sum of the elements is  sum(x)",
     "product": "the product of the elements is  prod(x)",
@@ -41,7 +52,9 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "pow power square": "multiply:  x * x",
     "now today current_date current_timestamp current_time date time timestamp to_date to_timestamp "
     "year month day hour date_trunc date_part strftime epoch": _TIME,
-    "cast try_cast convert float double real str string text varchar to_number bool": _CONVERTED,
+    "cast try_cast convert float double real to_number": _CONVERTED,
+    "str string text varchar": _TEXTS,
+    "bool boolean": "a number is true where it is not 0:  x != 0",
     "rand uniform rnd randint": "a random number is  random()",
     "rownum rowid row_id row_index": _PLACE,
     "norm l2 euclidean_norm": "the length of a vector is  l2_norm(x)",
@@ -78,3 +91,55 @@ COLUMNS: Final = {
     "row_id": _PLACE,
     "_rowid_": _PLACE,
 }
+
+
+def compared_with_any(
+    e: s.Binary, left: Expr, columns: Mapping[str, DType]
+) -> TqlError | None:  # fmt: skip
+    """The error for `x = any(list)`, which SQL reads as a comparison with each element; here any()
+    and all() ask whether elements are true, so that `3 = any(tags)` would compare 3 with a bool.
+
+    None where that may be meant: `left` is a bool, or a list, or the elements are truth values.
+    """
+    match e.right:
+        case s.Call("any" | "all" as every, (one, *more)) if not isinstance(
+            left.dtype, Bool | List
+        ):
+            listed = _elements(one, tuple(a for a in more if not isinstance(a, s.Star)), columns)
+            if listed is None:
+                return None
+        case _:
+            return None
+    x, op = format_expr(e.left), e.op
+    member = every == "any" and op is s.BinaryOp.EQ
+    if member or (every == "all" and op is s.BinaryOp.NE):
+        no = "" if member else "not "
+        way_out = (
+            f"{no}contains({listed}, {x})" if isinstance(one, s.Name) else f"{x} {no}in {listed}"
+        )
+    else:
+        if listed.startswith("("):
+            listed = f"array[{listed[1:-1]}]"
+        way_out = f"{every}({x} {op.value} {listed})"
+    return error("type", f"cannot compare {left.dtype} with {every}(…), a bool: whether "
+                 f"{'an element is' if every == 'any' else 'all elements are'} true", e.right.span,
+                 help=f"to compare with the elements, write  {way_out}")  # fmt: skip
+
+
+def _elements(
+    one: s.Expr | s.Star, more: tuple[s.Expr, ...], columns: Mapping[str, DType]
+) -> str | None:
+    """How a list of values is written that is no list of truth values; None for anything else."""
+    match one:
+        case s.Name(name, None) if not more:
+            dtype = columns.get(name)
+            values = isinstance(dtype, List) and not isinstance(dtype.item, Bool | List)
+            return format_expr(one) if values else None
+        case s.Array(items) if not more and not isinstance(items[0], s.Boolean | s.Array):
+            return format_expr(one)
+        case s.Parameter() if not more:
+            return format_expr(one)
+        case s.Number() | s.String():
+            return f"({', '.join(map(format_expr, (one, *more)))})"
+        case _:
+            return None

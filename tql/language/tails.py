@@ -9,8 +9,9 @@ from tql.language import json_rules, operators
 from tql.language.bind_expr import ExprBinder
 from tql.language.expr import Const, Expr
 from tql.language.keys import refuse_constant
+from tql.language.operators.operands import scalar_type
 from tql.language.plan import Bound, Count, Cut, Order, Percent, Plan, Sample, Size, SortKey
-from tql.schema import Binary, Json, List
+from tql.schema import Binary, Json, List, Text
 
 
 def tail(bound: Bound, scope: ExprBinder, q: s.Query) -> Bound:
@@ -33,7 +34,8 @@ def _sort_keys(scope: ExprBinder, keys: tuple[s.OrderKey, ...]) -> tuple[SortKey
         refuse_constant("ORDER BY", "unsupported", e, key.expr)
         if isinstance(e.dtype, List):
             one = "a key of GROUP BY, count(*), or a value of the group such as amin(x) or x[0]"
-            element = "an element, x[0], or by a value of the array such as sum(x)"
+            value = "shape(x)[0]" if isinstance(scalar_type(e), Text) else "sum(x)"
+            element = f"an element, x[0], or by a value of the array such as {value}"
             way_out = one if e.dtype.grouped else element
             raise error("type", f"ORDER BY needs one value per row, not {e.dtype}", e.span,
                         help=f"order by {way_out}")  # fmt: skip
@@ -51,6 +53,7 @@ def _size(scope: ExprBinder, limit: s.Limit | None) -> Size | None:
         return None
     if not limit.percent:
         return Count(_whole(scope, limit.count, "LIMIT"))
+    _refuse_word(scope, limit.count, "LIMIT", " percent")
     e = scope.bind(limit.count)
     if not isinstance(e, Const) or not operators.is_number(e.dtype) or isinstance(e.value, bool):
         raise error("type", "PERCENT needs a constant number", e.span, help="write a number, or ?")
@@ -62,6 +65,7 @@ def _size(scope: ExprBinder, limit: s.Limit | None) -> Size | None:
 
 
 def _whole(scope: ExprBinder, e: s.Expr, clause: str) -> int:
+    _refuse_word(scope, e, clause)
     bound = scope.bind(e)
     way_out = f"write a whole number from 0 up, for example  {clause.lower()} 10"
     if not isinstance(bound, Const):
@@ -75,6 +79,14 @@ def _whole(scope: ExprBinder, e: s.Expr, clause: str) -> int:
     if value < 0:
         raise error("value", f"{clause} cannot be negative", bound.span, help=way_out)
     return value
+
+
+def _refuse_word(scope: ExprBinder, e: s.Expr, clause: str, unit: str = "") -> None:
+    """A name error for a word that names no column: `limit ten`."""
+    if isinstance(e, s.Name) and e.source is None and not scope.names.knows(e.name):
+        raise error("unknown_column", f"{clause} needs a number, found the word {e.name!r}", e.span,
+                    help=f"write it in digits, for example  {clause.lower()} 10{unit};  or ?, and "
+                    "pass it with params=")  # fmt: skip
 
 
 def weight(scope: ExprBinder, e: s.Expr) -> Expr:

@@ -18,13 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from tql.diagnostics import Note, Span, TqlError, error
-from tql.language.expr import (
-    Compare,
-    CompareOp,
-    CompareTimes,
-    Const,
-    Expr,
-)
+from tql.language.expr import Compare, CompareOp, CompareTimes, Const, Expr, described
 from tql.schema import Text, Time
 
 _PER_SECOND: Final = {
@@ -260,8 +254,8 @@ def mismatch(left: Expr, right: Expr, span: Span) -> TqlError:
         else "write the time as text: '2024-05-01' or '2024-05-01 12:30:00'"
     )
     return error(
-        "type", f"cannot compare {left.dtype} with {right.dtype}", span,
-        notes=(Note(f"this is {left.dtype}", left.span), Note(f"this is {right.dtype}", right.span)),
+        "type", f"cannot compare {described(left)} with {described(right)}", span,
+        notes=tuple(Note(f"this is {described(e)}", e.span) for e in (left, right)),
         help=help,
     )  # fmt: skip
 

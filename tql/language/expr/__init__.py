@@ -1,6 +1,13 @@
 """Typed expressions: a closed union of frozen dataclasses, and what is asked of all of them."""
 
-from tql.language.expr.facts import can_raise, equated, integer_range, integer_type, raises
+from tql.language.expr.facts import (
+    can_raise,
+    described,
+    equated,
+    integer_range,
+    integer_type,
+    raises,
+)
 from tql.language.expr.nodes import (
     And,
     Arith,
@@ -127,6 +134,7 @@ __all__ = [
     "can_raise",
     "children",
     "columns_of",
+    "described",
     "equated",
     "integer_range",
     "integer_type",

@@ -16,12 +16,19 @@ from tql.language.expr.nodes import (
     Expr,
     JsonCompare,
     Slice,
+    Slot,
     Subscript,
     UserCall,
 )
 from tql.language.expr.symbols import ArithOp, CompareOp, TotalName
 from tql.language.expr.walks import walk
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Time
+
+
+def described(e: Expr) -> str:
+    """The type of an operand as messages name it: that of an array, where `e` is one of its elements."""
+    of_array = isinstance(e, Slot) and e.nullable  # a scalar beside an array is never NULL there
+    return f"a list of {e.dtype}" if of_array else str(e.dtype)
 
 
 def can_raise(e: Expr) -> bool:

@@ -1,7 +1,7 @@
 """What the language knows of one function, and how a call of it is typed."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tql.diagnostics import Span, TqlError, error
 from tql.language import operators
@@ -75,6 +75,10 @@ def check_arity(function: Function, given: int, has_axis: bool, span: Span) -> N
         )  # fmt: skip
 
 
+# Functions of the numbers that a comparison of texts gives.
+_OF_TRUTHS: Final = ("any", "all", "all_strict", "sum", "avg", "nonzero")
+
+
 def numbers(name: str, values: tuple[Expr, ...]) -> tuple[Expr, ...]:
     """The arguments, checked to be numbers or arrays of numbers."""
     for e in values:
@@ -89,7 +93,8 @@ def numbers(name: str, values: tuple[Expr, ...]) -> tuple[Expr, ...]:
 def not_numbers(name: str, e: Expr) -> TqlError:
     match scalar_of(e.dtype):
         case Text() if isinstance(e.dtype, List):
-            help = "make numbers of it first, by element: any(column == 'text')"
+            one = name if name in _OF_TRUTHS else "any"
+            help = f"make numbers of it first, by element: {one}(column == 'text')"
         case Json():
             help = "its values are of many types; store the numbers as a column of lists"
         case _:

@@ -29,7 +29,7 @@ from tql.language.membership import representable, round_to
 from tql.language.operators.elements import by_element
 from tql.language.operators.labels import label_index, names_to_labels
 from tql.language.operators.logic import always, conjunction, disjunction, negate_truth
-from tql.language.operators.operands import any_list, is_number, mismatch
+from tql.language.operators.operands import any_list, is_number, mismatch, scalar_type
 from tql.schema import Bool, Float, Int, Label, List, Text, Time
 
 
@@ -153,8 +153,9 @@ def _compare_integer(op: CompareOp, e: Expr, whole: Int, value: Any, span: Span)
 def between(e: Expr, low: Expr, high: Expr, span: Span) -> Expr:
     """`e between low and high`, both ends included, bounds not exchanged."""
     if isinstance(e.dtype, List):
+        low_word, high_word = ("'a'", "'c'") if isinstance(scalar_type(e), Text) else ("2", "5")
         raise error("type", f"BETWEEN needs one value per row, not {e.dtype}", e.span,
-                    help="any(x >= 2 and x <= 5) looks at every element of x")  # fmt: skip
+                    help=f"any(x >= {low_word} and x <= {high_word}) looks at every element of x")  # fmt: skip
 
     def within(x: Expr) -> Expr:
         ends = [compare(CompareOp.GE, x, low, span), compare(CompareOp.LE, x, high, span)]
@@ -181,9 +182,10 @@ _SMALL: Final = 16  # nodes that may stand in a condition several times
 def one_of(e: Expr, choices: list[Expr], span: Span) -> Expr:
     """`e in (choices)`, equality as `==`."""
     if isinstance(e.dtype, List):
+        one, other = ("'cat'", "'cow'") if isinstance(scalar_type(e), Text) else ("2", "3")
         raise error(
             "type", f"IN needs one value per row on its left, not {e.dtype}", e.span,
-            help="use contains(column, value), or of several values  any(x == 2 or x == 3)",
+            help=f"use contains(column, value), or of several values  any(x == {one} or x == {other})",
         )  # fmt: skip
     if json_rules.is_json(e, *choices):
         return _one_of_json(e, choices, span)

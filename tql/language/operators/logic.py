@@ -2,7 +2,18 @@
 
 from tql.diagnostics import Span, error
 from tql.language import json_rules
-from tql.language.expr import And, Const, Elementwise, Expr, InSet, Not, Or, Truth, can_raise
+from tql.language.expr import (
+    And,
+    Const,
+    Elementwise,
+    Expr,
+    InSet,
+    Not,
+    Or,
+    Truth,
+    can_raise,
+    described,
+)
 from tql.language.membership import gathered
 from tql.language.operators.elements import by_element
 from tql.language.operators.guarded import joined_by_element
@@ -27,11 +38,11 @@ def truth(e: Expr) -> Expr:
             )  # fmt: skip
         case Text():
             hint = "compare it, for example  == 'text',  or use contains(…)"
-            raise error("type", "text is not a truth value", e.span, help=hint)
+            raise error("type", f"{described(e)} is not a truth value", e.span, help=hint)
         case Json():
             return json_rules.truth(e)
         case _:
-            raise error("type", f"{e.dtype} is not a truth value", e.span,
+            raise error("type", f"{described(e)} is not a truth value", e.span,
                         help="test for a value with  is not null")  # fmt: skip
 
 

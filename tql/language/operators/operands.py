@@ -7,7 +7,7 @@ import numpy as np
 from tql.diagnostics import Note, Span, TqlError, error
 from tql.language import times
 from tql.language.array_types import array_of, scalar_of
-from tql.language.expr import Const, Expr
+from tql.language.expr import Const, Expr, described
 from tql.schema import Binary, Bool, DType, Float, Int, Label, List, Opaque, Text, Time
 
 INT64 = Int(64)
@@ -83,8 +83,8 @@ def mismatch(verb: str, left: Expr, right: Expr, span: Span, joint: str = "with"
     if verb.startswith("compute") and Text in (type(left.dtype), type(right.dtype)):
         help = "arithmetic takes numbers; on text there are comparison, LIKE and contains(…)"
     return error(
-        "type", f"cannot {verb} {left.dtype} {joint} {right.dtype}", span,
-        notes=(Note(f"this is {left.dtype}", left.span), Note(f"this is {right.dtype}", right.span)),
+        "type", f"cannot {verb} {described(left)} {joint} {described(right)}", span,
+        notes=tuple(Note(f"this is {described(e)}", e.span) for e in (left, right)),
         help=help,
     )  # fmt: skip
 
