@@ -35,6 +35,9 @@ DEPTH: Final = {
     "subquery": 3,  # Subquery, Query, Select
 }
 
+# Each comma of FROM makes the tree one level deeper, though it is written flat.
+_MOST_SOURCES: Final = 100
+
 WEIGHT_FUNCTIONS: Final = ("max_weight", "sum_weight")
 
 _AS_FLOAT: Final = "write it as a float, such as 1e20, if it need not be exact"
@@ -205,6 +208,14 @@ class Builder:
     # -- sources --------------------------------------------------------------------------------
 
     def sources(self, span: Span, word: str, first: s.Source, *more: s.Source) -> s.Source:
+        if len(more) >= _MOST_SOURCES:
+            raise self.fail(
+                "syntax",
+                f"{len(more) + 1:,} sources in one 'from'; at most {_MOST_SOURCES} are paired",
+                more[_MOST_SOURCES - 1].span,
+                help="a comma pairs every row with every row; union puts rows below each other, "
+                "and a path such as 'part-*.parquet' names many files at once",
+            )
         for right in more:
             place = first.span.to(right.span)
             first = s.Join(s.JoinKind.CROSS, first, right, span=place)

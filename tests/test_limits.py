@@ -104,6 +104,18 @@ def test_what_nests_deeper_is_refused_with_the_limit(kind: str, depth: int) -> N
     assert len(str(e.value)) < 1_000
 
 
+def test_a_from_pairs_at_most_a_hundred_sources() -> None:
+    def listed(n: int) -> str:
+        return "select * from " + ", ".join(f"demo as t{i}" for i in range(n))
+
+    longest = parse(listed(100))
+    assert parse(format_query(longest)) == longest
+    with pytest.raises(tql.TqlSyntaxError, match="3,000 sources in one 'from'") as e:
+        parse(listed(3_000))
+    assert e.value.diagnostic.help
+    assert listed(3_000)[e.value.diagnostic.span.start :].startswith("demo as t100,")
+
+
 @pytest.mark.parametrize(
     "text", ["select " + "(" * 100_000, "select " + "[" * 100_000, "(" * 100_000,
              "select " + ")" * 100_000, "select " + "not " * 100_000, "select a" + "[" * 100_000,
