@@ -2,26 +2,79 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
-OURS = "tqlkit"
+import numpy as np
+from numpy.typing import NDArray
+
+OURS: Final = "tqlkit"
+FLOOR: Final = "pyarrow, decoding alone"  # less work than the task: a limit, not a peer
+OF_FLOOR: Final = 0.9
+LEAST_RUNS: Final = 3
+
+Rows = NDArray[Any]
+
+
+class Disagreement(Exception):
+    """Two contenders give different answers: nothing is timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Somebody who does a task.
+
+    work     does all of it; what it returns is the answer in the contender's own form
+    rows     that answer as an array to compare, outside of the time; None: not an answer
+    refuses  what `work` raises where the contender cannot do the task, which is then listed
+    """
+
+    name: str
+    work: Callable[[], Any]
+    rows: Callable[[Any], Rows] | None = np.asarray
+    refuses: tuple[type[Exception], ...] = ()
+
+
+Agree = Callable[[Mapping[str, Rows]], None]
+
+
+def same_rows(answers: Mapping[str, Rows]) -> None:
+    """Raise Disagreement unless all hold the same row numbers, in whatever order."""
+    expected = np.sort(answers[OURS])
+    for name, rows in answers.items():
+        if not np.array_equal(np.sort(rows), expected):
+            raise Disagreement(f"{name} gives {len(rows):,} rows that are not the "
+                               f"{len(expected):,} of {OURS}")  # fmt: skip
+
+
+def same_values(answers: Mapping[str, Rows]) -> None:
+    """Raise Disagreement unless all hold the same numbers in the same order."""
+    for name, values in answers.items():
+        if not np.array_equal(values, answers[OURS]):
+            raise Disagreement(f"{name} gives other values than {OURS}")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One piece of work. Every contender does all of it and returns the answer in its own form.
+    """One piece of work.
 
-    contenders  name → a function that does the work; None for a peer that is not installed
-    agree       raises AssertionError unless the answers (by name) say the same
+    contenders  ours among them, under the name OURS
+    absent      the peers that do not take part → why
+    goals       peer → how many times faster ours is to be
+    nbytes      bytes of the columns in memory that the answer depends on; None for files
+    agree       raises Disagreement unless the answers (by name) say the same
     """
 
+    key: str
     name: str
-    unit: str
-    contenders: Mapping[str, Callable[[], Any] | None]
-    agree: Callable[[Mapping[str, Any]], None]
+    contenders: tuple[Contender, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    goals: Mapping[str, float] = field(default_factory=dict)
+    nbytes: int | None = None
+    agree: Agree = same_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,39 +85,101 @@ class Timing:
     first: float
     best: float
     middle: float
+    runs: int
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
+    """What a task's runs took; `absent` as in the task, and who refused, in its own words."""
+
+    key: str
     task: str
-    unit: str
     timings: tuple[Timing, ...]
-    missing: tuple[str, ...]
+    absent: Mapping[str, str]
+    goals: Mapping[str, float]
+    nbytes: int | None
 
-    def ratio(self, peer: str) -> float:
+    def timing(self, name: str) -> Timing | None:
+        return next((t for t in self.timings if t.name == name), None)
+
+    @property
+    def ours(self) -> Timing:
+        found = self.timing(OURS)
+        assert found is not None, f"{self.key} was run without {OURS}"
+        return found
+
+    def ratio(self, peer: str) -> float | None:
         """How many times faster ours is than `peer`, by the best run of each."""
-        best = {t.name: t.best for t in self.timings}
-        return best[peer] / best[OURS]
+        timing = self.timing(peer)
+        return None if timing is None else timing.best / self.ours.best
+
+    def met(self, peer: str) -> bool | None:
+        """Whether the goal against `peer` is reached; None without a goal, or without the peer.
+
+        A peer that beats the mere decoding of the column does so with another decoder: then what
+        counts is how near ours comes to decoding.
+        """
+        timing, floor, goal = self.timing(peer), self.timing(FLOOR), self.goals.get(peer)
+        if timing is None or goal is None:
+            return None
+        if floor is not None and peer != FLOOR and floor.best > timing.best:
+            return floor.best / self.ours.best >= OF_FLOOR
+        return timing.best / self.ours.best >= goal
+
+    @property
+    def bandwidth(self) -> float | None:
+        """Bytes per second that ours went through, by its best run."""
+        return None if self.nbytes is None else self.nbytes / self.ours.best
 
 
-def run(task: Task, repeats: int) -> Result:
-    """Every contender once, to check the answers; then in turn, `repeats` times each."""
-    present = {name: work for name, work in task.contenders.items() if work is not None}
-    missing = tuple(name for name, work in task.contenders.items() if work is None)
-    first, answers = {}, {}
-    for name, work in present.items():
-        first[name], answers[name] = _timed(work)
+def run(task: Task, repeats: int, seconds: float) -> Result:
+    """Every contender once, to compare the answers; then in turn, `repeats` times each.
+
+    Whoever has used up `seconds` drops out after LEAST_RUNS runs.
+    """
+    with _few_objects_to_collect():
+        first, refused = _compared(task)
+        present = [c for c in task.contenders if c.name in first]
+        times: dict[str, list[float]] = {c.name: [] for c in present}
+        for _ in range(repeats):
+            for c in present:
+                if len(times[c.name]) < LEAST_RUNS or sum(times[c.name]) < seconds:
+                    times[c.name].append(timed(c.work)[0])
+    absent = {**task.absent, **refused}
+    timings = tuple(Timing(n, first[n], min(t), median(t), len(t)) for n, t in times.items())
+    return Result(task.key, task.name, timings, absent, dict(task.goals), task.nbytes)
+
+
+def _compared(task: Task) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of everybody's first run, and who refused; raises Disagreement."""
+    first: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    answers: dict[str, Rows] = {}
+    for c in task.contenders:
+        try:
+            first[c.name], answer = timed(c.work)
+        except c.refuses as refusal:
+            refused[c.name] = "cannot: " + " ".join(str(refusal).split())
+            continue
+        if c.rows is not None:
+            answers[c.name] = c.rows(answer)
     task.agree(answers)
-    answers.clear()
-    times: dict[str, list[float]] = {name: [] for name in present}
-    for _ in range(repeats):
-        for name, work in present.items():
-            times[name].append(_timed(work)[0])
-    timings = tuple(Timing(n, first[n], min(t), median(t)) for n, t in times.items())
-    return Result(task.name, task.unit, timings, missing)
+    return first, refused
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+@contextmanager
+def _few_objects_to_collect() -> Iterator[None]:
+    """Without what is there already, collecting the garbage between two runs takes no time."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of one call, and what it returned; no garbage is collected meanwhile."""
     gc.collect()
     gc.disable()
     try:

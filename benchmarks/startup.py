@@ -10,55 +10,76 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from typing import Final
 
-FIRST_QUERY = """
-import sys, time
+FIRST_QUERY: Final = """
+import time
 import numpy as np
 import tql
 from tql.engine.scan import Settings
 from tql.queries import ask
 rng = np.random.default_rng(0)
-ds = tql.open({{"labels": rng.integers(0, 10, 1_000_000).astype(np.int32), "score": rng.random(1_000_000)}})
+labels = rng.integers(0, 10, {rows}).astype(np.int32)
+ds = tql.open({{"labels": labels, "score": rng.random({rows})}})
 tql.parse("select *")
 start = time.perf_counter()
 ask(ds.source, "select * where labels != 5 and score > 0.5", settings=Settings("{tier}")).answer()
 print(time.perf_counter() - start)
 """
+OF_REFERENCE: Final = 1.2
+HELP, EXPLAIN = 0.150, 0.700
 
 
 @dataclass(frozen=True, slots=True)
 class Cold:
-    """Seconds of fresh processes: best and median of the repeats."""
+    """Seconds of fresh processes: best and median of the repeats; `goal` is the most aimed at."""
 
     name: str
     best: float
     middle: float
+    goal: float | None
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.goal is None else self.best <= self.goal
 
 
-def measure(repeats: int) -> list[Cold]:
-    """First query by tier, and whole commands, in turn."""
+def measure(repeats: int, rows: int, parquet: Path) -> list[Cold]:
+    """First query over `rows` rows by tier, and whole commands, in turn, `repeats` times each."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "TQL_CACHE_DIR": cache}
-        commands = {
-            "tql --help": ["-m", "tql", "--help"],
-            'tql explain demo:digits "select * where labels != 5"': [
-                "-m", "tql", "explain", "demo:digits", "select * where labels != 5",
-            ],
-        }  # fmt: skip
-        times: dict[str, list[float]] = {}
+        query = "select * where labels != 5"
+        help_, explain = "tql --help", f'tql explain {parquet.name} "{query}"'
+        jobs: dict[str, Callable[[], float]] = {
+            tier: lambda tier=tier: _first_query(tier, rows, environment)
+            for tier in ("auto", "reference")
+        }
+        jobs[help_] = lambda: _command(["--help"], environment)
+        jobs[explain] = lambda: _command(["explain", str(parquet), query], environment)
+        times = {name: [] for name in jobs}  # type: dict[str, list[float]]
         for _ in range(repeats):
-            for tier in ("auto", "reference"):
-                name = f"first query, 1 M rows, {tier}"
-                times.setdefault(name, []).append(_first_query(tier, environment))
-            for name, arguments in commands.items():
-                times.setdefault(name, []).append(_command(arguments, environment))
-    return [Cold(name, min(t), median(t)) for name, t in times.items()]
+            for name, job in jobs.items():
+                times[name].append(job())
+    auto, reference = times.pop("auto"), times.pop("reference")
+    first = f"first query of a shape, {rows:,} rows"
+    return [
+        _cold(f"{first}, as it comes", auto, OF_REFERENCE * min(reference)),
+        _cold(f"{first}, never compiled", reference, None),
+        _cold(help_, times[help_], HELP),
+        _cold(explain, times[explain], EXPLAIN),
+    ]
 
 
-def _first_query(tier: str, environment: dict[str, str]) -> float:
-    code = FIRST_QUERY.format(tier=tier)
+def _cold(name: str, seconds: Sequence[float], goal: float | None) -> Cold:
+    return Cold(name, min(seconds), median(seconds), goal)
+
+
+def _first_query(tier: str, rows: int, environment: dict[str, str]) -> float:
+    code = FIRST_QUERY.format(tier=tier, rows=rows)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
     )
@@ -66,6 +87,7 @@ def _first_query(tier: str, environment: dict[str, str]) -> float:
 
 
 def _command(arguments: list[str], environment: dict[str, str]) -> float:
+    command = [sys.executable, "-m", "tql", *arguments]
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], env=environment, check=True, capture_output=True)
+    subprocess.run(command, env=environment, check=True, capture_output=True)
     return time.perf_counter() - start

@@ -1,0 +1,51 @@
+"""What memory gives: the speed of copying and of adding up a big array, on one and two threads."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks.measure import timed
+
+NBYTES: Final = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """Bytes read per second, by the best run. A copy writes as many again, which do not count."""
+
+    name: str
+    threads: int
+    bytes_per_second: float
+
+
+def measure(repeats: int, nbytes: int = NBYTES) -> list[Bandwidth]:
+    """Copy and sum of one array of `nbytes`, by one thread and by two that take a half each."""
+    source = np.arange(nbytes // 8, dtype=np.int64)
+    target = np.zeros_like(source)
+    jobs: list[tuple[str, Callable[[slice], Any]]] = [
+        ("copy", lambda part: np.copyto(target[part], source[part])),
+        ("sum", lambda part: source[part].sum()),
+    ]
+    found = []
+    with ThreadPoolExecutor(2) as pool:
+        for name, job in jobs:
+            for threads in (1, 2):
+                parts = _parts(len(source), threads)
+                seconds = [timed(lambda j=job, p=parts: list(pool.map(j, p)))[0]
+                           for _ in range(repeats + 1)]  # fmt: skip
+                found.append(Bandwidth(name, threads, source.nbytes / min(seconds)))
+    return found
+
+
+def fastest_copy(found: Sequence[Bandwidth]) -> Bandwidth:
+    """What a scan is held against."""
+    return max((b for b in found if b.name == "copy"), key=lambda b: b.bytes_per_second)
+
+
+def _parts(items: int, threads: int) -> list[slice]:
+    edges = [items * k // threads for k in range(threads + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]

@@ -1,0 +1,95 @@
+"""Ours. The answer to a filter is a row set; "as ids" spells it out as int64."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+import tql
+from benchmarks.measure import OURS, Contender, Rows
+from benchmarks.peers.data import Data
+from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW
+from tql.engine.scan import Settings
+from tql.engine.select import Population
+from tql.queries import ask
+from tql.rowset import RowSet
+from tql.weights import ClassWeights, RowWeights
+
+AS_IDS: Final = f"{OURS}, as ids"
+BOXES: Final = "any(boxes[:,2] > 100)"
+COSINE: Final = "select * order by cosine_similarity(emb, $wanted) desc limit 10"
+
+
+def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
+    """Kernels are compiled here, as a program that asks often enough has them after a while."""
+    ds = tql.open(data.table)
+    for key, condition in conditions(data).items():
+        text = f"select * where {condition}"
+        yield from _filter(key, ds, text)
+    yield from _filter("boxes", tql.open(data.boxes), f"select * where {BOXES}")
+    files = {"parquet_number": data.parquet, "parquet_text": data.parquet,
+             "parquet_range": data.sorted_parquet}  # fmt: skip
+    for key, path in files.items():
+        text = f"select * where {file_conditions(data)[key]}"
+        compile_now(tql.open(path), text)
+        work = lambda path=path, text=text: tql.open(path).query(text).rowset  # noqa: E731
+        yield key, Contender(OURS, work, _ids)
+    weighing = f"select * sample by max_weight({ARMS})"
+    ask(ds.source, weighing, settings=Settings("kernel")).population()
+    yield "weights", Contender(OURS, lambda: ask(ds.source, weighing).population(), weight_of_rows)
+    embeddings, wanted = tql.open(data.embeddings), {"wanted": data.wanted}
+    compile_now(embeddings, COSINE, wanted)
+    yield "cosine", Contender(OURS, lambda: embeddings.query(COSINE, wanted).row_ids)
+    for key, weight in (("draws_by_class", BY_CLASS), ("draws_by_row", BY_ROW)):
+        yield key, Contender(OURS, lambda weight=weight: ds.sample_by(weight).row_ids)
+
+
+def conditions(data: Data) -> dict[str, str]:
+    """Task → the condition on the table in memory."""
+    low, high = data.hundredth
+    return {
+        "labels_not": "labels != 5",
+        "label_and_score": "labels == 5 and score > 0.9",
+        "text_is": "cat == 'c3'",
+        "text_like": "cat like '*3'",
+        "kind_is": "kind == 'c3'",
+        "kind_like": "kind in ('c3', 'c13', 'c23', 'c33', 'c43')",
+        "range": f"stamp between {low} and {high}",
+    }
+
+
+def file_conditions(data: Data) -> dict[str, str]:
+    """Task → the condition on a Parquet file, which is opened anew each time."""
+    of_memory = conditions(data)
+    return {
+        "parquet_number": of_memory["labels_not"],
+        "parquet_text": of_memory["text_is"],
+        "parquet_range": of_memory["range"],
+    }
+
+
+def compile_now(ds: tql.Dataset, text: str, params: Mapping[str, Any] | None = None) -> None:
+    """Have the kernels of a query in this process from now on."""
+    ask(ds.source, text, params, settings=Settings("kernel")).answer()
+
+
+def _ids(rows: RowSet) -> Rows:
+    return rows.to_numpy()
+
+
+def weight_of_rows(population: Population) -> Rows:
+    """The weight of every row, float64."""
+    match population.weights:
+        case RowWeights(values):
+            return values
+        case ClassWeights(values, members):
+            found = np.zeros(len(population.rows))
+            for value, rows in zip(values, members, strict=True):
+                found[rows.to_numpy()] = value
+            return found
+
+
+def _filter(key: str, ds: tql.Dataset, text: str) -> Iterator[tuple[str, Contender]]:
+    compile_now(ds, text)
+    yield key, Contender(OURS, lambda: ds.query(text).rowset, _ids)
+    yield key, Contender(AS_IDS, lambda: ds.query(text).row_ids)

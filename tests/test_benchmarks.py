@@ -1,0 +1,281 @@
+"""The measuring: answers are compared, whoever is missing is named, figures and table agree."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import bandwidth, calls, scaling, startup
+from benchmarks.measure import (
+    FLOOR,
+    LEAST_RUNS,
+    OURS,
+    Contender,
+    Disagreement,
+    Result,
+    Task,
+    Timing,
+    run,
+    same_rows,
+)
+from benchmarks.parsing import Read
+from benchmarks.peers.__main__ import END, START, main, with_table
+from benchmarks.peers.data import Data
+from benchmarks.peers.report import Report, as_json, table, times
+from benchmarks.peers.tasks import NOT_INSTALLED, PEERS, Peer, keys, tasks
+
+ROWS = 20_000
+MISSING = Peer("Deep Lake 4", "a_package_that_nobody_has", "with_deep_lake")
+KEYS = keys(Data(20, Path()))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return Data(ROWS, tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def ours(data: Data) -> dict[str, Task]:
+    """Every task, with nobody but ours."""
+    return {task.key: task for task in tasks(data, peers=())}
+
+
+def ran(
+    data: Data, capsys: pytest.CaptureFixture[str], file: Path, *only: str
+) -> tuple[dict[str, Any], str]:
+    """What the command writes as JSON, and what it prints."""
+    main(
+        ["--rows", str(ROWS), "--repeats", "1", "--seconds", "0", "--data", str(data.folder),
+         "--json", str(file), "--only", *only],
+        peers=[*PEERS[:-1], MISSING],
+    )  # fmt: skip
+    return json.loads(file.read_text("utf-8")), capsys.readouterr().out
+
+
+def test_every_peer_gives_the_answers_of_ours_and_who_is_missing_is_named(
+    data: Data, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found, text = ran(data, capsys, tmp_path / "figures.json", *KEYS)
+    assert [task["key"] for task in found["tasks"]] == KEYS
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    for task, line in zip(found["tasks"], lines[1:], strict=False):
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        assert cells[0].removeprefix("| ") == task["task"]
+        assert cells[8].startswith("missing")
+        assert task["absent"][MISSING.name] == NOT_INSTALLED
+        timings = {t["name"]: t for t in task["timings"]}
+        assert timings[OURS]["runs"] >= 1
+        assert cells[1] == times(Timing(**timings[OURS]))
+        for peer, cell in zip(PEERS, cells[3:8], strict=False):
+            if peer.name in timings:
+                assert cell.startswith(times(Timing(**timings[peer.name])))
+                ratio = timings[peer.name]["best"] / timings[OURS]["best"]
+                assert task["ratios"][peer.name] == ratio
+                if peer.name in task["goals"]:
+                    assert ("NOT met" in cell) is not task["met"][peer.name]
+            else:
+                assert cell == task["absent"][peer.name].split(":")[0]
+    engines = {t["name"] for t in found["tasks"][0]["timings"]}
+    assert engines >= {OURS, "Polars", "DuckDB", "NumPy", "pyarrow", "torch"}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_contender_with_another_answer_stops_the_run_before_it_is_timed(
+    key: str, ours: dict[str, Task]
+) -> None:
+    task = ours[key]
+    honest = next(c for c in task.contenders if c.name == OURS)
+    called = []
+
+    def lie() -> Any:
+        called.append(key)
+        assert honest.rows is not None
+        answer = np.array(honest.rows(honest.work()))
+        answer[: len(answer) // 2 + 1] = answer[-1] + 1  # a row too many, a weight too much
+        return answer % ROWS if key.startswith("draws") else answer
+
+    with pytest.raises(Disagreement, match="liar"):
+        run(replace(task, contenders=(*task.contenders, Contender("liar", lie))), 3, 1.0)
+    assert called == [key]
+
+
+def test_a_row_left_out_is_another_answer(ours: dict[str, Task]) -> None:
+    def most() -> Any:
+        found = ours["labels_not"].contenders[0]
+        assert found.rows is not None
+        return found.rows(found.work())[:-1]
+
+    contenders = (*ours["labels_not"].contenders, Contender("liar", most))
+    with pytest.raises(Disagreement, match="liar gives"):
+        run(replace(ours["labels_not"], contenders=contenders), 3, 1.0)
+
+
+def fail(problem: Exception) -> Callable[[], Any]:
+    def work() -> Any:
+        raise problem
+
+    return work
+
+
+def nothing() -> Any:
+    return np.arange(3)
+
+
+def test_who_refuses_is_listed_in_its_own_words_and_other_failures_are_not_hidden() -> None:
+    refusing = Contender("theirs", fail(KeyError("no such thing")), refuses=(KeyError,))
+    result = run(Task("k", "a task", (Contender(OURS, nothing), refusing)), 1, 0)
+    assert result.absent == {"theirs": "cannot: 'no such thing'"}
+    assert [t.name for t in result.timings] == [OURS]
+    failing = Contender("theirs", fail(ValueError("a slip of ours")), refuses=(KeyError,))
+    with pytest.raises(ValueError, match="a slip of ours"):
+        run(Task("k", "a task", (Contender(OURS, nothing), failing)), 1, 0)
+
+
+def test_contenders_take_turns_and_a_slow_one_drops_out() -> None:
+    order: list[str] = []
+
+    def note(name: str) -> Callable[[], Any]:
+        def work() -> Any:
+            order.append(name)
+            return nothing()
+
+        return work
+
+    run(Task("k", "a task", (Contender(OURS, note("a")), Contender("b", note("b")))), 5, 60.0)
+    assert order == ["a", "b"] * 6
+    result = run(Task("k", "a task", (Contender(OURS, nothing),)), 9, 0.0)
+    assert result.ours.runs == LEAST_RUNS
+
+
+def result(times: dict[str, float], goals: dict[str, float]) -> Result:
+    timings = tuple(Timing(name, 1.0, best, best, 3) for name, best in times.items())
+    return Result("k", "a task", timings, {}, goals, 1000)
+
+
+def test_a_goal_is_met_by_the_best_runs() -> None:
+    found = result({OURS: 2.0, "Polars": 6.0, "DuckDB": 6.0}, {"Polars": 3, "DuckDB": 3.1, "x": 1})
+    assert [found.met(name) for name in ("Polars", "DuckDB", "x", OURS)] == [
+        True,
+        False,
+        None,
+        None,
+    ]
+    assert found.bandwidth == 500.0
+
+
+@pytest.mark.parametrize(("floor", "met"), [(9.0, True), (8.9, False), (5.0, False)])
+def test_where_decoding_is_slower_than_a_peer_decoding_is_what_counts(
+    floor: float, met: bool
+) -> None:
+    found = result({OURS: 10.0, "Polars": 6.0, FLOOR: floor}, {"Polars": 1})
+    assert found.met("Polars") is met
+
+
+def test_a_report_shows_every_part(data: Data, ours: dict[str, Task]) -> None:
+    report = Report(
+        [run(ours["range"], 1, 0)],
+        bandwidth.measure(1, 1 << 16),
+        calls.measure(1, 1_000, ["labels != 5"]),
+        startup.measure(1, 1_000, data.parquet),
+        [Read("a text", 0.001, 0.002, 0.003)],
+        {OURS: 2},
+        0.5,
+    )
+    assert {(b.name, b.threads) for b in report.bandwidth} == {
+        (name, threads) for name in ("copy", "sum") for threads in (1, 2)
+    }
+    assert [c.cache for c in report.calls] == ["empty", "compiled"]
+    content, text = json.loads(json.dumps(as_json(report))), table(report)
+    for part in (content["tasks"], content["calls"]["queries"], content["fresh processes"]):
+        for row in part:
+            assert f"| {row.get('task') or row.get('name') or row['cache']} |" in text
+    for calls_ in report.calls:
+        figures = " | ".join(f"{s * 1e3:,.2f}" for s in calls_.seconds)
+        assert f"| `labels != 5` | {calls_.cache} | {figures} |" in text
+    assert content["tasks"][0]["of_copy"] > 0
+    assert "| a text | 1.00 ms | 2.00 ms | 3.00 ms |" in text
+
+
+def test_the_table_takes_the_place_between_the_markers() -> None:
+    readme = f"above\n{START}\nold\n{END}\nbelow"
+    assert with_table(readme, "new") == f"above\n{START}\nnew\n{END}\nbelow"
+
+
+def test_an_unknown_task_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no task colour; there are: labels_not, "):
+        main(["--rows", "100", "--data", str(tmp_path), "--only", "colour"])
+
+
+def test_the_data_are_the_same_each_time_and_their_files_are_kept(tmp_path: Path) -> None:
+    one, two = Data(1_000, tmp_path), Data(1_000, tmp_path)
+    assert one.table.equals(two.table)
+    assert one.boxes.equals(two.boxes)
+    assert one.embeddings.equals(two.embeddings)
+    written = one.parquet.stat().st_mtime_ns
+    assert two.parquet == one.parquet
+    assert two.parquet.stat().st_mtime_ns == written
+    assert pq.read_metadata(one.sorted_parquet).num_row_groups == 100
+    assert pq.read_schema(one.parquet).names == ["labels", "score", "cat", "id"]
+
+
+def whole(path: Path) -> None:
+    path.write_text("whole")
+
+
+def test_a_file_that_could_not_be_finished_is_not_kept(tmp_path: Path) -> None:
+    data = Data(10, tmp_path)
+
+    def half(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        data.kept("file", half)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    written = data.kept("file", whole)
+    assert written.read_text() == "whole"
+
+
+def test_a_line_is_told_from_a_curve() -> None:
+    rows = (1_000, 3_000, 10_000)
+    fixed, per_row, deviation = scaling.fit(rows, [1.0 + 2.0 * n for n in rows])
+    assert (fixed, per_row) == pytest.approx((1.0, 2.0))
+    assert deviation < 1e-9
+    *_, curved = scaling.fit(rows, [1e-6 * n * n for n in rows])
+    assert curved > scaling.OFF_BY
+
+
+def lines() -> Iterator[scaling.Line]:
+    return scaling.measure(1, 0.0, rows=(1_000, 2_000), percent=(1.0, 50.0), weights=(2, 10))
+
+
+def test_scaling_measures_every_combination() -> None:
+    found = list(lines())
+    assert len(found) == 4 * len(scaling.THREADS)
+    assert {line.threads for line in found} == set(scaling.THREADS)
+    assert all(len(line.seconds) == 2 and min(line.seconds) > 0 for line in found)
+    shown = scaling.table(found).splitlines()
+    assert len(shown) == 2 + len(found)
+    assert all(line.count("|") == shown[0].count("|") for line in shown)
+
+
+def test_scaling_checks_what_a_filter_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Constant())
+    with pytest.raises(AssertionError, match="1,000 of 1,000 rows are not 1 %"):
+        next(lines())
+
+
+class Constant:
+    """Random numbers that are not."""
+
+    def random(self, count: int) -> Any:
+        return np.zeros(count)
+
+
+def test_same_rows_ignores_the_order() -> None:
+    same_rows({OURS: np.array([2, 1]), "x": np.array([1, 2])})
