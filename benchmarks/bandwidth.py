@@ -41,9 +41,14 @@ def measure(repeats: int, nbytes: int = NBYTES) -> list[Bandwidth]:
     return found
 
 
-def fastest_copy(found: Sequence[Bandwidth]) -> Bandwidth:
-    """What a scan is held against."""
-    return max((b for b in found if b.name == "copy"), key=lambda b: b.bytes_per_second)
+def fastest(found: Sequence[Bandwidth]) -> Bandwidth:
+    """What a scan is held against: most often the sum, since a copy has to write as well."""
+    return max(found, key=lambda b: b.bytes_per_second)
+
+
+def best_of(one: Sequence[Bandwidth], other: Sequence[Bandwidth]) -> list[Bandwidth]:
+    """The better of two measurements of each kind."""
+    return [fastest(pair) for pair in zip(one, other, strict=True)]
 
 
 def _parts(items: int, threads: int) -> list[slice]:

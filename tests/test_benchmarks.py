@@ -168,12 +168,28 @@ def test_a_goal_is_met_by_the_best_runs() -> None:
     assert found.bandwidth == 500.0
 
 
-@pytest.mark.parametrize(("floor", "met"), [(9.0, True), (8.9, False), (5.0, False)])
-def test_where_decoding_is_slower_than_a_peer_decoding_is_what_counts(
-    floor: float, met: bool
+@pytest.mark.parametrize(
+    ("floor", "by_floor", "met"),
+    [(9.0, True, True), (8.9, True, False), (5.0, False, False)],
+)
+def test_where_decoding_alone_is_slower_than_polars_decoding_is_what_counts(
+    floor: float, by_floor: bool, met: bool
 ) -> None:
-    found = result({OURS: 10.0, "Polars": 6.0, FLOOR: floor}, {"Polars": 1})
+    found = result({OURS: 10.0, "Polars": 6.0, "DuckDB": 6.0, FLOOR: floor},
+                   {"Polars": 1, "DuckDB": 1, FLOOR: 0.9})  # fmt: skip
+    assert found.by_floor("Polars") is by_floor
     assert found.met("Polars") is met
+    assert found.met(FLOOR) is (floor == 9.0)
+    assert not found.by_floor("DuckDB")
+    assert found.met("DuckDB") is False
+
+
+def test_the_better_of_two_measurements_of_memory_counts() -> None:
+    one = [bandwidth.Bandwidth("copy", 1, 5.0), bandwidth.Bandwidth("sum", 1, 2.0)]
+    other = [bandwidth.Bandwidth("copy", 1, 4.0), bandwidth.Bandwidth("sum", 1, 7.0)]
+    best = bandwidth.best_of(one, other)
+    assert [b.bytes_per_second for b in best] == [5.0, 7.0]
+    assert bandwidth.fastest(best).name == "sum"
 
 
 def test_a_report_shows_every_part(data: Data, ours: dict[str, Task]) -> None:
@@ -197,7 +213,7 @@ def test_a_report_shows_every_part(data: Data, ours: dict[str, Task]) -> None:
     for calls_ in report.calls:
         figures = " | ".join(f"{s * 1e3:,.2f}" for s in calls_.seconds)
         assert f"| `labels != 5` | {calls_.cache} | {figures} |" in text
-    assert content["tasks"][0]["of_copy"] > 0
+    assert content["tasks"][0]["of_memory"] > 0
     assert "| a text | 1.00 ms | 2.00 ms | 3.00 ms |" in text
 
 
