@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from random import Random
 from statistics import median
 from typing import Any, Final
 
@@ -141,14 +142,17 @@ class Result:
 def run(task: Task, repeats: int, seconds: float) -> Result:
     """Every contender once, to compare the answers; then in turn, `repeats` times each.
 
+    The order of a round is drawn anew: an engine leaves threads awake and caches full of its own
+    data behind, and the same neighbour each time would be the one to pay for that.
     Whoever has used up `seconds` drops out after LEAST_RUNS runs.
     """
     with _few_objects_to_collect():
         first, refused = _compared(task)
         present = [c for c in task.contenders if c.name in first]
         times: dict[str, list[float]] = {c.name: [] for c in present}
+        order = Random(0)
         for _ in range(repeats):
-            for c in present:
+            for c in order.sample(present, len(present)):
                 if len(times[c.name]) < LEAST_RUNS or sum(times[c.name]) < seconds:
                     times[c.name].append(timed(c.work)[0])
     absent = {**task.absent, **refused}

@@ -146,8 +146,12 @@ def test_contenders_take_turns_and_a_slow_one_drops_out() -> None:
 
         return work
 
-    run(Task("k", "a task", (Contender(OURS, note("a")), Contender("b", note("b")))), 5, 60.0)
-    assert order == ["a", "b"] * 6
+    names = (OURS, "a", "b")
+    run(Task("k", "a task", tuple(Contender(n, note(n)) for n in names)), 9, 60.0)
+    rounds = [tuple(order[k : k + 3]) for k in range(0, len(order), 3)]
+    assert len(rounds) == 10
+    assert all(sorted(r) == sorted(names) for r in rounds)
+    assert len(set(rounds)) > 3, "nobody always comes after the same one"
     result = run(Task("k", "a task", (Contender(OURS, nothing),)), 9, 0.0)
     assert result.ours.runs == LEAST_RUNS
 
