@@ -102,8 +102,9 @@ def _tasks(report: Report) -> str:
         lines.append(f"| {r.task} | {times(r.ours)} | {of_memory} | {' | '.join(peers)} | {also} |")
     lines += [
         "",
-        "Milliseconds, best / median of the repeated runs, in turn in one process, in a new order each round, all with the same "
-        f"answer; how many times faster {OURS} is by the best runs, and the goal where there is one. "
+        "Milliseconds, best / median of the repeated runs, in turn in one process, in a new order "
+        "each round, all with the same answer; how many times faster "
+        f"{OURS} is by the best runs, and the goal where there is one. "
         "“of memory”: bytes of the columns read / time, against the fastest figure for memory below. "
         f"{OURS} and Deep Lake answer a filter with a row set, the others with row numbers. "
         f"Kernels of {OURS} were compiled beforehand. Parquet files are opened anew each time. "
