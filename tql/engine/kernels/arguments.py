@@ -58,7 +58,7 @@ def _dictionary(columns: Columns, name: str) -> Any:
     array = columns[name]
     # A dictionary that holds a null, or plain text, is for the reference tier.
     if not hasattr(array, "indices") or array.dictionary.null_count:
-        raise Unsuitable
+        raise Unsuitable("text without a dictionary, or with NULL in it")
     return array
 
 

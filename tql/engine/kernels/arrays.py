@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tql.engine.kernels import ragged
-from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.build import Build, Unsuitable, what_it_is
 from tql.engine.kernels.elements import Array, Cell, Elements, Looped, each
 from tql.engine.kernels.kinds import NUMPY, c_kind
 from tql.engine.kernels.logic import Logic
@@ -34,7 +34,7 @@ from tql.schema import Bool, DType, List
 def array_in(e: Expr, rows: Logic) -> Array:
     """The array `e` of row i, in the lane being written."""
     if not isinstance(e.dtype, List) or e.dtype.grouped:
-        raise Unsuitable
+        raise Unsuitable(f"a value of type {e.dtype} in the place of an array")
     match e:
         case Column(name, List() as dtype):
             return _stored(name, dtype, rows.build)
@@ -51,7 +51,7 @@ def array_in(e: Expr, rows: Logic) -> Array:
         case Call("shape", (operand,)):
             return _shape(array_in(operand, rows), rows.build)
         case _:
-            raise Unsuitable
+            raise Unsuitable(what_it_is(e))
 
 
 # -- stored and constant arrays ----------------------------------------------------------------

@@ -11,14 +11,59 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tql.engine.columns import one_array
+from tql.language.expr import (
+    Bm25Score,
+    Call,
+    Column,
+    Const,
+    Elementwise,
+    Expr,
+    JsonAs,
+    JsonCompare,
+    JsonItem,
+    Slot,
+    StoredValue,
+    Subscript,
+    UserCall,
+)
+from tql.language.user_function import UserFunction
 
 # Compiling takes about 25 ms a comparison; a condition of thousands is data, not a shape.
 _MOST_LEAVES: Final = 64
 _MOST_LINES: Final = 2048
 
 
+_TOO_LONG: Final = "a condition of too many operations"
+
+
 class Unsuitable(Exception):
-    """This expression, or this fragment, is for the reference tier."""
+    """This expression, or this fragment, is for the reference tier; says what in it is not for
+    kernels, as a noun.
+    """
+
+    def __init__(self, what: str = "a fragment laid out otherwise") -> None:
+        super().__init__(what)
+
+
+def what_it_is(e: Expr) -> str:
+    """An expression that no kernel is made of, in a few words."""
+    match e:
+        case Call(function) | UserCall(UserFunction(name=function)):
+            return f"{function}()"
+        case JsonItem() | JsonCompare() | JsonAs():
+            return "access to JSON"
+        case Bm25Score():
+            return "bm25_similarity()"
+        case Column() | Slot():
+            return f"a column of type {e.dtype}"
+        case Subscript():
+            return f"an item of type {e.dtype}"
+        case Const() | StoredValue():
+            return f"a value of type {e.dtype}"
+        case Elementwise():
+            return "an operation by element"
+        case _:
+            return f"{type(e).__name__.lower()} on {e.dtype}"
 
 
 @dataclass(slots=True)
@@ -84,13 +129,13 @@ class Build:
     def check_size(self) -> None:
         """Raise Unsuitable where there are more operations already than a kernel may have."""
         if self.leaves > _MOST_LEAVES:
-            raise Unsuitable
+            raise Unsuitable(_TOO_LONG)
 
     def word(self, expression: str) -> str:
         """The name of a word."""
         if expression not in self._known:
             if len(self.lines) >= _MOST_LINES:
-                raise Unsuitable
+                raise Unsuitable(_TOO_LONG)
             word = f"w{len(self._known)}"
             self.lines.append(f"{word} = {expression}")
             self._known[expression] = word
@@ -110,7 +155,7 @@ class Build:
         key = outcome if not statements else (outcome, *statements)
         if key not in self._known:
             if self.leaves >= _MOST_LEAVES or len(self.lines) + len(statements) > _MOST_LINES:
-                raise Unsuitable
+                raise Unsuitable(_TOO_LONG)
             word = f"w{len(self._known)}"
             self.lines += [
                 f"{word} = ZERO",

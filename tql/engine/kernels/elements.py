@@ -91,14 +91,14 @@ class Elements(Logic):
         return self._cell(e).valid
 
     def stored_failure(self, e: Expr) -> str | None:
-        raise Unsuitable
+        raise Unsuitable("elements that may be an error")
 
     def text(self, e: CompareText | TextTest) -> str:
-        raise Unsuitable
+        raise Unsuitable("text within lists")
 
     def _cell(self, e: Column | Slot | Call | Subscript) -> Cell:
         if not isinstance(e, Slot) or isinstance(e.dtype, List):
-            raise Unsuitable
+            raise Unsuitable("a value within lists other than a stored one")
         return self.slots[e.at]
 
     def cell(self, e: Expr) -> Cell:

@@ -21,7 +21,7 @@ def c_kind(dtype: DType) -> str:
         case Time():
             return "i64"
         case _:
-            raise Unsuitable
+            raise Unsuitable(f"values of type {dtype}")
 
 
 NUMPY: Final = {

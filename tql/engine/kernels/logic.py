@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.build import Build, Unsuitable, what_it_is
 from tql.engine.kernels.numbers import failure, outcome, times
 from tql.language.expr import (
     And,
@@ -179,7 +179,7 @@ class Logic(ABC):
             case CompareText() | TextTest():
                 return self.text(e)
             case _:
-                raise Unsuitable
+                raise Unsuitable(what_it_is(e))
 
     def _known_to_be(self, e: Expr, part: str) -> str:
         valid = self.valid(e)
@@ -258,7 +258,7 @@ class Logic(ABC):
                     decided = self.false(t) if isinstance(e, And) else self.true(t)
                     active = self.combine("&", [active, self._negated(decided)])
             case Once():  # its operand would be looked at for each time it is named
-                raise Unsuitable
+                raise Unsuitable("a value that is named several times and may be an error")
             case _:
                 for child in children(e):
                     self.check(child, active)

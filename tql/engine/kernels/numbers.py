@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.build import Build, Unsuitable, what_it_is
 from tql.engine.kernels.kinds import NUMPY, c_kind
 from tql.language.expr import (
     Arith,
@@ -73,7 +73,7 @@ def number(e: Expr, at: Scope) -> str:
         case Column() | Slot() | Call() | Subscript():
             return at.given(e)
         case _:
-            raise Unsuitable
+            raise Unsuitable(what_it_is(e))
 
 
 def _floats(op: ArithOp, a: str, b: str, dtype: Float) -> str:
@@ -160,7 +160,7 @@ def failure(e: Expr, at: Scope) -> str:
         case Call("abs", (operand,)):
             return f"(np.int64({number(operand, at)}) == {at.build.literal(int(_LEAST), 'i64')})"
         case _:
-            raise Unsuitable
+            raise Unsuitable(what_it_is(e))
 
 
 def _reach(op: ArithOp, c: int, dtype: Int, *, left: bool) -> tuple[int, int]:

@@ -43,7 +43,7 @@ class Program:
         bad = np.zeros(1, np.uint64)
         self.kernel(rows, *made, *outs, *([bad] if self.reports else []))
         if bad[0]:
-            raise Unsuitable
+            raise Unsuitable("a row is an error")
 
 
 def compile_program(predicates: Sequence[Expr]) -> Program | None:
@@ -54,15 +54,28 @@ def compile_program(predicates: Sequence[Expr]) -> Program | None:
     return _program(predicates, null_elements=False)
 
 
-def _program(predicates: Sequence[Expr], *, null_elements: bool) -> Program | None:
-    build = Build(null_elements=null_elements)
-    words = Words.over(build)
+def reason_against(predicates: Sequence[Expr]) -> str | None:
+    """What in these conditions is not for kernels; None where there is a program for them."""
     try:
-        outputs = [words.true(p) for p in predicates]
-        for p in predicates:
-            words.check_condition(p)
+        _made(predicates, null_elements=False)
+    except Unsuitable as e:
+        return str(e)
+    return None
+
+
+def _program(predicates: Sequence[Expr], *, null_elements: bool) -> Program | None:
+    try:
+        return _made(predicates, null_elements=null_elements)
     except Unsuitable:
         return None
+
+
+def _made(predicates: Sequence[Expr], *, null_elements: bool) -> Program:
+    build = Build(null_elements=null_elements)
+    words = Words.over(build)
+    outputs = [words.true(p) for p in predicates]
+    for p in predicates:
+        words.check_condition(p)
     bad = words.combine("|", words.failures)
     source = _source(build, outputs, None if bad == words.nowhere else bad)
     reports = bad != words.nowhere

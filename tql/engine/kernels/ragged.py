@@ -46,7 +46,7 @@ def _ragged(array: Any, dtype: List) -> Ragged:
     at, child = _offsets(array)
     if rank == 1:
         if int(at[-1]) > _MOST:
-            raise Unsuitable
+            raise Unsuitable("the lists hold too many values")
         return Ragged(np.ascontiguousarray(at.astype(np.int32, copy=False)), (), child)
     there = array.is_valid().to_numpy(zero_copy_only=False)
     dims = [np.where(there, np.diff(at), 0)]
@@ -54,7 +54,9 @@ def _ragged(array: Any, dtype: List) -> Ragged:
     for _ in range(1, rank):
         assert isinstance(level, List)
         if child.null_count:
-            raise Unsuitable  # an error where the row is asked for, which the reference tier names
+            raise Unsuitable(
+                "a list within a list is NULL"
+            )  # an error where the row is asked for, which the reference tier names
         offsets, below = _offsets(child)
         first = np.full(len(array), level.size or 0, np.int64)
         if not pa.types.is_fixed_size_list(child.type):
@@ -62,11 +64,11 @@ def _ragged(array: Any, dtype: List) -> Ragged:
             some = many > 0
             first[some] = lengths[at[:-1][some]]
             if (lengths != np.repeat(first, many))[np.repeat(there, many)].any():
-                raise Unsuitable
+                raise Unsuitable("the inner lists of a row differ in length")
         dims.append(np.where(there, first, 0))
         at, child, level = offsets[at], below, level.item
     if int(at[-1]) > _MOST:
-        raise Unsuitable
+        raise Unsuitable("the lists hold too many values")
     return Ragged(at.astype(np.int32), tuple(d.astype(np.int32) for d in dims), child)
 
 
@@ -79,7 +81,7 @@ def _offsets(array: Any) -> tuple[NDArray[Any], Any]:
         return np.arange(n + 1, dtype=np.int64) * size, one_array(child)
     item = np.dtype(np.int64 if pa.types.is_large_list(kind) else np.int32)
     if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
-        raise Unsuitable  # list views
+        raise Unsuitable(f"{kind} is laid out otherwise")  # list views
     buffer = array.buffers()[1]
     if buffer is None or not n:
         return np.zeros(n + 1, item), array.values.slice(0, 0)

@@ -30,7 +30,7 @@ def reduced(e: Call, rows: Logic) -> str:
     if e.function in PAIRED:
         return _paired(e, rows)
     if isinstance(e.dtype, List) or len(e.arguments) != 1:
-        raise Unsuitable  # along an axis
+        raise Unsuitable(f"{e.function}() along an axis")  # along an axis
     (operand,) = e.arguments
     element = scalar_of(operand.dtype)
     build, array = rows.build, array_in(operand, rows)
@@ -44,7 +44,7 @@ def reduced(e: Call, rows: Logic) -> str:
         case name if name in _FLOATS:
             return _float(name, array, element, build)
         case _:
-            raise Unsuitable
+            raise Unsuitable(f"{e.function}()")
 
 
 def known(e: Call, rows: Logic) -> Callable[[], str] | None:
@@ -106,7 +106,7 @@ def _add(build: Build, total: str, term: str, cell: Cell) -> None:
 def _total(e: Call, array: Array, element: DType, build: Build) -> str:
     """A sum, or a product, in the type of the result."""
     if e.dtype == Float(16):
-        raise Unsuitable  # rounded to a type that kernels have not
+        raise Unsuitable(f"{e.function}() in float16")  # rounded to a type that kernels have not
     joint = "+" if e.function == "sum" else "*"
     kind = c_kind(e.dtype)
     if kind[0] == "f":
@@ -168,7 +168,7 @@ def _vectors(e: Call, rows: Logic) -> tuple[Array, Array, str]:
     """Both vectors, and how many elements there are if they are equally long, else 0."""
     a, b = (array_in(v, rows) for v in e.arguments)
     if len(a.dims) != 1 or len(b.dims) != 1:
-        raise Unsuitable
+        raise Unsuitable(f"{e.function}() of more than vectors")
     count = rows.build.variable("k", f"{a.dims[0]} if {a.dims[0]} == {b.dims[0]} else 0")
     return a, b, count
 
@@ -264,7 +264,7 @@ def failed(e: Call, rows: Logic) -> str:
             bad += f" | ({size} >= {build.literal(2.0**62, 'f64')})"
         return bad
     if e.function not in ("sum", "prod") or len(e.arguments) != 1:
-        raise Unsuitable
+        raise Unsuitable(f"{e.function}() that may be an error")
     return _overflow(e, array_in(e.arguments[0], rows), scalar_of(e.arguments[0].dtype), build)
 
 

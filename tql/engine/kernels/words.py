@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tql.engine.kernels import arguments
 from tql.engine.kernels.arrays import misfit, subscripted, zero_step
-from tql.engine.kernels.build import Build, Unsuitable
+from tql.engine.kernels.build import Build, Unsuitable, what_it_is
 from tql.engine.kernels.elements import Array, Cell
 from tql.engine.kernels.kinds import c_kind
 from tql.engine.kernels.logic import Logic
@@ -60,12 +60,12 @@ class Words(Logic):
             case Subscript():
                 return self.leaf(lambda: self._cell(e).value)
             case _:
-                raise Unsuitable
+                raise Unsuitable(what_it_is(e))
 
     def stored_valid(self, e: Column | Slot | Call | Subscript) -> str | None:
         match e:
             case Column(_, Json() | Opaque()):  # JSON's null is in the values, others have no mask
-                raise Unsuitable
+                raise Unsuitable(f"NULL of {e.dtype}")
             case Column(name):
                 bits = self.build.argument(
                     ("valid", name), "u64[]", lambda t: arguments.validity(t, name)
@@ -80,7 +80,7 @@ class Words(Logic):
             case Subscript():
                 return self._all_and(e, lambda: self._cell(e).valid or "True")
             case _:
-                raise Unsuitable
+                raise Unsuitable(what_it_is(e))
 
     def _all_and(self, e: Expr, condition: Callable[[], str] | None) -> str:
         """Where no operand is NULL and the condition holds."""
@@ -105,7 +105,7 @@ class Words(Logic):
             case Call() if is_reduction(e):
                 return self.leaf(lambda: failed(e, self)) if may_fail(e) else None
             case _:
-                raise Unsuitable
+                raise Unsuitable(what_it_is(e))
 
     def one(self, truth: str) -> str:
         return f"np.uint8(({truth} >> np.uint64(b)) & ONE)"
@@ -130,7 +130,7 @@ class Words(Logic):
             case Subscript():
                 return self._cell(e).value
             case _:
-                raise Unsuitable
+                raise Unsuitable(what_it_is(e))
 
     def _start(self) -> str:
         return self.build.argument("start", "i64", lambda t: t.start)
@@ -145,7 +145,7 @@ class Words(Logic):
             case TextTest(Column(name), rule):
                 return self.leaf(lambda: self._rule(name, rule))
             case _:
-                raise Unsuitable
+                raise Unsuitable("text of another kind than a stored column")
 
     def _codes(self, name: str) -> str:
         return self.build.argument(("codes", name), "i32[]", lambda t: arguments.codes(t, name))
