@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import bandwidth, calls, scaling, startup
+from benchmarks import bandwidth, calls, kernels, scaling, startup
 from benchmarks.measure import (
     FLOOR,
     LEAST_RUNS,
@@ -299,3 +299,22 @@ class Constant:
 
 def test_same_rows_ignores_the_order() -> None:
     same_rows({OURS: np.array([2, 1]), "x": np.array([1, 2])})
+
+
+def test_kernels_are_measured_against_the_bandwidth_of_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TQL_CACHE_DIR", str(tmp_path))
+    kernels.main(["i32 == 5 and f64 > 0.9", "--rows", "6400", "--seconds", "0.01"])
+    limit, _, line = capsys.readouterr().out.splitlines()
+    assert "GB/s" in limit and line.endswith("i32 == 5 and f64 > 0.9")
+    ns, gigabytes, _, compares = line.split()[:4]
+    assert float(gigabytes) == pytest.approx(12 / float(ns), rel=0.1)
+    assert int(compares) > 0, "both comparisons are vectorised"
+
+
+@pytest.mark.parametrize(("kind", "condition"), [
+    (kind, c) for kind, many in kernels.CONDITIONS.items() for c in many
+])  # fmt: skip
+def test_every_condition_that_is_measured_has_a_kernel(kind: str, condition: str) -> None:
+    assert kernels.program(condition, kernels.data(kind, 6400)).outputs == 1

@@ -212,6 +212,11 @@ def compile_kernel(k: Kernel) -> bytes:
     return bytes(_target_machine().emit_object(ir))
 
 
+def assembly(k: Kernel) -> str:
+    """The machine code of the kernel as text, to see what became of its loops."""
+    return str(_target_machine().emit_assembly(_optimised(_numba_ir(k))))
+
+
 _LIBM: Final = frozenset({"fmod", "fmodf"})
 
 

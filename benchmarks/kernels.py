@@ -1,0 +1,177 @@
+"""What generated kernels cost: nanoseconds a row, bytes a second, and what LLVM made of them.
+
+`python -m benchmarks.kernels [TEXT]` runs the conditions that contain TEXT over data in memory, on
+one thread, beside the speed at which the same thread adds up an array in the same run.
+"""
+
+import argparse
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks import bandwidth
+from tql.engine.kernels import Program, compile_program
+from tql.engine.kernels.build import Columns
+from tql.grammar.parser import parse
+from tql.jit import assembly
+from tql.language.bind import bind
+from tql.language.plan import Filter
+from tql.sources.memory import MemorySource
+
+ROWS: Final = 10_000_000  # beyond the caches
+_MANY: Final = ", ".join(str(n * 37) for n in range(200))
+_FAR: Final = ", ".join(str(n * 3_000_017) for n in range(200))
+_VECTOR: Final = ", ".join(f"{(n * 37 % 64) / 64 - 0.5:.3f}" for n in range(64))
+
+CONDITIONS: Final = {
+    "flat": (
+        "i32 != 5", "i8 != 5", "i16 != 5", "i64 != 5", "f32 > 0.9", "f64 > 0.9", "n32 != 5",
+        "i32 == 5 and f64 > 0.9", "i32 == 5 and f32 > 0.9", "i8 == 5 and f64 > 0.9",
+        "i64 == 5 or f64 > 0.9", "n32 == 5 and f64 > 0.9",
+        "i32 between 20 and 40", "f64 between 0.2 and 0.4", "i32 % 7 == 3", "i64 % 7 == 3",
+        f"i32 in ({_MANY})", f"i32 in ({_FAR})", f"i64 in ({_FAR})", "f16 > 0.5", "i64 > f64",
+        "i32 > f64", "i32 > 20.5", "i64 > 20.5", "u64 > i64", "i32 * 3 > 50",
+        f"i32 == 5 and i64 in ({_FAR})",
+    ),
+    "ragged": (
+        "any(boxes[:,2] > 100)", "any(boxes[:,2] > 500)", "contains(tags, 3)",
+        "shape(boxes)[0] > 2", "sum(tags) > 300", "any(tags > 90)", "all(tags > 10)",
+        "amax(tags) > 90", "i32 == 5 and any(boxes[:,2] > 100)",
+        "i32 < 50 and any(boxes[:,2] > 100)",
+    ),
+    "vectors": (
+        "l2_norm(e) > 2.2", f"cosine_similarity(e, array[{_VECTOR}]) > 0.1",
+        f"i32 == 5 and cosine_similarity(e, array[{_VECTOR}]) > 0.1",
+        f"i32 < 50 and cosine_similarity(e, array[{_VECTOR}]) > 0.1",
+        "any(e > 0.99)",
+    ),
+}  # fmt: skip
+"""Conditions over the tables of `data`, by table."""
+
+# Compares of several numbers at once, for x86 (SSE, AVX, AVX-512) and for ARM (NEON).
+_VECTOR_COMPARE: Final = re.compile(
+    r"\b(v?pcmp\w+|v?cmp\w*p[sd]|vptestn?m[bwdq]|v?pmovmsk\w*|cm(?:eq|gt|ge|hi|hs)\s+v\w+)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One condition, its kernel alone: arguments are made before.
+
+    ns_per_row  by the best run
+    nbytes      of the arrays that are handed to the kernel
+    share       of the bandwidth of this machine, 0 to 1
+    compares    instructions of the kernel that compare several numbers at once
+    """
+
+    condition: str
+    rows: int
+    ns_per_row: float
+    nbytes: int
+    share: float
+    compares: int
+
+
+@cache
+def data(kind: str, rows: int) -> pa.Table:
+    """Columns with the same values in every run; fewer rows where a row is long."""
+    rng = np.random.default_rng(1)
+    if kind == "flat":
+        small = rng.integers(0, 100, rows)
+        return pa.table({
+            **{f"i{bits}": small.astype(f"int{bits}") for bits in (8, 16, 32, 64)},
+            "u64": small[::-1].astype(np.uint64),
+            "f16": rng.random(rows).astype(np.float16),
+            "f32": rng.random(rows).astype(np.float32),
+            "f64": rng.random(rows),
+            "n32": pa.array(small.astype(np.int32), mask=rng.random(rows) < 0.1),
+        })  # fmt: skip
+    if kind == "ragged":
+        rows //= 4
+        tags = rng.integers(0, 9, rows)
+        boxes = rng.integers(0, 7, rows)
+        four = pa.FixedSizeListArray.from_arrays(
+            rng.integers(0, 120, int(boxes.sum()) * 4).astype(np.int32), 4
+        )
+        return pa.table({
+            "i32": rng.integers(0, 100, rows).astype(np.int32),
+            "tags": pa.ListArray.from_arrays(_offsets(tags), rng.integers(0, 100, tags.sum())),
+            "boxes": pa.ListArray.from_arrays(_offsets(boxes), four),
+        })  # fmt: skip
+    rows //= 16
+    return pa.table({
+        "i32": rng.integers(0, 100, rows).astype(np.int32),
+        "e": pa.FixedSizeListArray.from_arrays(rng.random(rows * 64).astype(np.float32), 64),
+    })  # fmt: skip
+
+
+def _offsets(lengths: Any) -> Any:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+
+
+def program(condition: str, table: pa.Table) -> Program:
+    """The kernel program of a condition over the columns of a table."""
+    text = f"select * where {condition}"
+    plan = bind(parse(text), text, here=MemorySource(table).schema, tables=_no_tables).plan
+    assert isinstance(plan, Filter)
+    made = compile_program([plan.predicate])
+    assert made is not None, f"no kernel for {condition}"
+    return made
+
+
+def _no_tables(*_: Any) -> Any:
+    raise AssertionError("the conditions have no FROM")
+
+
+def measure(rows: int = ROWS, only: str = "", seconds: float = 0.3) -> tuple[float, list[Measured]]:
+    """Bytes per second that one thread adds up, and every condition that contains `only`."""
+    speed = max(b.bytes_per_second for b in bandwidth.measure(5, 12 * rows) if b.threads == 1)
+    chosen = [(kind, c) for kind, many in CONDITIONS.items() for c in many if only in c]
+    return speed, [_measured(c, data(kind, rows), seconds, speed) for kind, c in chosen]
+
+
+def _measured(condition: str, table: pa.Table, seconds: float, speed: float) -> Measured:
+    made = program(condition, table)
+    rows = table.num_rows
+    columns = Columns(table, 0, 0)
+    given = [a.make(columns) for a in made.arguments]
+    out, bad = np.zeros((rows + 63) // 64, np.uint64), np.zeros(1, np.uint64)
+    handed = [rows, *given, out, *([bad] if made.reports else [])]
+    best, end = float("inf"), 0.0
+    while not end or time.perf_counter() < end:
+        start = time.perf_counter()
+        made.kernel(*handed)
+        took = time.perf_counter() - start
+        best = min(best, took) if end else best  # the first run compiles
+        end = end or time.perf_counter() + seconds
+    nbytes = sum(a.nbytes for a in given if isinstance(a, np.ndarray))
+    code = assembly(made.kernel)
+    return Measured(condition, rows, best / rows * 1e9, nbytes, nbytes / best / speed,
+                    len(_VECTOR_COMPARE.findall(code)))  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
+    parser.add_argument("only", nargs="?", default="", help="part of the conditions to run")
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each condition")
+    chosen = parser.parse_args(arguments)
+    speed, found = measure(chosen.rows, chosen.only, chosen.seconds)
+    print(
+        f"one thread reads {speed / 1e9:.1f} GB/s; best run of each kernel, arguments made before"
+    )
+    print("   ns/row     GB/s  of limit  vector compares  condition")
+    for m in found:
+        gb = m.nbytes / m.rows / m.ns_per_row
+        shown = m.condition if len(m.condition) <= 60 else f"{m.condition[:59]}…"
+        print(f"{m.ns_per_row:9.3f} {gb:8.1f} {m.share:9.0%} {m.compares:16}  {shown}")
+
+
+if __name__ == "__main__":
+    main()
