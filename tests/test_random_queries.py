@@ -400,6 +400,9 @@ FOUND = [
     "select id from (select id, 1 % id > 0 as y where id != 5 expand by 0 as n) where y > 1",
     "select id from (select id as a, 1 % id > 0 as y) join (select id) as b on a = id where y < 2",
     "select x from (select all(jag < 1) as x union all select any(lb) as x) where x >= 2",
+    # But groups take in whatever they took in when no subquery computed it.
+    "select count(*) as n from (select id, 10 % (id + 1) > 0 as y) group by id"
+    " having any(y in (1, 2)) or any(y)",
     # The column that USING makes for a RIGHT join is that of the right: 0.0 equals -0.0.
     "select k, y from (select f32 as k) as a right join (select -f32 as k, id as y) as b using (k)",
 ]
