@@ -403,6 +403,11 @@ FOUND = [
     # But groups take in whatever they took in when no subquery computed it.
     "select count(*) as n from (select id, 10 % (id + 1) > 0 as y) group by id"
     " having any(y in (1, 2)) or any(y)",
+    # What is written of rows is done for each member of a group, behind a guard too.
+    "select count(*) as n group by id having id = 0 or any(10 % id in (1, 2))",
+    "select count(*) as n group by u8 having id[0] = 0 or any(10 % i8_n is null)",
+    "select count(*) as n group by u8 having id[0] < 2 or any((10 % id) between 1 and i8)",
+    "select count(*) as n group by u8 having id[0] = 0 or not all(text_n is null or 10 % id > 3)",
     # The column that USING makes for a RIGHT join is that of the right: 0.0 equals -0.0.
     "select k, y from (select f32 as k) as a right join (select -f32 as k, id as y) as b using (k)",
 ]

@@ -7,7 +7,7 @@ except inside array functions and subscripts, which go on to see all of the grou
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tql.diagnostics import error
@@ -15,10 +15,11 @@ from tql.grammar import syntax as s
 from tql.grammar.printer import format_expr
 from tql.language.array_types import array_of
 from tql.language.bind_expr import ExprBinder
-from tql.language.expr import Column, Expr, can_raise, rewrite
+from tql.language.expr import Column, Elementwise, Expr
 from tql.language.functions import FUNCTIONS
 from tql.language.keys import refuse_constant
 from tql.language.layers import Layer, LayerBinder, columns_below, scope_over
+from tql.language.members import by_member, fails_in_rows
 from tql.language.plan import Bound, Grouped, Leaf, Plan
 from tql.schema import Binary, List, Schema, Text
 from tql.schema import Column as SchemaColumn
@@ -68,8 +69,10 @@ class GroupBinder(LayerBinder):
         if _ROW in holds and _GROUP not in holds:
             below = self.rows.bind(e)
             # A sequence is read for whole groups: behind a guard, what may raise is done by element.
-            # A column of a subquery gains nothing by that: it is read for whole groups either way.
-            if not (self._guarded and can_raise(rewrite(below, _as_stored))):
+            done_by_element = self._guarded and fails_in_rows(below)
+            if done_by_element and not isinstance(below.dtype, List):
+                return by_member(below, lambda part: self.over(part, format_expr(e), e.span))
+            if not (done_by_element and isinstance(below, Elementwise)):
                 return self.over(below, format_expr(e), e.span)
         before = self.single, self._guarded
         if _sees_groups(e) or (isinstance(e, s.Call) and e.function in RANKS):
@@ -164,10 +167,6 @@ def _parts(node: s.Node) -> Iterator[s.Expr]:
                 yield part
             elif isinstance(part, s.Slice | s.Arm):
                 yield from _parts(part)
-
-
-def _as_stored(e: Expr) -> Expr:
-    return replace(e, computed=False) if isinstance(e, Column) else e
 
 
 def groups(
