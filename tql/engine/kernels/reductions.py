@@ -145,7 +145,8 @@ def _float(function: CallName, array: Array, element: DType, build: Build) -> st
 def _extreme(function: CallName, array: Array, element: DType, build: Build) -> str:
     """The least or greatest; NaN if one is."""
     kind = c_kind(element)
-    best = build.variable(kind, build.literal(_farthest(kind, below=function == "amax"), kind))
+    start = _farthest(element, below=function == "amax")
+    best = build.variable(kind, build.literal(start, kind))
     choose = "larger" if function == "amax" else "smaller"
     with each(build, array) as cell:
         x = f"np.{NUMPY[kind]}({choose}({best}, {_number(cell, element)}))"
@@ -153,8 +154,11 @@ def _extreme(function: CallName, array: Array, element: DType, build: Build) -> 
     return best
 
 
-def _farthest(kind: str, *, below: bool) -> int | float:
-    """The number of a C type that no other is below, or above."""
+def _farthest(element: DType, *, below: bool) -> int | float:
+    """The number of this type that no other is below, or above."""
+    if isinstance(element, Bool):
+        return 0 if below else 1  # what becomes a bit must be one, for arrays without elements too
+    kind = c_kind(element)
     if kind[0] == "f":
         return -math.inf if below else math.inf
     info = np.iinfo(NUMPY[kind])
