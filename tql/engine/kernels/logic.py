@@ -28,6 +28,7 @@ from tql.language.expr import (
     Once,
     Or,
     Slot,
+    StoredValue,
     Subscript,
     TextTest,
     Truth,
@@ -197,6 +198,8 @@ class Logic(ABC):
                 return self.stored_valid(e) or self.everywhere
             case And() | Or():
                 return self.combine("|", [self.true(e), self.false(e)])
+            case StoredValue():
+                raise Unsuitable
             case _:
                 return self.all_valid(_strict(e))
 
