@@ -111,12 +111,12 @@ def check_table(ds: tql.Dataset, table: pa.Table, wanted: Relation, text: str) -
     exact = not any(name in text for name in INEXACT)
     for c in wanted.columns:
         kind = re.sub(r", \d+\]", "]", str(ds.schema[c.name].dtype))
-        of_bools = c.kind.name == "array" and c.kind.element == BOOL
-        if kind == "json" and of_bools:  # of logical_and(), which gives false where shapes differ
-            found = values_of(table.column(c.name), JSON)
-        else:
-            assert kind == str(c.kind), f"{c.name} is {kind}, not {c.kind}"
-            found = values_of(table.column(c.name), c.kind)
+        read_as = c.kind
+        if c.kind.name == "array" and c.kind.scalar == BOOL and "json" in kind:
+            # Of logical_and(), which gives false where shapes differ; or a group's of such.
+            read_as = replace(c.kind, item=JSON, rank=1) if c.kind.grouped else JSON
+        assert kind == str(read_as), f"{c.name} is {kind}, not {read_as}"
+        found = values_of(table.column(c.name), read_as)
         should = relations.data_of(wanted, c.name)
         assert len(found) == len(should), f"{len(found)} rows, not {len(should)}"
         for at, (f, s) in enumerate(zip(found, should)):
@@ -408,6 +408,10 @@ FOUND = [
     "select count(*) as n group by u8 having id[0] = 0 or any(10 % i8_n is null)",
     "select count(*) as n group by u8 having id[0] < 2 or any((10 % id) between 1 and i8)",
     "select count(*) as n group by u8 having id[0] = 0 or not all(text_n is null or 10 % id > 3)",
+    # An array without elements has no least truth value; neighbours in the word keep theirs.
+    "select id where amin(dvec_n = 0)",
+    # A value that data() has found may be NULL.
+    "select id, data(i8_n, 2) as x where not (data(i8_n, 2) is null and i8 > 0)",
     # The column that USING makes for a RIGHT join is that of the right: 0.0 equals -0.0.
     "select k, y from (select f32 as k) as a right join (select -f32 as k, id as y) as b using (k)",
 ]
