@@ -199,7 +199,7 @@ class Logic(ABC):
             case And() | Or():
                 return self.combine("|", [self.true(e), self.false(e)])
             case StoredValue():
-                raise Unsuitable
+                raise Unsuitable(what_it_is(e))
             case _:
                 return self.all_valid(_strict(e))
 
