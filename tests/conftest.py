@@ -28,6 +28,7 @@ settings.load_profile(PROFILE)
 # Kernels that tests compile, here and in processes they start, stay out of the user's cache.
 _KERNELS = tempfile.TemporaryDirectory(prefix="tql-kernels-")
 os.environ["TQL_CACHE_DIR"] = _KERNELS.name
+os.environ["TQL_COMPILE"] = "inline"  # tests of compiling in the background say so
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tql import jit
+from tql import jit, kernel_cache
+from tql.diagnostics import TqlTypeError
 from tql.jit import CALL_NS, COMPILE_NS, LOAD_NS, Kernel, cache_folder, device, kernel
 
 ROOT = Path(__file__).parents[1]
@@ -136,7 +137,7 @@ def test_a_damaged_file_is_compiled_again(
     file.write_bytes(damage(good))
     assert call(new_kernel()) == [10, 13, 16, 19]
     assert len(compilations) == 2
-    assert jit._read(file) is not None, "the damaged file is replaced"
+    assert kernel_cache.read(file) is not None, "the damaged file is replaced"
     assert call(new_kernel()) == [10, 13, 16, 19]
     assert len(compilations) == 2
 
@@ -167,7 +168,7 @@ def test_a_folder_that_cannot_be_written_costs_a_compilation_and_no_more(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("read-only file system")
 
-    monkeypatch.setattr(jit.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(kernel_cache.tempfile, "mkstemp", refuse)
     assert [call(new_kernel()) for _ in "12"] == [[10, 13, 16, 19]] * 2
     assert len(compilations) == 2
 
@@ -185,7 +186,7 @@ def test_a_full_disk_leaves_no_file_behind(cache: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(jit.os, "replace", full)
+    monkeypatch.setattr(kernel_cache.os, "replace", full)
     assert call(new_kernel()) == [10, 13, 16, 19]
     assert list(cache.iterdir()) == []
 
@@ -194,9 +195,7 @@ def test_a_full_disk_leaves_no_file_behind(cache: Path, monkeypatch: pytest.Monk
 
 
 def file_of(k: Kernel) -> str:
-    file = jit._cache_file(k)
-    assert file is not None
-    return file.name
+    return k.file_name
 
 
 def test_the_constant_of_a_device_is_part_of_the_fingerprint(
@@ -303,3 +302,48 @@ def test_a_loaded_kernel_pays_whenever_a_call_is_cheaper(cache: Path) -> None:
     call(k)
     assert k.pays(CALL_NS * 1.1)
     assert not k.pays(CALL_NS * 0.9)
+
+
+def test_never_compiles_nothing_but_uses_what_is_there(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TQL_COMPILE", "never")
+    assert not new_kernel().pays(COMPILE_NS * 10)
+    call(new_kernel())
+    assert new_kernel().pays(LOAD_NS)
+
+
+def test_another_way_of_compiling_is_an_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQL_COMPILE", "always")
+    with pytest.raises(TqlTypeError, match="TQL_COMPILE is 'always'"):
+        new_kernel().pays(COMPILE_NS)
+
+
+# -- the folder --------------------------------------------------------------------------------
+
+
+def test_kernels_of_another_compiler_are_stale_and_cleared(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(new_kernel())
+    (mine,) = kernel_cache.entries(cache, jit.made_by())
+    assert mine.current
+    (other,) = kernel_cache.entries(cache, bytes(32))
+    assert not other.current
+    assert kernel_cache.clear(cache, jit.made_by()) == (0, 0)
+    begun, old = cache / ".kernel-1-new", cache / ".kernel-1-old"
+    for part in (begun, old):
+        part.write_bytes(b"123")
+    os.utime(old, (0, 0))
+    assert kernel_cache.clear(cache, bytes(32)) == (2, mine.bytes + 3)
+    assert list(cache.iterdir()) == [begun], "what may still be written stays"
+
+
+def test_the_folder_keeps_what_was_used_last(tmp_path: Path) -> None:
+    for k in range(4):
+        kernel_cache.write(tmp_path / f"{k}.o", bytes(100), bytes(32))
+        os.utime(tmp_path / f"{k}.o", (k, k))
+    size = (tmp_path / "0.o").stat().st_size
+    assert kernel_cache.read(tmp_path / "0.o") == bytes(100), "which counts as a use"
+    kernel_cache.trim(tmp_path, 2 * size)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["0.o", "3.o"]

@@ -8,6 +8,8 @@ against the compiled form.
 Compiled kernels are cached as object files, not pickles, and a cached kernel is loaded with
 llvmlite alone: 30 ms in a fresh process, where importing Numba and compiling one takes 0.6-1.2 s.
 
+What is on disk is `tql.kernel_cache`, compiling in the background `tql.kernel_jobs`.
+
 Rules for a kernel body, checked when it is compiled: it allocates nothing, raises nothing and
 calls nothing but arithmetic and `@device` functions, so its object file needs no symbol of
 Python's or Numba's. Arrays are C-contiguous, one-dimensional and never resized or viewed.
@@ -19,23 +21,24 @@ import inspect
 import logging  # noqa: F401  (see _COMPILING)
 import os
 import re
-import stat
 import sys
-import tempfile
 import threading
 import types
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
+from tql import kernel_jobs
+from tql.kernel_cache import cache_folder, keep, read, write
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FORMAT: Final = "tql kernel 1"
+_FORMAT: Final = "tql kernel 2"
 _SYMBOL: Final = "tql_kernel"
 _CTYPES: Final = {
     "i8": ctypes.c_int8,
@@ -58,6 +61,10 @@ _NUMPY: Final = {
 COMPILE_NS: Final = 900e6
 LOAD_NS: Final = 30e6
 CALL_NS: Final = 20e3
+
+# What a shape has cost before a child compiles it: it is then likely to be asked again. The child
+# stalls nobody, but takes a second of another core.
+START_NS: Final = 100e6
 
 
 # Numba and llvmlite have locks of their own, one for all kernels, which a child would find closed
@@ -107,10 +114,15 @@ class Kernel:
         make: Callable[[], Callable[..., None]],
         *,
         source: str | None = None,
+        module: str = "",
     ) -> None:
-        """`make` gives the loop, when it is first needed; `source` is its text where it has no file."""
+        """`make` gives the loop, when it is first needed; `source` is its text where it has no file.
+
+        `module` is where another process finds it by name, or the NAMES that `source` names.
+        """
         self.signature: Final = signature
         self.source: Final = source
+        self.module: Final = module
         self.__name__ = name
         self._make: Final = make
         self._python: Callable[..., None] | None = None
@@ -142,14 +154,20 @@ class Kernel:
         The rule of the ski rental: keep to the slow twin until what it has cost in this process
         equals the price of the kernel (compiling it, or loading it when it is in the cache), so
         that no program spends more than twice the best it could have done, and a first query on
-        small data never waits for a compiler.
+        small data never waits for a compiler. Where a child can compile it (`tql.kernel_jobs`),
+        nobody waits, and it is started sooner.
         """
         if self._entry is not None:
             return slow_ns > CALL_NS
         self._owed_ns += slow_ns
         if self._owed_ns < LOAD_NS:
             return False
-        return self._owed_ns >= COMPILE_NS or self.cached
+        if self.cached:
+            return True
+        chosen = kernel_jobs.mode()
+        if chosen == "background" and self._owed_ns >= START_NS and self._is_coming():
+            return False
+        return chosen != "never" and self._owed_ns >= COMPILE_NS
 
     @property
     def python(self) -> Callable[..., None]:
@@ -165,9 +183,13 @@ class Kernel:
 
     @property
     def cached(self) -> bool:
-        """Whether the machine code lies in the user's cache folder."""
-        file = _cache_file(self)
-        return file is not None and file.is_file()
+        """Whether the machine code lies in the user's cache folder, or in this process's own."""
+        return self._on_disk() is not None
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file."""
+        return f"{self.__name__}-{self.fingerprint[:32]}.o"
 
     @property
     def fingerprint(self) -> str:
@@ -180,24 +202,75 @@ class Kernel:
     def _prepare(self) -> Callable[..., None]:
         with _COMPILING:
             if self._entry is None:
-                file = _cache_file(self)
-                code = _read(file)
+                code = read(self._on_disk())
                 if code is None:
                     code = compile_kernel(self)
-                    _keep(file, code)
+                    folder = cache_folder()
+                    keep(folder and folder / self.file_name, code, made_by())
                 self._engine, self._entry = _load(code, self._types)
             return self._entry
+
+    def _on_disk(self) -> Path | None:
+        files = (folder / self.file_name for folder in kernel_jobs.folders())
+        return next((f for f in files if f.is_file()), None)
+
+    def compile_anew(self) -> None:
+        """Compile and load it, whatever is on disk; nothing is kept."""
+        with _COMPILING:
+            self._engine, self._entry = _load(compile_kernel(self), self._types)
+
+    def _is_coming(self) -> bool:
+        """Whether a child process makes it; only what is in this package can be told to one."""
+        return self.module.startswith("tql.") and kernel_jobs.is_coming(*self.order)
+
+    @property
+    def order(self) -> tuple[str, dict[str, Any]]:
+        """The name of its file, and what a child has to know to make it (see `carry_out`)."""
+        told = {
+            "name": self.__name__,
+            "signature": self.signature,
+            "source": self.source,
+            "module": self.module,
+            "fingerprint": self.fingerprint,
+        }
+        return self.file_name, told
 
 
 def kernel(signature: str) -> Callable[[Callable[..., None]], Kernel]:
     """Give a loop a C entry point; see `Kernel`."""
 
     def decorate(fn: Callable[..., None]) -> Kernel:
-        made = Kernel(fn.__name__, signature, lambda: fn)
+        made = Kernel(fn.__name__, signature, lambda: fn, module=fn.__module__)
         made.__doc__ = fn.__doc__
         return made
 
     return decorate
+
+
+def generated(name: str, signature: str, source: str, module: str) -> Kernel:
+    """The kernel that `source` defines as `name`, which names NumPy as `np` and what the NAMES of
+    `module` hold.
+    """
+
+    def make() -> Callable[..., None]:  # 0.3 ms, so not before it pays
+        scope: dict[str, Any] = {"np": np, **import_module(module).NAMES}
+        exec(source, scope)  # made by this package from names of its own and operators only
+        made: Callable[..., None] = scope[name]
+        return made
+
+    return Kernel(name, signature, make, source=source, module=module)
+
+
+def carry_out(told: dict[str, Any], file: str) -> None:
+    """In a child process: compile the kernel that the parent told of into `file`."""
+    name, source = told["name"], told["source"]
+    if source is not None:
+        k = generated(name, told["signature"], source, told["module"])
+    else:
+        k = getattr(import_module(told["module"]), name)
+        assert isinstance(k, Kernel), f"{told['module']}.{name} is no kernel"
+    assert k.fingerprint == told["fingerprint"], "the child has another compiler or other sources"
+    write(Path(file), compile_kernel(k), made_by())
 
 
 def compile_kernel(k: Kernel) -> bytes:
@@ -337,33 +410,7 @@ def _load(code: bytes, kinds: tuple[str, ...]) -> tuple[Any, Callable[..., None]
     return engine, ctypes.CFUNCTYPE(None, *arguments)(address)
 
 
-# -- the cache on disk -------------------------------------------------------------------------
-
-
-def cache_folder() -> Path | None:
-    """The user's folder for compiled kernels, or None where there is none that can be trusted.
-
-    `$TQL_CACHE_DIR`, else `$XDG_CACHE_HOME/tql`, else `~/.cache/tql`. What lies in it is run as
-    code, so a folder that belongs to somebody else, or that others may write to, is not used.
-    """
-    named = os.environ.get("TQL_CACHE_DIR")
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    try:
-        folder = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "tql"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home
-        return None
-    if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        return None
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return None
-    return folder
-
-
-def _cache_file(k: Kernel) -> Path | None:
-    folder = cache_folder()
-    return folder and folder / f"{k.__name__}-{k.fingerprint[:32]}.o"
+# -- what the machine code depends on ----------------------------------------------------------
 
 
 @cache
@@ -379,6 +426,16 @@ def _compiler_and_cpu() -> tuple[str, ...]:
         return _FORMAT, numba, llvmlite, python, cpu, ll.get_host_cpu_features().flatten()
 
 
+def made_by() -> bytes:
+    """A digest of the compiler and the CPU: kernels made by another are stale."""
+    return hashlib.sha256("\0".join(_compiler_and_cpu()).encode()).digest()
+
+
+def cpu_name() -> str:
+    """The kind of CPU that kernels are compiled for, as LLVM names it."""
+    return _compiler_and_cpu()[-2]
+
+
 def _sources(fn: Callable[..., Any], source: str | None = None) -> list[str]:
     """The text of `fn`, of the devices it calls, and the constants they name."""
     found = [source or inspect.getsource(fn)]
@@ -389,31 +446,3 @@ def _sources(fn: Callable[..., Any], source: str | None = None) -> list[str]:
             case bool() | int() | float() | np.generic() as constant:
                 found.append(f"{name}={constant!r}")
     return found
-
-
-def _read(file: Path | None) -> bytes | None:
-    """The object code in `file`, or None when it is absent, cut short or changed."""
-    if file is None:
-        return None
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    digest, code = content[:32], content[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def _keep(file: Path | None, code: bytes) -> None:
-    """Write the object code so that another process sees all of it or nothing."""
-    if file is None:
-        return
-    # A full disk or a folder that became read-only costs the next process a compilation, no more.
-    with suppress(OSError):
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".kernel-")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(hashlib.sha256(code).digest() + code)
-            os.replace(temporary, file)
-        except OSError:
-            os.unlink(temporary)
-            raise

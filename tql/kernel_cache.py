@@ -1,0 +1,218 @@
+"""Compiled kernels on disk: where they lie, whose they may be, which are current, what is removed.
+
+A file is a SHA-256 of the rest, one of the compiler and CPU that the code is for, and the code.
+Nothing here needs the compiler.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MOST_BYTES: Final = 64 << 20  # of all kernels; what was used least recently is removed beyond that
+_DIGEST: Final = 32
+_PART: Final = ".kernel-"
+_LOCK: Final = ".lock"
+
+# Seconds after which a lock, or a file half written, is nobody's: compiling takes 1 to 10.
+ABANDONED: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The user's folder for kernels; `problem` says why it is not used, None where it is."""
+
+    path: Path | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kernel on disk. `current`: made by this compiler for this CPU. `used`: seconds since 1970."""
+
+    path: Path
+    bytes: int
+    current: bool
+    used: float
+
+
+def find_folder() -> Folder:
+    """`$TQL_CACHE_DIR`, else `$XDG_CACHE_HOME/tql`, else `~/.cache/tql`, made where it is missing.
+
+    What lies in it is run as code, so a folder that belongs to somebody else, or that others may
+    write to, is not used.
+    """
+    named = os.environ.get("TQL_CACHE_DIR")
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "tql"
+    except RuntimeError:
+        return Folder(None, "the user has no home folder")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as e:
+        return Folder(folder, f"it cannot be made: {e.strerror or e}")
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        return Folder(folder, "it belongs to another user")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Folder(folder, "others may write to it (chmod go-w makes it yours)")
+    return Folder(folder)
+
+
+def cache_folder() -> Path | None:
+    """The folder for kernels, or None where there is none that can be trusted."""
+    found = find_folder()
+    return None if found.problem else found.path
+
+
+def read(file: Path | None) -> bytes | None:
+    """The object code in `file`, or None when it is absent, cut short or changed."""
+    if file is None:
+        return None
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    digest, rest = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(rest).digest() != digest:
+        return None
+    with suppress(OSError):  # what is used stays; in a folder that cannot be written all does
+        os.utime(file)
+    return rest[_DIGEST:]
+
+
+def write(file: Path, code: bytes, made_by: bytes) -> None:
+    """Write the object code so that another process sees all of it or nothing; raises OSError.
+
+    made_by  the digest of compiler and CPU
+    """
+    rest = made_by + code
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{_PART}{os.getpid()}-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(hashlib.sha256(rest).digest() + rest)
+        os.replace(temporary, file)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    trim(file.parent)
+
+
+def keep(file: Path | None, code: bytes, made_by: bytes) -> None:
+    """Write the object code where that is possible: a full disk or a folder that became read-only
+    costs the next process a compilation, no more.
+    """
+    if file is not None:
+        with suppress(OSError):
+            write(file, code, made_by)
+
+
+def entries(folder: Path, made_by: bytes) -> list[Entry]:
+    """The kernels in the folder, least recently used first; raises OSError."""
+    found = []
+    for path, status in _files(folder):
+        if path.suffix != ".o":
+            continue
+        with suppress(OSError), path.open("rb") as f:
+            current = f.read(2 * _DIGEST)[_DIGEST:] == made_by
+            found.append(Entry(path, status.st_size, current, status.st_mtime))
+    return sorted(found, key=lambda e: e.used)
+
+
+def clear(folder: Path, made_by: bytes) -> tuple[int, int]:
+    """Remove kernels that are not current and what ended processes left; how many, and bytes."""
+    gone = [(e.path, e.bytes) for e in entries(folder, made_by) if not e.current]
+    for path, status in _files(folder):
+        left = path.name.startswith(_PART) or path.suffix == _LOCK
+        if left and time.time() - status.st_mtime > ABANDONED:
+            gone.append((path, status.st_size))
+    for path, _ in gone:
+        path.unlink(missing_ok=True)
+    return len(gone), sum(size for _, size in gone)
+
+
+def trim(folder: Path, most: int = MOST_BYTES) -> None:
+    """Remove the kernels used least recently until the rest have `most` bytes."""
+    with suppress(OSError):  # another process may be at it
+        kernels = [(s.st_mtime, s.st_size, p) for p, s in _files(folder) if p.suffix == ".o"]
+        left = sum(size for _, size, _ in kernels)
+        for _, size, path in sorted(kernels):
+            if left <= most:
+                return
+            path.unlink(missing_ok=True)
+            left -= size
+
+
+def remove_parts(folder: Path, process: int) -> None:
+    """Remove what an ended process had begun to write."""
+    with suppress(OSError):
+        for path in folder.glob(f"{_PART}{process}-*"):
+            path.unlink(missing_ok=True)
+
+
+# -- locks: one process compiles, the others keep to the reference tier --------------------------
+
+
+def take_lock(file: Path) -> bool:
+    """Whether this process may make `file`; raises OSError where the folder cannot be written.
+
+    A lock whose process has ended on this machine, or that is older than ABANDONED, is taken over.
+    Two processes may do that at once; both then compile, and the later file replaces the other.
+    """
+    lock = lock_of(file)
+    if _is_held(lock):
+        return False
+    try:
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w") as out:
+        out.write(f"{os.getpid()} {_host()}")
+    return True
+
+
+def lock_of(file: Path) -> Path:
+    """The lock of a kernel's file."""
+    return file.with_suffix(_LOCK)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        process, _, host = lock.read_text().partition(" ")
+        age = time.time() - lock.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    ended = host == _host() and process.isdecimal() and not _is_alive(int(process))
+    if age > ABANDONED or ended:
+        lock.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # where signal 0 is Ctrl-C; the age decides
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _host() -> str:
+    return os.uname().nodename if hasattr(os, "uname") else ""
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            yield path, path.stat()
