@@ -131,7 +131,6 @@ def test_statistics_that_are_absent_or_in_doubt_are_unknown(tmp_path: Path) -> N
     doubtful = {
         "nan": pa.array([float("nan")] * 2),
         "half": pa.array(np.array([1, 2], np.float16)),
-        "long": ["a" * 40, "b" * 40],
         "bytes": [b"a", b"b"],
         "null": pa.array([None, None], pa.int64()),
     }

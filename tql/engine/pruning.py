@@ -1,13 +1,17 @@
-"""What statistics alone say of a condition: which fragments need not be read.
+"""What statistics alone say of a condition: which rows need not be read.
 
-A fragment's least and greatest values and its count of NULLs bound what a condition can be there.
-Where it can be nothing but TRUE, or never TRUE, its bitmap is known and no column is read.
+The least and greatest values of a stretch of rows (a fragment, or a zone of one) and its count of
+NULLs bound what a condition can be there. Where it can be nothing but TRUE, or never TRUE, its bits
+are known and no column is read. All stretches are asked at once.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import Flag
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tql.language.expr import (
     And,
@@ -29,185 +33,250 @@ from tql.language.expr import (
     Truth,
 )
 from tql.schema import Float, Json, List
-from tql.sources.protocol import Fragment
+from tql.sources.bounds import Bounded, ColumnBounds, side_by_side
+from tql.sources.protocol import ColumnStats, Fragment, Source
+
+Mask: TypeAlias = NDArray[np.bool_]
 
 
-class Outcome(Flag):
-    """What a condition may be in some row of a fragment."""
+@dataclass(frozen=True, slots=True)
+class Stretches:
+    """Stretches of rows: how many rows each has, int64 (n,), and what is known of a column there."""
 
-    TRUE = 1
-    FALSE = 2
-    NULL = 4
+    rows: NDArray[np.int64]
+    bounds: Callable[[str], ColumnBounds | None]
 
 
-NOTHING = Outcome(0)
-ANYTHING = Outcome.TRUE | Outcome.FALSE | Outcome.NULL
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Whether a condition may be TRUE, FALSE, NULL in some row of a stretch: bool (n,) or (1,) each."""
+
+    true: Mask
+    false: Mask
+    null: Mask
+
+    @property
+    def surely(self) -> Mask:
+        """Where it is TRUE in every row."""
+        return self.true & ~self.false & ~self.null
 
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What an expression may be: from `low` to `high`, both None where unbounded; NaN; NULL."""
+    """What an expression may be in each stretch, arrays (n,) or (1,).
 
-    low: Any
-    high: Any
+    `low` and `high` bound its numbers and texts where `known`. `nan`: whether it may be NaN;
+    `null`: whether it may be NULL; `some`: whether a row may have a value at all.
+    """
+
+    low: NDArray[np.object_]
+    high: NDArray[np.object_]
+    known: Mask
     nan: bool
-    null: bool
-    some: bool = True  # whether a row may have a value at all
+    null: Mask
+    some: Mask
 
 
-def outcomes(condition: Expr, fragment: Fragment) -> Outcome:
-    """Everything that `condition` may be in the rows of `fragment`; never too little."""
+_YES: Mask = np.ones(1, np.bool_)
+_NO: Mask = np.zeros(1, np.bool_)
+_ANYTHING = Outcomes(_YES, _YES, _YES)
+_NOWHERE = np.full(1, None, np.object_)
+_UNKNOWN = _Values(_NOWHERE, _NOWHERE, _NO, nan=True, null=_YES, some=_YES)
+
+
+def decided(source: Source, conditions: Sequence[Expr]) -> tuple[Mask, Mask]:
+    """Which conditions the statistics of the fragments decide: bool (conditions, fragments) each.
+
+    The first says where a condition is TRUE in every row, the second where it is TRUE in none. What
+    is read in place is read at no cost, and its statistics would have to be counted: undecided.
+    """
+    count = len(source.fragments)
+    always, never = np.zeros((2, len(conditions), count), np.bool_)
+    if all(f.in_place for f in source.fragments):
+        return always, never
+    elsewhere = np.array([not f.in_place for f in source.fragments], np.bool_)
+    stretches = fragments_of(source)
+    for k, condition in enumerate(conditions):
+        found = outcomes(condition, stretches)
+        always[k] = found.surely & elsewhere
+        never[k] = ~found.true & elsewhere
+    return always, never
+
+
+def kept(source: Source, conditions: Sequence[Expr]) -> Sequence[Fragment]:
+    """The fragments in which one of the conditions at least may be TRUE."""
+    _, never = decided(source, conditions)
+    left_out: Mask = np.all(never, axis=0)
+    return [f for f, out in zip(source.fragments, left_out, strict=True) if not out]
+
+
+def fragments_of(source: Source) -> Stretches:
+    """The fragments of a source, each a stretch."""
+    fragments = source.fragments
+    rows = np.fromiter((f.rows for f in fragments), np.int64, len(fragments))
+    if isinstance(source, Bounded):
+        return Stretches(rows, source.bounds)
+
+    def bounds(name: str) -> ColumnBounds | None:
+        stats = [f.columns.get(name) for f in fragments]
+        if not any(stats):
+            return None
+        return side_by_side([s or ColumnStats() for s in stats])
+
+    return Stretches(rows, bounds)
+
+
+def outcomes(condition: Expr, stretches: Stretches) -> Outcomes:
+    """Everything that `condition` may be in the rows of each stretch; never too little."""
     match condition:
         case Const(value):
-            return Outcome.TRUE if value else Outcome.FALSE
+            return Outcomes(_YES, _NO, _NO) if value else Outcomes(_NO, _YES, _NO)
         case Not(operand):
-            return _negated(outcomes(operand, fragment))
+            return _negated(outcomes(operand, stretches))
         case And(terms):
-            return _negated(_any([_negated(outcomes(t, fragment)) for t in terms]))
+            return _negated(_any([_negated(outcomes(t, stretches)) for t in terms]))
         case Or(terms):
-            return _any([outcomes(t, fragment) for t in terms])
+            return _any([outcomes(t, stretches) for t in terms])
         case Compare(op, left, right):
-            return _compared(op, _values(left, fragment), _values(right, fragment))
+            return _compared(op, _values(left, stretches), _values(right, stretches))
         case InSet(operand, values):
-            return _within(values, _values(operand, fragment))
+            return _within(values, _values(operand, stretches))
         case TextTest(operand, rule):
-            return _tested(rule, _values(operand, fragment))
+            return _tested(rule, _values(operand, stretches))
         case Truth(operand):
-            zero = _Values(0, 0, nan=False, null=False)
-            return _compared(CompareOp.NE, _values(operand, fragment), zero)
+            return _compared(CompareOp.NE, _values(operand, stretches), _constant(0))
         case IsNull(operand):
-            v = _values(operand, fragment)
-            return (Outcome.TRUE if v.null else NOTHING) | (Outcome.FALSE if v.some else NOTHING)
+            v = _values(operand, stretches)
+            return Outcomes(v.null, v.some, _NO)
         case Column():
-            one = _Values(True, True, nan=False, null=False)
-            return _compared(CompareOp.EQ, _values(condition, fragment), one)
+            return _compared(CompareOp.EQ, _values(condition, stretches), _constant(True))
         case _:
-            return ANYTHING
+            return _ANYTHING
 
 
-def kept(fragments: Sequence[Fragment], conditions: Sequence[Expr]) -> Sequence[Fragment]:
-    """The fragments in which one of the conditions at least may be TRUE."""
-    return [
-        f for f in fragments if f.in_place or any(outcomes(c, f) & Outcome.TRUE for c in conditions)
-    ]
+def _negated(o: Outcomes) -> Outcomes:
+    return Outcomes(o.false, o.true, o.null)
 
 
-def _negated(o: Outcome) -> Outcome:
-    result = o & Outcome.NULL
-    if Outcome.TRUE in o:
-        result |= Outcome.FALSE
-    if Outcome.FALSE in o:
-        result |= Outcome.TRUE
-    return result
-
-
-def _any(parts: list[Outcome]) -> Outcome:
+def _any(parts: list[Outcomes]) -> Outcomes:
     """OR of conditions that may be these: all are FALSE, or one is TRUE, or none is but one is NULL."""
-    result = NOTHING
-    if any(Outcome.TRUE in p for p in parts):
-        result |= Outcome.TRUE
-    if all(Outcome.FALSE in p for p in parts):
-        result |= Outcome.FALSE
-    if any(p == Outcome.TRUE for p in parts):
-        return Outcome.TRUE
-    if any(Outcome.NULL in p for p in parts):
-        result |= Outcome.NULL
-    return result
+    true, false, null, surely = _NO, _YES, _NO, _NO
+    for p in parts:
+        true, false = true | p.true, false & p.false
+        null, surely = null | p.null, surely | p.surely
+    return Outcomes(true, false & ~surely, null & ~surely)
 
 
-def _values(e: Expr, fragment: Fragment) -> _Values:
+def _constant(value: Any) -> _Values:
+    if value != value:
+        return _Values(_NOWHERE, _NOWHERE, _NO, nan=True, null=_NO, some=_YES)
+    at = np.empty(1, np.object_)
+    at[0] = value
+    return _Values(at, at, _YES, nan=False, null=_NO, some=_YES)
+
+
+def _values(e: Expr, stretches: Stretches) -> _Values:
     match e:
-        case Const(value, dtype):
-            nan = value != value
-            known = not nan and not isinstance(dtype, List)
-            return _Values(value if known else None, value if known else None, nan, null=False)
+        case Const(_, List()):
+            return _Values(_NOWHERE, _NOWHERE, _NO, nan=False, null=_NO, some=_YES)
+        case Const(value):
+            return _constant(value)
         case Column(_, Json()):  # JSON's null is a value to the statistics
-            return _Values(None, None, nan=True, null=True)
-        case Column(name, dtype, nullable) if name in fragment.columns:
-            stats = fragment.columns[name]
-            null = nullable if stats.nulls is None else stats.nulls > 0
-            some = stats.nulls is None or stats.nulls < fragment.rows
-            return _Values(stats.low, stats.high, isinstance(dtype, Float), null, some)
+            return _UNKNOWN
+        case Column(name, dtype, nullable):
+            b = stretches.bounds(name)
+            if b is None:
+                return _UNKNOWN
+            null = np.where(b.nulls < 0, nullable, b.nulls > 0)
+            some = b.nulls < stretches.rows
+            return _Values(b.low, b.high, b.known, isinstance(dtype, Float), null, some)
         case _:
-            return _Values(None, None, nan=True, null=True)
+            return _UNKNOWN
 
 
-def _compared(op: CompareOp, a: _Values, b: _Values) -> Outcome:
-    result = Outcome.NULL if a.null or b.null else NOTHING
-    if not (a.some and b.some):
-        return result
+def _compared(op: CompareOp, a: _Values, b: _Values) -> Outcomes:
+    true = false = ~(a.known & b.known)
+    if not true.all():
+        true, false = true | _may_hold(op, a, b), false | _may_hold(op.negated, a, b)
     if a.nan or b.nan:
-        result |= Outcome.TRUE if op is CompareOp.NE else Outcome.FALSE
-    if None in (a.low, a.high, b.low, b.high):
-        return result | Outcome.TRUE | Outcome.FALSE
-    if _may_hold(op, a, b):
-        result |= Outcome.TRUE
-    if _may_hold(op.negated, a, b):
-        result |= Outcome.FALSE
-    return result
+        true, false = (_YES, false) if op is CompareOp.NE else (true, _YES)
+    some = a.some & b.some
+    return Outcomes(true & some, false & some, a.null | b.null)
 
 
-def _may_hold(op: CompareOp, a: _Values, b: _Values) -> bool:
+def _may_hold(op: CompareOp, a: _Values, b: _Values) -> Mask:
     """Whether numbers or texts, none of them NaN, within these bounds may compare so."""
+    found: Mask
     match op:
         case CompareOp.EQ:
-            return bool(a.low <= b.high and b.low <= a.high)
+            found = (a.low <= b.high) & (b.low <= a.high)
         case CompareOp.NE:
-            return not a.low == a.high == b.low == b.high
+            found = ~((a.low == a.high) & (a.high == b.low) & (b.low == b.high))
         case CompareOp.LT:
-            return bool(a.low < b.high)
+            found = a.low < b.high
         case CompareOp.LE:
-            return bool(a.low <= b.high)
+            found = a.low <= b.high
         case CompareOp.GT:
-            return bool(a.high > b.low)
+            found = a.high > b.low
         case CompareOp.GE:
-            return bool(a.high >= b.low)
+            found = a.high >= b.low
+    return found
 
 
-def _within(values: tuple[Any, ...] | frozenset[str], v: _Values) -> Outcome:
-    result = Outcome.NULL if v.null else NOTHING
-    if not v.some:
-        return result
-    if v.low is None or v.high is None:
-        return result | Outcome.TRUE | Outcome.FALSE
-    if any(v.low <= x <= v.high for x in values):
-        result |= Outcome.TRUE
-    if v.nan or v.low != v.high or v.low not in values:
-        result |= Outcome.FALSE
-    return result
+def _within(values: Iterable[Any], v: _Values) -> Outcomes:
+    unknown = ~v.known
+    if unknown.all():
+        return Outcomes(v.some, v.some, v.null)
+    known = sorted(x for x in values if x == x)
+    true = unknown | _mask(v, lambda low, high: _one_between(known, low, high))
+    among = frozenset(known)
+    one = _mask(v, lambda low, high: low == high and low in among)
+    false = _YES if v.nan else unknown | ~one
+    return Outcomes(true & v.some, false & v.some, v.null)
 
 
-def _tested(rule: TextRule, v: _Values) -> Outcome:
+def _one_between(values: Sequence[Any], low: Any, high: Any) -> bool:
+    at = bisect_left(values, low)
+    return at < len(values) and bool(values[at] <= high)
+
+
+def _mask(v: _Values, test: Callable[[Any, Any], bool]) -> Mask:
+    """The test of the bounds of each stretch; nonsense where they are not known."""
+    pairs = zip(v.low, v.high, strict=True)
+    return np.fromiter((test(low, high) for low, high in pairs), np.bool_, len(v.low))
+
+
+def _tested(rule: TextRule, v: _Values) -> Outcomes:
     match rule:
         case TextIs(op, value):
-            return _compared(op, v, _Values(value, value, nan=False, null=False))
+            return _compared(op, v, _constant(value))
         case TextIn(values):
             return _within(values, v)
         case TextLike(pattern, fold_case):
-            prefix = _prefix(pattern)
-            result = Outcome.NULL if v.null else NOTHING
-            if not v.some:
-                return result
-            if fold_case or v.low is None or v.high is None:
-                return result | Outcome.TRUE | Outcome.FALSE
-            if v.low[: len(prefix)] <= prefix <= v.high:
-                result |= Outcome.TRUE
-            return result | Outcome.FALSE
+            unknown = ~v.known
+            if fold_case or unknown.all():
+                return Outcomes(v.some, v.some, v.null)
+            prefix, alone = _prefix(pattern)
+            size = len(prefix)
+            true = unknown | _mask(v, lambda low, high: low[:size] <= prefix <= high)
+            # What lies between two texts that start so starts so itself.
+            both = _mask(v, lambda low, high: low.startswith(prefix) and high.startswith(prefix))
+            false = unknown | ~both if alone else _YES
+            return Outcomes(true & v.some, false & v.some, v.null)
         case TextContains():
-            both = Outcome.TRUE | Outcome.FALSE if v.some else NOTHING
-            return both | (Outcome.NULL if v.null else NOTHING)
+            return Outcomes(v.some, v.some, v.null)
 
 
-def _prefix(pattern: str) -> str:
-    """What every text that matches the LIKE pattern starts with."""
+def _prefix(pattern: str) -> tuple[str, bool]:
+    """What every text that matches the LIKE pattern starts with, and whether that is enough."""
     prefix = ""
     escaped = False
-    for c in pattern:
+    for at, c in enumerate(pattern):
         if not escaped and c in "*%?":
-            break
+            return prefix, not pattern[at:].strip("*%")
         if not escaped and c == "\\":
             escaped = True
             continue
         prefix += c
         escaped = False
-    return prefix
+    return prefix, False

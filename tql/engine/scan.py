@@ -19,7 +19,7 @@ from tql.engine.columns import Numbers
 from tql.engine.computed import row_name
 from tql.engine.frame import Frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
-from tql.engine.pruning import Outcome, outcomes
+from tql.engine.pruning import decided
 from tql.engine.reference import evaluate, is_true
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.sources.protocol import Fragment, Source
@@ -69,13 +69,14 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
 
     if program is not None and _is_quick(program, source):
         settings = replace(settings, threads=1)
-    known = {f.index: [_known(c, f) for c in conditions] for f in source.fragments}
-    read = over([f for f in source.fragments if None in known[f.index]], bitmaps, settings)
+    always, never = decided(source, conditions)
+    known: NDArray[np.bool_] = np.all(always | never, axis=0)
+    read = over(
+        [f for f, k in zip(source.fragments, known, strict=True) if not k], bitmaps, settings
+    )
     parts = [
-        next(read)
-        if None in known[f.index]
-        else [_constant(f.rows, k is True) for k in known[f.index]]
-        for f in source.fragments
+        [_constant(f.rows, bool(a)) for a in always[:, n]] if known[n] else next(read)
+        for n, f in enumerate(source.fragments)
     ]
     lengths = [f.rows for f in source.fragments]
     return [
@@ -105,14 +106,6 @@ def _run(
 
 def _pays(program: Program, rows: int) -> bool:
     return program.kernel.pays(rows * program.cost_ns_per_row)
-
-
-def _known(condition: Expr, fragment: Fragment) -> bool | None:
-    """Whether `condition` is TRUE in all rows (True) or in none (False), by statistics alone."""
-    if fragment.in_place:
-        return None  # read at no cost, and its statistics would have to be counted
-    found = outcomes(condition, fragment)
-    return True if found == Outcome.TRUE else None if found & Outcome.TRUE else False
 
 
 def _constant(rows: int, value: bool) -> Words:

@@ -37,7 +37,7 @@ def looked_at(plan: Plan, source: Source) -> Sequence[Fragment]:
     """The fragments that the plan's filters read; all, where some of its rows pass none."""
     leaves = sum(isinstance(p, Leaf) for p in walk_plan(plan))
     conditions = [f.predicate for f in filters_of(plan) if isinstance(f.input, Leaf)]
-    return source.fragments if len(conditions) < leaves else kept(source.fragments, conditions)
+    return source.fragments if len(conditions) < leaves else kept(source, conditions)
 
 
 def scan_node(

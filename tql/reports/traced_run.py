@@ -80,7 +80,7 @@ class TracedRun(Run):
             return int(np.count_nonzero(kept_out_by_null(predicate, frame)))
 
         # On this thread: a function of the user's may be called.
-        return sum(map(counted, kept(self.source.fragments, [predicate])))
+        return sum(map(counted, kept(self.source, [predicate])))
 
     def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
         """A filter over a part of the source, counting where it is NULL, too."""

@@ -1,5 +1,6 @@
 """Parquet footers: read once, and asked for what they know of each column."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -131,7 +132,10 @@ def without_nulls(footer: Footer, columns: Iterable[StoredColumn]) -> set[str]:
         candidates = {
             name
             for name in candidates
-            if any(_nulls(c) == 0 for c in _chunks(group, footer.leaves[name], name, parts[name]))
+            if any(
+                _nulls(c.statistics) == 0
+                for c in _chunks(group, footer.leaves[name], name, parts[name])
+            )
         }
     return candidates | never
 
@@ -145,8 +149,7 @@ def _chunks(
     return [c for c in chunks if c.path_in_schema == f"{name}.{part}"]
 
 
-def _nulls(chunk: pq.ColumnChunkMetaData) -> int | None:
-    stats = chunk.statistics
+def _nulls(stats: pq.Statistics | None) -> int | None:
     return stats.null_count if stats is not None and stats.has_null_count else None
 
 
@@ -156,6 +159,18 @@ def repeats_texts(chunk: pq.ColumnChunkMetaData) -> bool:
     Writers fall back to plain texts silently, but a plain text takes 4 bytes and more.
     """
     return bool(chunk.has_dictionary_page and chunk.total_uncompressed_size <= 4 * chunk.num_values)
+
+
+def group_stats(footer: Footer, group: int, stored: StoredColumn) -> ColumnStats:
+    """What the footer says of a column in one row group."""
+    leaves = footer.leaves[stored.name]
+    chunks = _chunks(footer.metadata.row_group(group), leaves, stored.name, stored.part)
+    size = sum(c.total_uncompressed_size for c in chunks)
+    if len(leaves) > 1 or kind.is_nested(footer.schema.field(stored.name).type):
+        return ColumnStats(bytes=size)
+    stats = chunks[0].statistics
+    low, high = _bounds(stats, chunks[0].physical_type, stored)
+    return ColumnStats(nulls=_nulls(stats), low=low, high=high, bytes=size)
 
 
 class FooterStats(Mapping[str, ColumnStats]):
@@ -170,19 +185,9 @@ class FooterStats(Mapping[str, ColumnStats]):
     def __getitem__(self, name: str) -> ColumnStats:
         known = self._decoded.get(name)
         if known is None:
-            known = self._decoded[name] = self._decode(name)
+            known = group_stats(self._footer, self._group, self._columns[name])
+            self._decoded[name] = known
         return known
-
-    def _decode(self, name: str) -> ColumnStats:
-        stored = self._columns[name]
-        leaves = self._footer.leaves[name]
-        group = self._footer.metadata.row_group(self._group)
-        chunks = _chunks(group, leaves, name, stored.part)
-        size = sum(c.total_uncompressed_size for c in chunks)
-        if len(leaves) > 1 or kind.is_nested(self._footer.schema.field(name).type):
-            return ColumnStats(bytes=size)
-        low, high = _bounds(chunks[0], stored)
-        return ColumnStats(nulls=_nulls(chunks[0]), low=low, high=high, bytes=size)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -194,9 +199,8 @@ class FooterStats(Mapping[str, ColumnStats]):
         return len(self._columns)
 
 
-def _bounds(chunk: pq.ColumnChunkMetaData, stored: StoredColumn) -> tuple[Any, Any]:
+def _bounds(stats: pq.Statistics | None, physical: str, stored: StoredColumn) -> tuple[Any, Any]:
     """The least and the greatest value, or (None, None) where they are unknown or in doubt."""
-    stats = chunk.statistics
     if stats is None or not stats.has_min_max or stored.names is not None:
         return None, None
     match stored.column.dtype:
@@ -205,10 +209,11 @@ def _bounds(chunk: pq.ColumnChunkMetaData, stored: StoredColumn) -> tuple[Any, A
             known = _ordered(low, high, unlabelled(stored.column.dtype))
             return (low, high) if known else (None, None)
         case Time(unit=unit):
+            # The 96 bits of old timestamps have no order that all writers agree on.
             days = unit == "D"
-            if chunk.physical_type != ("INT32" if days else "INT64"):
-                return None, None
-            return _time_bounds(stats, stored)
+            return (
+                _time_bounds(stats) if physical == ("INT32" if days else "INT64") else (None, None)
+            )
         case Text():
             return _text_bounds(stats)
         case Float() | Binary() | List() | Json() | Opaque():
@@ -223,17 +228,45 @@ def _ordered(low: Any, high: Any, dtype: DType) -> bool:
     return low <= high and not (unsigned and low < 0)
 
 
-def _time_bounds(stats: pq.Statistics, stored: StoredColumn) -> tuple[Any, Any]:
+def _time_bounds(stats: pq.Statistics) -> tuple[Any, Any]:
     low, high = stats.min_raw, stats.max_raw
     assert not isinstance(low, date | datetime), "raw statistics are integers"
     return (low, high) if low <= high else (None, None)
 
 
-def _text_bounds(stats: pq.Statistics) -> tuple[Any, Any]:
+def _text_bounds(stats: pq.Statistics) -> tuple[str | None, str | None]:
+    """Bounds of texts, whole or cut: pyarrow does not say which (it hides the flags is_exact).
+
+    The start of a text is not above it, so what is cut still bounds from below. From above, only
+    what follows every text that starts so is sure: not all writers round up where they cut.
+    """
     low, high = stats.min_raw, stats.max_raw
-    if len(low) > _SURELY_WHOLE_TEXT or len(high) > _SURELY_WHOLE_TEXT or low > high:
+    if low > high:
         return None, None
     try:
-        return low.decode(), high.decode()
+        # Cut within a character, at the most.
+        least, greatest = _whole(low), _whole(high)
     except UnicodeDecodeError:
         return None, None
+    above = greatest if len(high) <= _SURELY_WHOLE_TEXT else _after(greatest)
+    return (None, None) if above is None else (least, above)
+
+
+def _whole(text: bytes) -> str:
+    """The characters of a text that may end within one; UnicodeDecodeError for other flaws."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError as e:
+        if e.start < len(text) - 3 or len(text) <= _SURELY_WHOLE_TEXT:
+            raise
+        return text[: e.start].decode()
+
+
+def _after(start: str) -> str | None:
+    """The least text above all that begin with `start`; None where there is none."""
+    for at in range(len(start) - 1, -1, -1):
+        code = ord(start[at]) + 1
+        if code <= sys.maxunicode:
+            # No text holds half of a surrogate pair.
+            return start[:at] + chr(0xE000 if 0xD800 <= code < 0xE000 else code)
+    return None

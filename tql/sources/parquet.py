@@ -10,10 +10,18 @@ import pyarrow.parquet as pq
 from tql.diagnostics import TqlDataError, data_error
 from tql.schema import Schema, Text
 from tql.sources.arrow_types import is_text_dictionary
+from tql.sources.bounds import ColumnBounds, side_by_side
 from tql.sources.classes import merged_dictionary
 from tql.sources.files import File
 from tql.sources.fingerprint import digest_of, names_part
-from tql.sources.footers import Footer, FooterStats, read_footer, repeats_texts, without_nulls
+from tql.sources.footers import (
+    Footer,
+    FooterStats,
+    group_stats,
+    read_footer,
+    repeats_texts,
+    without_nulls,
+)
 from tql.sources.protocol import Fragment
 from tql.sources.stored import (
     StoredColumn,
@@ -50,13 +58,16 @@ class ParquetSource:
         self._fragments, self._groups = _fragments(footers, self._stored)
         self._names_part = names_part(class_names)
         self._digest = ""
+        self._bounds: dict[str, ColumnBounds] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """The footers travel, so that a worker reads what was opened, or says that it has changed."""
-        return {k: v for k, v in vars(self).items() if k not in ("_fragments", "_groups")}
+        made_again = ("_fragments", "_groups", "_bounds")
+        return {k: v for k, v in vars(self).items() if k not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._bounds = {}
         self._fragments, self._groups = _fragments(self._footers, self._stored)
 
     @property
@@ -82,6 +93,15 @@ class ParquetSource:
             footers = (f.digest for f in self._footers)
             self._digest = digest_of([b"parquet", self._names_part, *footers])
         return self._digest
+
+    def bounds(self, name: str) -> ColumnBounds:
+        """The statistics of a column in every row group; decoded once, when first asked for."""
+        found = self._bounds.get(name)
+        if found is None:
+            stored = self._stored[name]
+            found = side_by_side([group_stats(f, g, stored) for f, g in self._groups])
+            self._bounds[name] = found
+        return found
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         footer, group = self._groups[fragment]
