@@ -436,6 +436,12 @@ def cpu_name() -> str:
     return _compiler_and_cpu()[-2]
 
 
+def cpu_features() -> tuple[str, ...]:
+    """Those of its vector instructions that loops gain most by, the widest last."""
+    known = set(_compiler_and_cpu()[-1].split(","))
+    return tuple(f for f in ("neon", "sve", "sse4.2", "avx2", "avx512f") if f"+{f}" in known)
+
+
 def _sources(fn: Callable[..., Any], source: str | None = None) -> list[str]:
     """The text of `fn`, of the devices it calls, and the constants they name."""
     found = [source or inspect.getsource(fn)]

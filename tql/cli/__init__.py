@@ -28,6 +28,7 @@ VERBS: Final = {
     "run": ("tql.cli.run", "Run a query: rows as a table, JSON lines, CSV, Arrow or Parquet."),
     "functions": ("tql.cli.functions", "The functions of the language, or one of them in full."),
     "format": ("tql.cli.format", "A query in canonical form."),
+    "doctor": ("tql.cli.doctor", "Versions, the kernel cache, and a trial of the compiler."),
     "demo": ("tql.cli.demo", "A tour on embedded data: query, plan, one epoch of batches."),
 }
 
