@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tql import rowset
+from tql.partition import partition
 from tql.planner import draw, layout, sample
 from tql.planner import without_replacement as wr
 from tql.planner.rng import Key, stream_key
@@ -391,7 +392,7 @@ def test_every_part_of_the_result_has_the_same_mix(by_class: bool) -> None:
     population = rowset.everything(n)
     weights: ClassWeights | RowWeights = RowWeights(np.where(heavy, 9.0, 1.0))
     if by_class:
-        members = rowset.partition((~heavy).astype(np.uint8), 2, population)
+        members = partition((~heavy).astype(np.uint8), 2, population)
         weights = ClassWeights(np.array([9.0, 1.0]), members)
     ids, notes = sample(population, weights, k, False, 5, "test")
     assert notes == () and np.unique(ids).size == k
@@ -418,7 +419,7 @@ def test_a_bulk_request_maps_slots_as_a_small_one_does(k: int, seed: int, lists:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 9000))
     codes = rng.integers(0, k, n).astype(np.uint8)
-    parts: tuple[RowSet, ...] = rowset.partition(codes, k, rowset.everything(n))
+    parts: tuple[RowSet, ...] = partition(codes, k, rowset.everything(n))
     if lists:
         parts = tuple(Ids(rng.permutation(p.to_numpy()), n) for p in parts)
     laid = layout.layout(parts)

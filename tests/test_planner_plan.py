@@ -19,6 +19,7 @@ from tql.diagnostics import (
     TqlTypeError,
     TqlUnsupportedError,
 )
+from tql.partition import partition
 from tql.planner import Plan, make_plan, sample
 from tql.rowset import Ids, Range, RowSet
 from tql.weights import ClassWeights, RowWeights
@@ -26,7 +27,7 @@ from tql.weights import ClassWeights, RowWeights
 N = 1000
 ALL = rowset.everything(N)
 LABELS = (np.arange(N) * 7 % 10).astype(np.uint8)
-BY_CLASS = ClassWeights(np.arange(1.0, 11.0), rowset.partition(LABELS, 10, ALL))
+BY_CLASS = ClassWeights(np.arange(1.0, 11.0), partition(LABELS, 10, ALL))
 BY_ROW = RowWeights(LABELS.astype(np.float64) + 1)
 
 PLANS: dict[str, Plan] = {
@@ -98,7 +99,7 @@ def test_bulk_and_small_requests_give_one_order() -> None:
     n = 300_000  # several blocks, on several threads
     population = rowset.from_mask(np.arange(n) % 3 > 0)
     codes = (np.arange(len(population)) % 4).astype(np.uint8)
-    weights = ClassWeights(np.arange(4.0), rowset.partition(codes, 4, population))
+    weights = ClassWeights(np.arange(4.0), partition(codes, 4, population))
     rows = RowWeights(codes.astype(np.float64))
     for plan in (
         make_plan(population, shuffle=True),

@@ -98,10 +98,10 @@ def _descend(counts: NDArray[np.uint8], rest: Int64s) -> tuple[Int64s, Int64s]:
     return part, rest - np.where(part > 0, upto[np.arange(rest.size), part - 1], 0)
 
 
-def mark_twin(codes: NDArray[np.uint8], size: int, marks: Words) -> None:
+def mark_twin(codes: NDArray[np.uint8], first: Int64s, size: int, marks: Words) -> None:
     """What `MARK` writes."""
-    for c in range(marks.size // size if size else 0):
-        marks[c * size : (c + 1) * size] = pack(codes == c)
+    for start in np.unique(first).tolist():
+        marks[start : start + size] |= pack((first == start)[codes])
 
 
 def words_at(words: Words, at: Int64s) -> Words:
@@ -209,10 +209,10 @@ def SELECT(words: Words, ranks: Int64s, ks: Int64s, out: Int64s) -> None:
         out[i] = w * 64 + np.int64(popcount((x - _ONE) & ~x))
 
 
-@kernel("u8[], i64, u64[]")
-def MARK(codes: NDArray[np.uint8], size: int, marks: Words) -> None:
-    """Bit i of the `size` words of class codes[i] is set."""
+@kernel("u8[], i64[], i64, u64[]")
+def MARK(codes: NDArray[np.uint8], first: Int64s, size: int, marks: Words) -> None:
+    """Bit i of the `size` words from `first[codes[i]]` on is set."""
     for w in range(size):
-        first = w * 64
-        for b in range(min(64, codes.size - first)):
-            marks[np.int64(codes[first + b]) * size + w] |= _ONE << np.uint64(b)
+        base = w * 64
+        for b in range(min(64, codes.size - base)):
+            marks[first[codes[base + b]] + w] |= _ONE << np.uint64(b)

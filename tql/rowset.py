@@ -9,7 +9,7 @@ set end in the same bytes.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, overload
+from typing import Final, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,11 @@ from tql.bits import (
     ALL,
     BLOCK_WORDS,
     LOW,
-    MARK,
     SELECT,
     Int64s,
     Words,
     expand,
-    join_bits,
     low_bits,
-    mark_twin,
     pack,
     ranks_of,
     read_only,
@@ -33,9 +30,7 @@ from tql.bits import (
     words_at,
 )
 
-Codes: TypeAlias = NDArray[np.integer[Any]]
-
-_SPARSEST: Final = 64  # fewer than one row in 64 costs less as int64 ids than as a bitmap
+SPARSEST: Final = 64  # fewer than one row in 64 costs less as int64 ids than as a bitmap
 
 
 class _Rows(ABC):
@@ -263,7 +258,7 @@ class Bitmap(_Rows):
     def _slice(self, start: int, stop: int) -> "RowSet":
         if start == 0 and stop == len(self):
             return self
-        if (stop - start) * _SPARSEST < self.universe:
+        if (stop - start) * SPARSEST < self.universe:
             return from_ids(self._select(np.arange(start, stop, dtype=np.int64)), self.universe)
         first, last = self.select(start), self.select(stop - 1)
         kept = Range(first, last + 1, self.universe).to_bitmap().words
@@ -358,7 +353,7 @@ def from_words(words: Words, universe: int) -> RowSet:
     first, last = bitmap.select(0), bitmap.select(n - 1)
     if last - first + 1 == n:
         return Range(first, last + 1, universe)
-    if n * _SPARSEST < universe:
+    if n * SPARSEST < universe:
         return Ids(bitmap.to_numpy(), universe)
     return bitmap
 
@@ -373,7 +368,7 @@ def from_ids(ids: Int64s, universe: int) -> RowSet:
         return rows
     if int(ids[-1]) - int(ids[0]) + 1 == n:
         return Range(int(ids[0]), int(ids[-1]) + 1, universe)
-    return rows if n * _SPARSEST < universe else rows.to_bitmap()
+    return rows if n * SPARSEST < universe else rows.to_bitmap()
 
 
 def union(*parts: RowSet) -> RowSet:
@@ -410,54 +405,6 @@ def concat(*parts: RowSet) -> Ids:
     return Ids(np.concatenate([p.to_numpy() for p in parts]), _shared_universe(*parts))
 
 
-def partition(codes: Codes, k: int, rows: RowSet) -> tuple[RowSet, ...]:
-    """The members of `rows` by class: `codes` (len(rows),) of 0 … k - 1, aligned with their order.
-
-    Each class keeps the order of `rows`.
-    """
-    assert codes.shape == (len(rows),), f"{codes.shape} codes for {len(rows)} rows"
-    assert codes.size == 0 or (codes.min() >= 0 and codes.max() < k), f"a class beyond {k}"
-    if k == 1:
-        return (rows,)
-    match rows:
-        case Range() if k <= _SPARSEST:
-            return _partition_range(codes, k, rows)
-        case _:
-            ids = rows.to_numpy()
-            small = codes.astype(np.uint16, copy=False) if k <= 1 << 16 else codes
-            # Stable, and a radix sort for 16-bit codes: the order within a class stays.
-            order = np.argsort(small, kind="stable")
-            ends = np.cumsum(np.bincount(codes, minlength=k))
-            grouped = ids[order]
-            starts = np.concatenate([[0], ends[:-1]])
-            return tuple(
-                from_ids(grouped[a:b].copy(), rows.universe)
-                for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-            )
-
-
-def _partition_range(codes: Codes, k: int, rows: Range) -> tuple[RowSet, ...]:
-    """One bitmap per class, shifted to where the range starts."""
-    size = -(-len(rows) // 64)
-    before = (np.zeros(-(-rows.start // 64), np.uint64), rows.start)
-    after = rows.universe - rows.stop
-    behind = (np.zeros(-(-after // 64), np.uint64), after)
-    narrow = np.ascontiguousarray(codes.astype(np.uint8, copy=False))
-    marks = np.zeros(k * size, np.uint64)
-    if MARK.pays(k * 1.5 * codes.size):
-        MARK(narrow, size, marks)
-    else:
-        mark_twin(narrow, size, marks)
-    whole = len(rows) == rows.universe
-    classes = []
-    for c in range(k):
-        words = marks[c * size : (c + 1) * size]
-        # A copy, so that a class which becomes a list does not keep the marks of all alive.
-        words = words.copy() if whole else join_bits([before, (words, len(rows)), behind])
-        classes.append(from_words(words, rows.universe))
-    return tuple(classes)
-
-
 def _shared_universe(a: RowSet, *others: RowSet) -> int:
     for b in others:
         assert a.universe == b.universe, f"row sets of {a.universe} and of {b.universe} rows"
@@ -465,4 +412,4 @@ def _shared_universe(a: RowSet, *others: RowSet) -> int:
 
 
 def _few(*parts: RowSet) -> bool:
-    return sum(map(len, parts)) * _SPARSEST < parts[0].universe
+    return sum(map(len, parts)) * SPARSEST < parts[0].universe

@@ -5,11 +5,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.diagnostics import Span, data_error
+from tql.diagnostics import Span, TqlError, data_error
+from tql.engine.coded import classes_counted, classes_of
 from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc
 from tql.engine.comparing import plain_text
 from tql.language.expr import Balanced
-from tql.rowset import RowSet, partition
+from tql.partition import count
+from tql.rowset import RowSet
 from tql.weights import ClassWeights
 
 Codes = NDArray[np.int64]
@@ -30,24 +32,30 @@ def balance(e: Balanced, values: Vec, population: RowSet) -> ClassWeights:
     _refuse_null(values, population, e.span)
     n = len(population)
     if isinstance(values, Arrays):
-        codes, weights = _rarest(values, n, e.power)
-    else:
-        codes, classes = _codes(values, n)
-        weights = _weights(np.bincount(codes, minlength=classes), e.power)
-    # Classes of equal weight are one; what no row has, weighs 0 and is left out.
-    known, merged = np.unique(weights, return_inverse=True)
-    narrow: NDArray[Any] = merged.astype(np.uint16 if len(known) <= 1 << 16 else np.int64)
-    parts = partition(narrow[codes], len(known), population)
-    kept = [k for k, members in enumerate(parts) if len(members)]
-    return ClassWeights(known[kept], tuple(parts[k] for k in kept))
+        return classes_of(*_rarest(values, n, e.power), population)
+    codes, classes = _codes(values, n)
+    counts = np.bincount(codes, minlength=classes)
+    return classes_counted(codes, _weights(counts, e.power), counts, population)
+
+
+def balance_coded(e: Balanced, codes: NDArray[Any], size: int, population: RowSet) -> ClassWeights:
+    """`balance` by a column's codes below `size`; the last is that of NULL, and has to be absent."""
+    counts = count(codes, size)
+    if counts[-1]:
+        raise _no_class(population.select(int(np.argmax(codes == size - 1))), e.span)
+    return classes_counted(codes, _weights(counts, e.power), counts, population)
 
 
 def _refuse_null(values: Vec, population: RowSet, span: Span) -> None:
     valid = values.valid
     if valid is not None and not valid.all():
         row = population.select(int(np.argmin(np.broadcast_to(valid, (len(population),)))))
-        raise data_error("value", f"balanced() has no class for row {row}: its value is NULL",
-                         span=span, help="exclude such rows with  where … is not null")  # fmt: skip
+        raise _no_class(row, span)
+
+
+def _no_class(row: int, span: Span) -> TqlError:
+    return data_error("value", f"balanced() has no class for row {row}: its value is NULL",
+                      span=span, help="exclude such rows with  where … is not null")  # fmt: skip
 
 
 def _weights(counts: NDArray[np.int64], power: float) -> Float64s:

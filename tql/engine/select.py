@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.diagnostics import NOWHERE, Span, TqlError
+from tql.engine.coded import Coded, coded
 from tql.engine.columns import Numbers, Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.equality import codes, combined, first_rows
@@ -31,7 +32,7 @@ from tql.engine.splitting import SplitSource
 from tql.engine.stacked import StackedSource
 from tql.engine.weigh import weigh
 from tql.grammar.syntax import SetOp
-from tql.language.expr import Expr, can_raise
+from tql.language.expr import Column, Expr, can_raise
 from tql.language.plan import (
     Bound,
     Combine,
@@ -175,13 +176,22 @@ class Run:
     def weights(self, weight: Expr, rows: RowSet) -> Weights:
         """How heavily each of `rows` counts."""
         what = "group" if isinstance(self.source, GroupedSource) else "row"
-        return weigh(weight, rows, self._scan, self.values, what)
+        return weigh(weight, rows, self._scan, self.values, partial(self._coded, rows), what)
+
+    def _coded(self, rows: RowSet, column: Column) -> Coded | None:
+        """The column of all rows as codes, where `rows` are so many of them that it pays."""
+        if not self._most(rows):
+            return None
+        return coded(self.source, column, self.environment.settings)
+
+    def _most(self, rows: RowSet) -> bool:
+        """Whether it is better to read a column from end to end than to pick these rows."""
+        return len(rows) * _SPARSE > self.source.rows > 0
 
     def values(self, rows: RowSet, e: Expr) -> Vec:
         """The value of `e` for each of `rows`, in their order."""
-        many = len(rows) * _SPARSE > self.source.rows > 0
         if (
-            many
+            self._most(rows)
             and rows.ascending
             and not can_raise(e)
             and isinstance(e.dtype, Int | Float | Label)
