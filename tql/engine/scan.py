@@ -21,6 +21,7 @@ from tql.engine.frame import Frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
 from tql.engine.pruning import decided
 from tql.engine.reference import evaluate, is_true
+from tql.engine.zones import zones_of
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.sources.protocol import Fragment, Source
 
@@ -58,7 +59,7 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     name = partial(row_name, source)
 
     def bitmaps(fragment: Fragment) -> list[Words]:
-        table = source.read(fragment.index, columns) if columns else None
+        table = _read(source, fragment, columns)
         if program is not None:
             outs = _run(program, table, fragment, seed, settings)
             if outs is not None:
@@ -69,20 +70,30 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
 
     if program is not None and _is_quick(program, source):
         settings = replace(settings, threads=1)
-    always, never = decided(source, conditions)
-    known: NDArray[np.bool_] = np.all(always | never, axis=0)
-    read = over(
-        [f for f, k in zip(source.fragments, known, strict=True) if not k], bitmaps, settings
+    pieces, always, never = zones_of(source, conditions) or (
+        source.fragments,
+        *decided(source, conditions),
     )
+    known: NDArray[np.bool_] = np.all(always | never, axis=0)
+    read = over([f for f, k in zip(pieces, known, strict=True) if not k], bitmaps, settings)
     parts = [
         [_constant(f.rows, bool(a)) for a in always[:, n]] if known[n] else next(read)
-        for n, f in enumerate(source.fragments)
+        for n, f in enumerate(pieces)
     ]
-    lengths = [f.rows for f in source.fragments]
+    lengths = [f.rows for f in pieces]
     return [
         join_bits([(part[k], n) for part, n in zip(parts, lengths, strict=True)])
         for k in range(len(conditions))
     ]
+
+
+def _read(source: Source, piece: Fragment, columns: Sequence[str]) -> Any:
+    """These columns of a fragment, or of a piece of it; None without columns."""
+    if not columns:
+        return None
+    table = source.read(piece.index, columns)
+    whole = source.fragments[piece.index]
+    return table if piece.rows == whole.rows else table.slice(piece.start - whole.start, piece.rows)
 
 
 def _run(

@@ -1,0 +1,130 @@
+"""Zone maps: answers stay what they were; what is left out is not read; random data costs no map."""
+
+import gc
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import tql
+from tql.engine import zones
+from tql.engine.zones import ZONE_ROWS, zones_of
+from tql.queries import ask
+
+ROWS = 20 * ZONE_ROWS + 77
+
+
+def _table() -> pa.Table:
+    rng = np.random.default_rng(5)
+    near = np.arange(ROWS) + rng.integers(0, 1000, ROWS)
+    floats = near.astype(np.float64)
+    floats[rng.random(ROWS) < 0.01] = np.nan
+    floats[3 * ZONE_ROWS : 4 * ZONE_ROWS] = np.nan
+    return pa.table({
+        "near": near,
+        "unsigned": near.astype(np.uint64) + np.uint64(2**63),
+        "nulls": pa.array(near, mask=(rng.random(ROWS) < 0.5) | (near < 2 * ZONE_ROWS)),
+        "floats": floats,
+        "time": pa.array(near, pa.timestamp("us")),
+        "random": rng.integers(0, ROWS, ROWS),
+        "d": rng.integers(0, 3, ROWS),
+    })  # fmt: skip
+
+
+TABLE = _table()
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "near between 700000 and 710000",
+        "not (near < 1200000)",
+        "near in (5, 70000, 1300000)",
+        "near == 65536 or near > 1310000",
+        "near != 7",
+        "near >= 0",
+        "near > 9223372036854775807.5",
+        "unsigned < 9223372036854775900",
+        "nulls < 200000",
+        "not (nulls < 1200000)",
+        "nulls is null and near < 200000",
+        "floats > 1300000",
+        "not (floats < 1300000)",
+        "floats <= 200000 and random > 7",
+        "time > '1970-01-01T00:00:01.3'",
+        "random between 5 and 90",
+        "near > 1300000 and 7 % d == 0 and d > 0 or random == -1",
+    ],
+)
+def test_answers_do_not_change_as_maps_are_made(condition: str) -> None:
+    def answer(ds: Any) -> list[int] | str:
+        try:
+            found: list[int] = ds.query(f"select * where {condition}").row_ids.tolist()
+        except tql.TqlDataError as e:
+            return str(e)
+        return found
+
+    ds = tql.open(TABLE)
+    first = answer(ds)
+    for _ in range(5):
+        assert answer(ds) == first
+    numpy_counts = {
+        "near between 700000 and 710000": np.sum(
+            (TABLE["near"].to_numpy() >= 700000) & (TABLE["near"].to_numpy() <= 710000)
+        ),
+        "not (floats < 1300000)": np.sum(~(TABLE["floats"].to_numpy() < 1300000)),
+    }
+    if condition in numpy_counts:
+        assert len(first) == numpy_counts[condition]
+
+
+def _asked(ds: Any, condition: str, times: int) -> Any:
+    for _ in range(times):
+        len(ds.query(f"select * where {condition}"))
+    return zones._MAPS.get(ds.source)
+
+
+def test_maps_are_made_when_asked_again_and_go_with_the_source() -> None:
+    ds = tql.open(TABLE)
+    maps = _asked(ds, "near > 1300000", 2)
+    assert maps is not None and not maps.columns
+    maps = _asked(ds, "near > 1300000", 1)
+    assert maps.columns["near"].known.all()
+    assert maps.columns["near"].low[0] == TABLE["near"].to_numpy()[:ZONE_ROWS].min()
+    before = len(zones._MAPS)
+    del ds, maps
+    gc.collect()
+    assert len(zones._MAPS) < before
+
+
+def test_only_zones_that_may_hold_rows_are_looked_at() -> None:
+    ds = tql.open(TABLE)
+    _asked(ds, "near > 1300000", 3)
+    filtered = ask(ds.source, "select * where near between 700000 and 710000")
+    conditions = [filtered.bound.plan.predicate]
+    found = zones_of(ds.source, conditions)
+    assert found is not None
+    pieces, always, never = found
+    open_rows = sum(p.rows for p, a, n in zip(pieces, always[0], never[0]) if not (a or n))
+    assert open_rows <= 2 * ZONE_ROWS
+    assert sum(p.rows for p in pieces) == ROWS
+    assert [p.start for p in pieces[1:]] == [p.stop for p in pieces[:-1]]
+
+
+def test_values_in_no_order_get_no_map() -> None:
+    ds = tql.open(TABLE)
+    maps = _asked(ds, "random < 9", 3)
+    assert maps.columns == {"random": None}
+    assert maps.searched["random"] == 3
+
+
+@pytest.mark.parametrize("condition", ["near != 7", "near % 2 == 1", "7 % d == 0 and near < 0"])
+def test_conditions_without_use_or_with_errors_make_none(condition: str) -> None:
+    ds = tql.open(TABLE)
+    for _ in range(4):
+        try:
+            len(ds.query(f"select * where {condition}"))
+        except tql.TqlDataError as e:
+            assert "row" in str(e)
+    assert zones._MAPS.get(ds.source) is None

@@ -1,0 +1,182 @@
+"""Zone maps: the least and greatest value in every 65,536 rows of a column in memory.
+
+They are made when the same column has been searched for a range or a value again and again, and only
+where the values lie in some order, so that most zones can be left out. They live as long as the
+source. A result never depends on them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.engine.columns import Numbers, from_arrow
+from tql.engine.pruning import Stretches, outcomes
+from tql.language.expr import (
+    And,
+    Column,
+    Compare,
+    CompareOp,
+    Const,
+    Expr,
+    InSet,
+    Not,
+    Or,
+    can_raise,
+    walk_inside,
+)
+from tql.schema import Bool, DType, Float, Int, Label, Text, Time
+from tql.sources.bounds import ColumnBounds, side_by_side
+from tql.sources.protocol import ColumnStats, Fragment, Source
+
+ZONE_ROWS: Final = 1 << 16
+_LEAST_ROWS: Final = 16 * ZONE_ROWS  # below, reading everything takes 0.1 ms
+
+# Making the map reads the column once more, zone by zone, which costs two to three scans of it. So it
+# is made after as many, and has then cost at most twice what the best choice would have.
+_SCANS: Final = 3
+
+_SAMPLE: Final = 64  # values of each zone that tell whether the zones part at all
+_PARTED: Final = 0.25  # of the whole range of values: a zone's part, on average, where it pays
+
+
+@dataclass(slots=True)
+class ZoneMaps:
+    """What is known of one source: None for a column that is no use. `searched` counts scans."""
+
+    zones: tuple[Fragment, ...]
+    rows: NDArray[np.int64]
+    columns: dict[str, ColumnBounds | None] = field(default_factory=dict)
+    searched: dict[str, int] = field(default_factory=dict)
+
+
+_MAPS: WeakKeyDictionary[Source, ZoneMaps] = WeakKeyDictionary()
+
+
+def zones_of(
+    source: Source, conditions: Sequence[Expr]
+) -> tuple[Sequence[Fragment], NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Pieces of the fragments, in order; for each condition and piece, bool (conditions, pieces),
+    whether it is TRUE in every row, and in none. None where nothing is known.
+
+    A piece has the index of its fragment, and its own start and rows. A condition that may raise is
+    left alone, as whether it raises must not depend on what was asked before.
+    """
+    if source.rows < _LEAST_ROWS or not all(f.in_place for f in source.fragments):
+        return None
+    names = {c.name: c.dtype for e in conditions for c in _searched(e)}
+    if not names or any(_must_see_all(e) for e in conditions):
+        return None
+    maps = _MAPS.get(source)
+    if maps is None:
+        maps = _MAPS[source] = _cut(source)
+    known = {name for name, dtype in names.items() if _known(maps, source, name, dtype)}
+    if not known:
+        return None
+    always, never = np.zeros((2, len(conditions), len(maps.zones)), np.bool_)
+    stretches = Stretches(maps.rows, maps.columns.get)
+    for k, condition in enumerate(conditions):
+        found = outcomes(condition, stretches)
+        always[k], never[k] = found.surely, ~found.true
+    return _joined(source, maps, always, never)
+
+
+def _must_see_all(e: Expr) -> bool:
+    """Whether a row may be an error, be it one that contradicts the type of its column."""
+    plain = Bool | Int | Float | Time | Label | Text
+    columns = (n for n in walk_inside(e) if isinstance(n, Column))
+    return can_raise(e) or not all(isinstance(c.dtype, plain) for c in columns)
+
+
+def _searched(e: Expr) -> Iterator[Column]:
+    """The columns of numbers that are compared so that their order can help."""
+    match e:
+        case And(terms) | Or(terms):
+            for t in terms:
+                yield from _searched(t)
+        case Not(operand):
+            yield from _searched(operand)
+        case Compare(op, Column() as c, Const()) | Compare(op, Const(), Column() as c) if (
+            op is not CompareOp.NE
+        ):
+            if _has_order(c.dtype):
+                yield c
+        case InSet(Column() as c):
+            if _has_order(c.dtype):
+                yield c
+
+
+def _has_order(dtype: DType) -> bool:
+    return isinstance(dtype, Int | Float | Time | Label)
+
+
+def _cut(source: Source) -> ZoneMaps:
+    zones = tuple(
+        Fragment(f.index, start, min(ZONE_ROWS, f.stop - start), f.origin, in_place=True)
+        for f in source.fragments
+        for start in range(f.start, f.stop, ZONE_ROWS)
+    )
+    return ZoneMaps(zones, np.array([z.rows for z in zones], np.int64))
+
+
+def _known(maps: ZoneMaps, source: Source, name: str, dtype: DType) -> bool:
+    if name not in maps.columns:
+        times = maps.searched[name] = maps.searched.get(name, 0) + 1
+        if times < _SCANS:
+            return False
+        maps.columns[name] = _bounds(source, name, dtype)
+    return maps.columns[name] is not None
+
+
+def _bounds(source: Source, name: str, dtype: DType) -> ColumnBounds | None:
+    parts: list[Numbers] = []
+    for f in source.fragments:
+        vec = from_arrow(source.read(f.index, [name]).column(name), dtype)
+        assert isinstance(vec, Numbers)
+        parts.append(vec)
+    if not _do_part([p.values for p in parts]):
+        return None
+    return side_by_side([s for p in parts for s in _stats(p)])
+
+
+def _do_part(values: Sequence[NDArray[Any]]) -> bool:
+    """Whether a sample of every zone says that a zone's values lie close together."""
+    lows, highs = [], []
+    for v in values:
+        for start in range(0, len(v), ZONE_ROWS):
+            sample = v[start : start + ZONE_ROWS : ZONE_ROWS // _SAMPLE].astype(np.float64)
+            lows.append(np.fmin.reduce(sample))
+            highs.append(np.fmax.reduce(sample))
+    low, high = np.array(lows), np.array(highs)
+    with np.errstate(invalid="ignore"):  # infinities: not parted
+        whole = np.fmax.reduce(high) - np.fmin.reduce(low)
+        return bool(np.mean(high - low) <= _PARTED * whole)
+
+
+def _stats(part: Numbers) -> Iterator[ColumnStats]:
+    for start in range(0, len(part.values), ZONE_ROWS):
+        values = part.values[start : start + ZONE_ROWS]
+        valid = None if part.valid is None else part.valid[start : start + ZONE_ROWS]
+        nulls = 0 if valid is None else len(valid) - int(np.count_nonzero(valid))
+        # What stands where a row is NULL is some value of the type: the bounds hold all the same.
+        low, high = np.fmin.reduce(values).item(), np.fmax.reduce(values).item()
+        yield ColumnStats(nulls) if low != low else ColumnStats(nulls, low, high)
+
+
+def _joined(
+    source: Source, maps: ZoneMaps, always: NDArray[np.bool_], never: NDArray[np.bool_]
+) -> tuple[Sequence[Fragment], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Zones of one fragment, side by side, of which the same is known, are one piece."""
+    index = np.array([z.index for z in maps.zones])
+    told = np.vstack([index, always, never])
+    edges = np.flatnonzero(np.any(told[:, 1:] != told[:, :-1], axis=0)) + 1
+    firsts = np.concatenate([[0], edges])
+    stops = [*edges.tolist(), len(maps.zones)]
+    pieces = []
+    for first, stop in zip(firsts.tolist(), stops, strict=True):
+        a, b = maps.zones[first], maps.zones[stop - 1]
+        pieces.append(Fragment(a.index, a.start, b.stop - a.start, a.origin, in_place=True))
+    return pieces, always[:, firsts], never[:, firsts]
