@@ -10,6 +10,7 @@ import pytest
 import tql
 from tql.engine import zones
 from tql.engine.zones import ZONE_ROWS, zones_of
+from tql.language.plan import Filter
 from tql.queries import ask
 
 ROWS = 20 * ZONE_ROWS + 77
@@ -102,7 +103,9 @@ def test_only_zones_that_may_hold_rows_are_looked_at() -> None:
     ds = tql.open(TABLE)
     _asked(ds, "near > 1300000", 3)
     filtered = ask(ds.source, "select * where near between 700000 and 710000")
-    conditions = [filtered.bound.plan.predicate]
+    plan = filtered.bound.plan
+    assert isinstance(plan, Filter)
+    conditions = [plan.predicate]
     found = zones_of(ds.source, conditions)
     assert found is not None
     pieces, always, never = found

@@ -33,19 +33,22 @@ ACCEPTED: Final = "Parquet (.parquet) or Arrow IPC (.arrow, .feather, .ipc)"
 class Place:
     """A file system, made again in a child process where it came from a URI."""
 
-    __slots__ = ("_filesystem", "_pid", "_uri", "local")
+    __slots__ = ("_filesystem", "_pid", "given", "local", "uri")
 
-    def __init__(self, filesystem: pafs.FileSystem, uri: str | None = None) -> None:
+    def __init__(
+        self, filesystem: pafs.FileSystem, uri: str | None = None, given: Any = None
+    ) -> None:
         self._filesystem = filesystem
-        self._uri = uri
+        self.given = given  # the file system that was handed in, where one was
+        self.uri = uri
         self._pid = os.getpid()
         self.local = isinstance(filesystem, pafs.LocalFileSystem)
 
     @property
     def filesystem(self) -> pafs.FileSystem:
         # Connections and their threads do not survive a fork.
-        if self._uri is not None and not self.local and self._pid != os.getpid():
-            self._filesystem, self._pid = pafs.FileSystem.from_uri(self._uri)[0], os.getpid()
+        if self.uri is not None and not self.local and self._pid != os.getpid():
+            self._filesystem, self._pid = pafs.FileSystem.from_uri(self.uri)[0], os.getpid()
         return self._filesystem
 
 
@@ -56,6 +59,7 @@ class File:
     place: Place
     path: str
     shown: str
+    stamp: tuple[int, int] | None = None  # its size and its time in ns, where they were listed
 
     def open(self) -> Any:
         """A new handle for random access; the caller closes it."""
@@ -88,24 +92,31 @@ def find_files(source: str | os.PathLike[str], filesystem: Any) -> list[File]:
     try:
         info = place.filesystem.get_file_info(path)
         if info.type == pafs.FileType.Directory:
-            paths = _in_folder(place.filesystem, path, text)
-        elif info.type != pafs.FileType.NotFound:
-            paths = [path]
-        elif _WILD.search(path):
-            paths = _matching(place.filesystem, path)
-            if not paths:
-                raise _nothing_matches(place.filesystem, path, text)
-        else:
+            infos = _in_folder(place.filesystem, path, text)
+            return [File(place, i.path, _shown(i.path, path, text), _stamp(i)) for i in infos]
+        if info.type != pafs.FileType.NotFound:
+            return [File(place, path, text, _stamp(info))]
+        if not _WILD.search(path):
             raise _missing(place.filesystem, path, text)
+        paths = _matching(place.filesystem, path)
+        if not paths:
+            raise _nothing_matches(place.filesystem, path, text)
     except (OSError, pa.ArrowException) as e:
         raise unreadable(text, e) from e
     return [File(place, p, _shown(p, path, text)) for p in paths]
 
 
+def _stamp(info: pafs.FileInfo) -> tuple[int, int] | None:
+    size, time = info.size, info.mtime_ns
+    return None if size is None or time is None else (size, time)
+
+
 def _place(text: str, filesystem: Any) -> tuple[Place, str]:
     scheme = _URI.match(text)
     if filesystem is not None:
-        return Place(_as_arrow(filesystem)), text[scheme.end() :] if scheme else text
+        return Place(_as_arrow(filesystem), given=filesystem), text[
+            scheme.end() :
+        ] if scheme else text
     if scheme is None:
         return Place(pafs.LocalFileSystem()), _absolute(text)
     # A glob's signs are not those of a URI ("?" starts a query there).
@@ -151,23 +162,23 @@ def _shown(path: str, base: str, text: str) -> str:
     return text[: typed.start()] + path[wild.start() :]
 
 
-def _in_folder(filesystem: pafs.FileSystem, folder: str, shown: str) -> list[str]:
+def _in_folder(filesystem: pafs.FileSystem, folder: str, shown: str) -> list[pafs.FileInfo]:
     infos = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
+    below = len(folder.rstrip("/"))
     files = sorted(
-        i.path
-        for i in infos
-        if i.type == pafs.FileType.File and not _hidden(i.path[len(folder.rstrip("/")) :])
+        (i for i in infos if i.type == pafs.FileType.File and not _hidden(i.path[below:])),
+        key=lambda i: i.path,
     )
-    data = [f for f in files if format_of_name(f) is not None]
+    data = [f for f in files if format_of_name(f.path) is not None]
     if not data:
-        found = Counter(PurePosixPath(f).suffix or "no extension" for f in files)
+        found = Counter(PurePosixPath(f.path).suffix or "no extension" for f in files)
         held = ", ".join(f"{n:,} {suffix}" for suffix, n in found.most_common(4)) or "nothing"
         raise data_error(
             "source",
             f"folder '{shown}' has no data files: found {held}; expected {ACCEPTED}",
             help="name the files themselves, or convert them to Parquet",
         )
-    if len({format_of_name(f) for f in data}) > 1:
+    if len({format_of_name(f.path) for f in data}) > 1:
         raise data_error(
             "source",
             f"folder '{shown}' has both Parquet and Arrow files; expected one kind",

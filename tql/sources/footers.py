@@ -1,10 +1,11 @@
 """Parquet footers: read once, and asked for what they know of each column."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,15 +41,58 @@ class Footer:
 
 
 def read_footer(file: File) -> Footer:
-    """The footer of one file, in one read where it is short."""
+    """The footer of one file, in one read where it is short.
+
+    Of a file that is not local it is remembered, and read anew once the size or the time of the
+    file is another.
+    """
+    key = _key(file)
+    kept = None if key is None else _REMEMBERED.get(key)
+    if kept is not None and kept.file.place.given is file.place.given:
+        return footer_of(file, kept.metadata, kept.digest)
     try:
         with file.open() as handle:
             tail = _tail(handle, file)
-        return footer_of(file, pq.read_metadata(pa.BufferReader(tail)), digest(tail))
+        footer = footer_of(file, pq.read_metadata(pa.BufferReader(tail)), digest(tail))
     except (OSError, pa.ArrowException) as e:
         if isinstance(e, FileNotFoundError | PermissionError):
             raise unreadable(file.shown, e) from e
         raise _damaged(file, f"its footer cannot be decoded: {e}") from e
+    if key is not None:
+        _remember(key, footer)
+    return footer
+
+
+_Key: TypeAlias = tuple[int, str | None, str, tuple[int, int]]
+
+_REMEMBERED: Final[dict[_Key, Footer]] = {}
+_REMEMBERED_BYTES: Final = 64 << 20
+_SETTLED_NS: Final = 60 * 10**9
+"""A file this old has another time when it is written again, also where clocks differ a little."""
+
+
+def remembered() -> Sequence[Footer]:
+    """The footers of remote files that this process need not read again; the newest last."""
+    return list(_REMEMBERED.values())
+
+
+def _key(file: File) -> _Key | None:
+    """What names a file and its state; None where it is local, or could change unseen."""
+    place, stamp = file.place, file.stamp
+    if place.local or stamp is None or stamp[1] > time.time_ns() - _SETTLED_NS:
+        return None
+    return id(place.given), place.uri, file.path, stamp
+
+
+def _remember(key: _Key, footer: Footer) -> None:
+    """Keep a footer (and so the file system that its key names), and of the old ones what fits."""
+    _REMEMBERED[key] = footer
+    size = sum(f.metadata.serialized_size for f in remembered())
+    for old in list(_REMEMBERED):
+        if size <= _REMEMBERED_BYTES or old == key:
+            break
+        dropped = _REMEMBERED.pop(old, None)
+        size -= 0 if dropped is None else dropped.metadata.serialized_size
 
 
 def footer_of(file: File, metadata: pq.FileMetaData, digest: bytes) -> Footer:
