@@ -107,7 +107,7 @@ def path(tmp_path: Path) -> Path:
         "score": rng.random(ROWS),
         "id": np.arange(ROWS),
     })  # fmt: skip
-    pq.write_table(table, found, row_group_size=ROWS // 4, use_dictionary=["labels"])
+    pq.write_table(table, found, row_group_size=ROWS // 4)
     old = time.time() - 3600
     os.utime(found, (old, old))
     return found
