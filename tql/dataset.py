@@ -177,12 +177,17 @@ class Dataset:
         *,
         seed: int = 0,
         analyze: bool = False,
+        kernels: bool = False,
     ) -> "Explanation":
-        """What a query will read, drop, weigh and draw; nothing is drawn."""
+        """What a query will read, drop, weigh and draw; nothing is drawn.
+
+        analyze  run it, and put rows and seconds beside
+        kernels  also which tier would answer each node now, why, and the generated loop
+        """
         from tql.reports.explain import explain_query
 
         question = ask(self.source, "select *" if text is None else text, params, seed=seed)
-        return explain_query(question, self.name, analyze=analyze)
+        return explain_query(question, self.name, analyze=analyze, kernels=kernels)
 
     def stats(self, by: str | None = None) -> "Statistics":
         """Rows, nulls and ranges per column, or rows per class of the column `by`."""
@@ -376,13 +381,13 @@ class PreparedQuery:
 
     def explain(
         self, params: Params = None, *, parameters: Params = None, seed: int = 0,
-        analyze: bool = False,
+        analyze: bool = False, kernels: bool = False,
     ) -> "Explanation":  # fmt: skip
         """What `run` will do for these values."""
         from tql.reports.explain import explain_query
 
         question = self._question(either(params, parameters), seed)
-        return explain_query(question, self.dataset.name, analyze=analyze)
+        return explain_query(question, self.dataset.name, analyze=analyze, kernels=kernels)
 
     def _question(self, params: Params, seed: int) -> Question:
         bound = self._ready

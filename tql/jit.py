@@ -169,6 +169,15 @@ class Kernel:
             return False
         return chosen != "never" and self._owed_ns >= COMPILE_NS
 
+    def would_pay(self, slow_ns: float) -> bool:
+        """Whether the kernel would be called now; nothing is counted, loaded or started."""
+        if self._entry is not None:
+            return slow_ns > CALL_NS
+        owed = self._owed_ns + slow_ns
+        if owed < LOAD_NS:
+            return False
+        return self.cached or (kernel_jobs.mode() == "inline" and owed >= COMPILE_NS)
+
     @property
     def python(self) -> Callable[..., None]:
         """The loop as an ordinary function: what the compiled form is tested against."""

@@ -16,11 +16,12 @@ from tql.cli.screen import columns, show
     default="tree", show_default=True, help="How to draw it.",
 )  # fmt: skip
 @click.option("--analyze", is_flag=True, help="Run it, and put rows and seconds beside.")
+@click.option("--kernels", is_flag=True, help="Which tier would answer each node, and its loop.")
 @click.option("-o", "--output", metavar="FILE", help="Write to a file instead.")
 def command(
     arguments: tuple[str, ...], file: str | None, params: tuple[str, ...], seed: int,
     class_names: tuple[str, ...], as_json: bool, no_color: bool, format: str, analyze: bool,
-    output: str | None,
+    kernels: bool, output: str | None,
 ) -> None:  # fmt: skip
     """What QUERY will read, drop, weigh and draw, without drawing it.
 
@@ -30,7 +31,7 @@ def command(
     from tql.reports.render import FORMATS, as_tree
 
     request = read_request(arguments, file, params, seed, class_names)
-    told = explain_query(request.question, request.name, analyze=analyze)
+    told = explain_query(request.question, request.name, analyze=analyze, kernels=kernels)
     chosen = "json" if as_json else format
     if output is None or output == "-":
         narrow = chosen == "tree" and sys.stdout.isatty()

@@ -74,7 +74,7 @@ MadeLeaf: TypeAlias = Derived | Grouped | Split | Windows
 """A leaf over the result of a query."""
 
 # Each holds a bit of every row while it runs; what is kept of few rows is smaller.
-_FILTERS_PER_PASS: Final = 64
+FILTERS_PER_PASS: Final = 64
 
 # Rows per wanted row up to which a whole column is evaluated and then indexed.
 _SPARSE: Final = 8
@@ -211,8 +211,8 @@ class Run:
         filters = self.unpaired(
             [f for f in nodes if isinstance(f, Filter) and isinstance(f.input, Leaf)]
         )
-        for start in range(0, len(filters), _FILTERS_PER_PASS):
-            self._evaluate(filters[start : start + _FILTERS_PER_PASS])
+        for start in range(0, len(filters), FILTERS_PER_PASS):
+            self._evaluate(filters[start : start + FILTERS_PER_PASS])
 
     def _evaluate(self, filters: Sequence[Filter]) -> None:
         """One pass over the data for these filters of the whole source."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tql.queries import Question
 from tql.reports.class_table import ClassTable
+from tql.reports.kernels import KernelNote
 from tql.reports.nodes import Node, Told
 from tql.reports.render import as_dict, as_fragment, as_tree
 from tql.reports.tree import tell_query
@@ -26,6 +27,7 @@ class Explanation:
     table     rows, weights and expected draws per class; None where there is no class to speak of
     fetch     the columns that are read only for rows that were drawn, and about how many bytes
     seconds   (stage, seconds) of explaining and, where the query was run, of running
+    kernels   which tier would answer each filter, weight and order now; None where not asked for
     """
 
     kind: str
@@ -38,6 +40,7 @@ class Explanation:
     notes: tuple[str, ...] = ()
     analyzed: bool = False
     seconds: tuple[tuple[str, float], ...] = field(default=(), compare=False)
+    kernels: tuple[KernelNote, ...] | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data; `version` changes when a key does."""
@@ -55,10 +58,14 @@ class Explanation:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
 
 
-def explain_query(question: Question, name: str, *, analyze: bool = False) -> Explanation:
-    """What the query will read, drop, weigh and draw; `analyze` runs it, too."""
+def explain_query(
+    question: Question, name: str, *, analyze: bool = False, kernels: bool = False
+) -> Explanation:
+    """What the query will read, drop, weigh and draw; `analyze` runs it, too, and `kernels` tells
+    which tier would answer each node now.
+    """
     began = perf_counter()
-    told = tell_query(question, analyze)
+    told = tell_query(question, analyze, kernels)
     seconds = (("explain", perf_counter() - began),)
     query, seed = question.text, question.environment.seed
     return _explanation("query", name, seed, query, told, analyze, seconds)
@@ -81,4 +88,5 @@ def _explanation(
     return Explanation(
         kind, subject, seed, query, told.node, told.table, told.fetch,
         tuple(dict.fromkeys(told.notes)), analyzed, (*seconds, *told.seconds),
+        told.kernels,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tql.reports.class_table import ClassTable
+from tql.reports.kernels import KernelNote
 
 # Columns that are read only of the rows drawn, and about how many bytes those have.
 Fetch: TypeAlias = tuple[tuple[str, ...], int | None]
@@ -36,4 +37,5 @@ class Told:
     table: ClassTable | None = None
     fetch: Fetch | None = None
     notes: tuple[str, ...] = ()
+    kernels: tuple[KernelNote, ...] | None = None
     seconds: tuple[tuple[str, float], ...] = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tql.diagnostics import counted
 from tql.memory_size import shown
+from tql.reports.kernels import lines_of as kernel_lines
 from tql.reports.text_table import Side, cut, pad, printable, table, width
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def as_dict(e: "Explanation") -> dict[str, Any]:
         "notes": list(e.notes),
         "analyzed": e.analyzed,
         "seconds": dict(e.seconds),
+        **({} if e.kernels is None else {"kernels": [k.to_dict() for k in e.kernels]}),
     }
 
 
@@ -102,6 +104,9 @@ def as_tree(e: "Explanation", columns: int = WIDTH) -> str:
     lines += [part for note in e.notes for part in _wrap(f"note: {printable(note)}", columns, 9)]
     if e.analyzed:
         lines.append("seconds: " + ", ".join(f"{name} {s:.3f}" for name, s in e.seconds))
+    if e.kernels is not None:
+        told = map(printable, kernel_lines(e.kernels))
+        lines += ["", *(cut(line, columns) for line in told)]
     return "\n".join(lines)
 
 
@@ -324,6 +329,8 @@ def as_fragment(e: "Explanation") -> str:
     if e.table is not None:
         parts.append(_html_table(e.table))
     parts += [f"<p>note: {escape(note)}</p>" for note in e.notes]
+    if e.kernels is not None:
+        parts.append("<pre>" + escape("\n".join(kernel_lines(e.kernels))) + "</pre>")
     return "\n".join([*parts, "</div>"])
 
 

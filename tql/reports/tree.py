@@ -46,6 +46,7 @@ from tql.planner import make_plan
 from tql.queries import Question, pointing_into
 from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassTable, tabled
+from tql.reports.kernels import kernels_of
 from tql.reports.nodes import Node, Told
 from tql.reports.scans import fetched, filters_of, looked_at, scan_node, with_pairs, with_scan
 from tql.reports.titles import cut_title, made_title, sampling, windows_title
@@ -227,7 +228,7 @@ def _operator(step: SetStep) -> str:
 # -- queries -----------------------------------------------------------------------------------
 
 
-def tell_query(question: Question, analyze: bool) -> Told:
+def tell_query(question: Question, analyze: bool, kernels: bool) -> Told:
     """The whole story of a query."""
     with pointing_into(question.text):
         teller = teller_of(question.bound, question.environment, draws=analyze)
@@ -235,7 +236,12 @@ def tell_query(question: Question, analyze: bool) -> Told:
         if analyze:
             teller.run.rows(teller.bound.plan)
         seconds = (("run", perf_counter() - began),) if analyze else ()
-        return replace(tell(teller), seconds=seconds)
+        told = replace(tell(teller), seconds=seconds)
+        if not kernels:
+            return told
+        environment, run = question.environment, teller.run
+        notes = kernels_of(teller.bound, environment, run.source, run.paired)
+        return replace(told, kernels=notes)
 
 
 def teller_of(

@@ -45,6 +45,12 @@ class Program:
         if bad[0]:
             raise Unsuitable("a row is an error")
 
+    def check(self, table: Any, start: int = 0, seed: int = 0) -> None:
+        """Raises Unsuitable where `run` would for how the columns of a fragment are laid out."""
+        columns = Columns(table, start, seed)
+        for a in self.arguments:
+            a.make(columns)
+
 
 def compile_program(predicates: Sequence[Expr]) -> Program | None:
     """The program for these conditions, or None where the reference tier has to do it.
