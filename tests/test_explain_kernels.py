@@ -15,6 +15,7 @@ from tql.engine.kernels import program
 from tql.engine.scan import Settings
 from tql.queries import ask
 from tql.reports.explain import Explanation, explain_query
+from tql.reports.kernels import KernelNote
 
 CASES = sorted(Path(__file__).with_name("golden").joinpath("kernels").glob("*.txt"))
 FEW = "it has not cost enough yet for the kernel to pay"
@@ -69,25 +70,30 @@ def explained(dataset: Dataset, text: str, tier: Settings) -> Explanation:
     return explain_query(ask(dataset.source, text, settings=tier), "x", kernels=True)
 
 
+def only(told: Explanation) -> KernelNote:
+    assert told.kernels is not None and len(told.kernels) == 1
+    return told.kernels[0]
+
+
 def test_a_kernel_that_is_there_is_told() -> None:
     dataset = tql.open({"x": np.arange(1_000_000)})
     text = "select * where x != 5"
-    (before,) = explained(dataset, text, Settings()).kernels or ()
+    before = only(explained(dataset, text, Settings()))
     assert (before.tier, before.why, before.state) == ("reference", FEW, "not compiled")
     ask(dataset.source, text, settings=Settings("kernel")).answer()
-    (after,) = explained(dataset, text, Settings()).kernels or ()
+    after = only(explained(dataset, text, Settings()))
     assert (after.tier, after.why, after.state) == ("kernel", "it pays", "compiled")
     assert after.source == before.source is not None
     program._kernel.cache_clear()
-    (another,) = explained(dataset, text, Settings()).kernels or ()
+    another = only(explained(dataset, text, Settings()))
     assert another.state == "on disk"
-    (small,) = explained(dataset, text, Settings("reference")).kernels or ()
+    small = only(explained(dataset, text, Settings("reference")))
     assert (small.tier, small.why) == ("reference", "asked for")
 
 
 def test_asking_counts_nothing_towards_compiling() -> None:
     dataset = tql.open({"x": np.arange(10)})
-    (note,) = explained(dataset, "select * where x != 5", Settings()).kernels or ()
+    note = only(explained(dataset, "select * where x != 5", Settings()))
     assert note.source is not None
     k = program._kernel(note.source, "i64, i64[], i64, u64[]")
     owed = k._owed_ns

@@ -55,7 +55,7 @@ def _source(kind: str, rows: int, seed: int, cuts: Sequence[int]) -> tuple[Count
 
 def _found(source: Counting, weight: str, where: str, few: int) -> ClassWeights:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weigh, "_FEW_ARMS", dict.fromkeys(WeightKind, few))
+        patch.setattr(weigh, "FEW_ARMS", dict.fromkeys(WeightKind, few))
         population = ask(source, f"select * {where} sample by {weight}").population()
     assert population is not None and isinstance(population.weights, ClassWeights)
     return population.weights

@@ -32,7 +32,7 @@ Values = Callable[[RowSet, Expr], Vec]
 # Arms up to which a bitmap each is made sooner than a code per row. 10 M rows, busy machine: 16 arms
 # of max_weight take 131 ms as bitmaps and 189 as codes, 24 take 221 and 186, 50 take 437 and 203;
 # eight of sum_weight 190 and 105.
-_FEW_ARMS: Final = {WeightKind.MAX: 16, WeightKind.SUM: 4}
+FEW_ARMS: Final = {WeightKind.MAX: 16, WeightKind.SUM: 4}
 _MOST_BITMAPS: Final = 64  # a code per row, and lists of rows, take less than more bitmaps
 _BLOCK: Final = 1 << 20
 
@@ -58,7 +58,7 @@ def weigh(
         case WeightCase(kind, arms) if all(isinstance(a.weight, Const) for a in arms):
             for arm in arms:
                 _check_constant(_constant(arm), arm.weight)
-            column = only_column(weight) if len(arms) > _FEW_ARMS[kind] else None
+            column = only_column(weight) if len(arms) > FEW_ARMS[kind] else None
             codes = None if column is None else coded(column)
             if codes is not None:
                 return classes_of(codes.of(population), codes.values(weight), population)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tql import kernel_jobs
+from tql.engine.coded import only_column
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program, reason_against
 from tql.engine.select import FILTERS_PER_PASS, Environment, source_at
 from tql.engine.settle import settled
+from tql.engine.weigh import FEW_ARMS
 from tql.jit import Kernel
 from tql.language.expr import (
     Balanced,
@@ -101,6 +103,8 @@ class _Notes:
 
     def _weight(self, weight: Expr, text: str, input: Plan) -> KernelNote:
         match weight:
+            case WeightCase(kind, arms) if len(arms) > FEW_ARMS[kind] and only_column(weight):
+                why = "each value of the column is weighed once, where that pays"
             case WeightCase() if any(map(_reorders, walk_plan(input))):
                 why = "the rows arrive in an order of their own"
             case WeightCase(_, arms) if all(isinstance(a.weight, Const) for a in arms):
