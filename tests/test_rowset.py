@@ -1,6 +1,7 @@
 """Row sets: three forms, one behaviour."""
 
 from collections.abc import Callable
+from random import Random
 
 import numpy as np
 import pytest
@@ -124,6 +125,39 @@ def test_joined_bitmaps_are_the_bitmap_of_the_joined_masks(parts: list[np.ndarra
     joined = bits.join_bits([(bits.pack(m), m.size) for m in parts])
     whole = np.concatenate([np.empty(0, np.bool_), *parts])
     assert np.array_equal(joined, bits.pack(whole))
+
+
+@given(st.lists(masks, max_size=6), st.randoms(use_true_random=False))
+def test_a_bitmap_is_written_in_parts_in_any_order(parts: list[np.ndarray], random: Random) -> None:
+    edges = np.cumsum([0, *(m.size for m in parts)]).tolist()
+    writer = bits.BitWriter(edges[-1])
+    writer.words[:] = 0x5555  # what memory happens to hold
+    for k in random.sample(range(len(parts)), len(parts)):
+        mask, start = parts[k], edges[k]
+        place = writer.place(start, mask.size)
+        if mask.size and (mask.all() or not mask.any()):
+            writer.fill(start, mask.size, bool(mask[0]))
+        elif place is None or random.random() < 0.3:
+            writer.put(start, mask.size, bits.pack(mask))
+        else:
+            place[:] = bits.pack(mask)
+    whole = np.concatenate([np.empty(0, np.bool_), *parts])
+    assert np.array_equal(writer.finish(), bits.pack(whole))
+
+
+@settings(deadline=None)
+@given(masks)
+def test_ranks_are_the_counts_before_each_block(mask: np.ndarray) -> None:
+    words = bits.pack(mask)
+    expected = [int(mask[: 2048 * b].sum()) for b in range(-(-words.size // 32) + 1)]
+    for write in (bits.RANKS, bits.RANKS.python, bits.ranks_twin):
+        ranks = np.full(len(expected), -1)
+        with np.errstate(over="ignore"):
+            write(words, ranks)
+        assert ranks.tolist() == expected
+    if mask.any():
+        found = np.flatnonzero(mask)
+        assert bits.first_and_last(words, ranks) == (found[0], found[-1])
 
 
 @settings(deadline=None)

@@ -118,33 +118,104 @@ def low_bits(bits: int) -> np.uint64:
 
 
 def ranks_of(words: Words) -> Int64s:
-    ranks = np.zeros(-(-words.size // BLOCK_WORDS) + 1, np.int64)
+    """Members before each block of 2,048 rows, then all of them: int64 (⌈words / 32⌉ + 1,)."""
+    ranks = np.empty(-(-words.size // BLOCK_WORDS) + 1, np.int64)
+    # 10 M rows: 0.02 ms, the twin 0.14.
+    if RANKS.pays(0.9 * words.size):
+        RANKS(np.ascontiguousarray(words), ranks)
+    else:
+        ranks_twin(words, ranks)
+    return ranks
+
+
+def ranks_twin(words: Words, ranks: Int64s) -> None:
+    """What `RANKS` writes."""
+    ranks[0] = 0
     if words.size:
         counts = np.bitwise_count(words)
         np.cumsum(
             np.add.reduceat(counts, np.arange(0, words.size, BLOCK_WORDS), dtype=np.int64),
             out=ranks[1:],
         )
-    return ranks
+
+
+def first_and_last(words: Words, ranks: Int64s) -> tuple[int, int]:
+    """The first and the last row of a set that has some."""
+    block = int(np.searchsorted(ranks, 0, side="right")) - 1
+    start = block * BLOCK_WORDS
+    part = words[start : start + BLOCK_WORDS]
+    at = int((part != 0).argmax())
+    low = int(part[at])
+    first = (start + at) * 64 + (low & -low).bit_length() - 1
+    block = int(np.searchsorted(ranks, ranks[-1], side="left")) - 1
+    start = block * BLOCK_WORDS
+    at = start + int(np.flatnonzero(words[start : start + BLOCK_WORDS])[-1])
+    return first, at * 64 + int(words[at]).bit_length() - 1
+
+
+class BitWriter:
+    """A bitmap of `rows` rows that is written in parts, by several threads at once.
+
+    Each word is written once, by the part in which it begins; where a part begins within a word,
+    its first bits are kept until `finish`. So nothing is cleared, locked or copied beforehand.
+    """
+
+    __slots__ = ("_edges", "words")
+
+    def __init__(self, rows: int) -> None:
+        self.words: Final[Words] = np.empty(-(-rows // 64), np.uint64)
+        self._edges: Final[list[tuple[int, np.uint64]]] = []
+
+    def place(self, start: int, rows: int) -> Words | None:
+        """The words of rows `start` to `start + rows`, to be written, unused bits zero; None where
+        they begin within a word: then they have to be `put`.
+        """
+        return self.words[start // 64 : -(-(start + rows) // 64)] if start % 64 == 0 else None
+
+    def put(self, start: int, rows: int, part: Words) -> None:
+        """Write `part`, uint64 (⌈rows / 64⌉,), unused bits zero."""
+        assert part.shape == (-(-rows // 64),) and part.dtype == np.uint64
+        assert not rows % 64 or not part[-1] >> np.uint64(rows % 64), "an unused bit is set"
+        own = self.words[-(-start // 64) : -(-(start + rows) // 64)]
+        up = np.uint64(start % 64)
+        if not rows or not up:
+            own[:] = part
+            return
+        self._edges.append((start // 64, part[0] << up))
+        np.right_shift(part[: own.size], np.uint64(64) - up, out=own)
+        rest = part[1:]
+        own[: rest.size] |= rest << up
+
+    def fill(self, start: int, rows: int, value: bool) -> None:
+        """Write so many equal bits."""
+        stop = start + rows
+        self.words[-(-start // 64) : -(-stop // 64)] = ALL if value else _ZERO
+        if not value:
+            return
+        if start % 64:
+            edge = ~low_bits(start % 64)
+            if start // 64 == stop // 64:
+                edge &= low_bits(stop % 64)
+            self._edges.append((start // 64, edge))
+        if stop % 64 and -(-start // 64) <= stop // 64:
+            self.words[stop // 64] = low_bits(stop % 64)
+
+    def finish(self) -> Words:
+        """The bitmap, once every row is written."""
+        for at, bits in self._edges:
+            self.words[at] |= bits
+        self._edges.clear()
+        return self.words
 
 
 def join_bits(parts: Sequence[tuple[Words, int]]) -> Words:
     """One bitmap after another: each part is (uint64 (⌈rows / 64⌉,), rows), unused bits zero."""
-    out = np.zeros(-(-sum(rows for _, rows in parts) // 64), np.uint64)
+    writer = BitWriter(sum(rows for _, rows in parts))
     at = 0
     for words, rows in parts:
-        assert words.shape == (-(-rows // 64),) and words.dtype == np.uint64
-        assert not rows % 64 or not words[-1] >> np.uint64(rows % 64), "an unused bit is set"
-        first, shift = at // 64, np.uint64(at % 64)
-        if not shift:
-            out[first : first + words.size] = words
-        else:
-            out[first : first + words.size] |= words << shift
-            rest = words >> (np.uint64(64) - shift)
-            fits = out[first + 1 : first + 1 + words.size]
-            fits |= rest[: fits.size]
+        writer.put(at, rows, words)
         at += rows
-    return out
+    return writer.finish()
 
 
 def aligned_words(buffer: Any, offset: int, rows: int) -> NDArray[np.uint64]:
@@ -168,6 +239,23 @@ def popcount(x: np.uint64) -> np.uint64:
     x = (x & _QUADS) + ((x >> _TWO) & _QUADS)
     x = (x + (x >> _FOUR)) & _OCTETS
     return (x * _ONES) >> _FIFTY_SIX
+
+
+@kernel("u64[], i64[]")
+def RANKS(words: Words, ranks: Int64s) -> None:
+    """ranks[i] = the number of bits set in the words before block i of 32; the last is of all."""
+    total = np.int64(0)
+    full = words.size >> 5
+    for block in range(full):
+        ranks[block] = total
+        count = _ZERO
+        for w in range(32):
+            count += popcount(words[block * 32 + w])
+        total += np.int64(count)
+    ranks[full] = total
+    for w in range(full * 32, words.size):
+        total += np.int64(popcount(words[w]))
+    ranks[ranks.size - 1] = total
 
 
 @kernel("u64[], i64, i64[]")

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.bits import (
-    ALL,
     BLOCK_WORDS,
     LOW,
     SELECT,
+    BitWriter,
     Int64s,
     Words,
     expand,
-    low_bits,
+    first_and_last,
     pack,
     ranks_of,
     read_only,
@@ -146,18 +146,11 @@ class Range(_Rows):
         return np.arange(self.start, self.stop, dtype=np.int64)
 
     def to_bitmap(self) -> "Bitmap":
-        words = np.zeros(-(-self.universe // 64), np.uint64)
-        words[-(-self.start // 64) : self.stop // 64] = ALL
-        words[: self.start // 64] = 0
-        if self.start // 64 == self.stop // 64:
-            if self.start < self.stop:
-                words[self.start // 64] = low_bits(self.stop % 64) & ~low_bits(self.start % 64)
-        else:
-            if self.start % 64:
-                words[self.start // 64] = ~low_bits(self.start % 64)
-            if self.stop % 64:
-                words[self.stop // 64] = low_bits(self.stop % 64)
-        return Bitmap(words, self.universe)
+        bits = BitWriter(self.universe)
+        bits.fill(0, self.start, False)
+        bits.fill(self.start, len(self), True)
+        bits.fill(self.stop, self.universe - self.stop, False)
+        return Bitmap(bits.finish(), self.universe)
 
     def _select(self, k: Int64s) -> Int64s:
         return k + self.start
@@ -350,7 +343,7 @@ def from_words(words: Words, universe: int) -> RowSet:
     n = len(bitmap)
     if n == 0:
         return Range(0, 0, universe)
-    first, last = bitmap.select(0), bitmap.select(n - 1)
+    first, last = first_and_last(bitmap.words, bitmap.ranks)
     if last - first + 1 == n:
         return Range(first, last + 1, universe)
     if n * SPARSEST < universe:

@@ -5,15 +5,15 @@ column is read once. The result does not depend on the tier or the number of thr
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tql.bits import join_bits, pack
+from tql.bits import BitWriter, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
 from tql.engine.computed import row_name
@@ -23,7 +23,10 @@ from tql.engine.pruning import decided
 from tql.engine.reference import evaluate, is_true
 from tql.engine.zones import zones_of
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
+from tql.memory_size import budget
+from tql.schema import Column, Float, Int, Label, Schema, Time
 from tql.sources.protocol import Fragment, Source
+from tql.threads import in_order
 
 T = TypeVar("T")
 Words: TypeAlias = NDArray[np.uint64]
@@ -36,10 +39,15 @@ class Settings:
 
     tier     "auto" compiles when that pays; "reference" never; "kernel" whenever it is possible
     threads  None for one per CPU
+    memory_bytes  how much the fragments in work may take once they are decoded (Parquet, compressed
+             Arrow files); None for half of the machine's memory. Where two do not fit, they are read
+             one after the other. A single fragment is never cut: a row group that takes more than
+             this is still read, alone. Data in memory or mapped does not count.
     """
 
     tier: Tier = "auto"
     threads: int | None = None
+    memory_bytes: int | None = None
 
     @property
     def workers(self) -> int:
@@ -49,42 +57,55 @@ class Settings:
 def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settings) -> list[Words]:
     """One bitmap over the rows of `source` per condition: where it is TRUE.
 
-    Each is uint64 (ceil(rows / 64),), bits beyond the rows zero.
+    Each is uint64 (ceil(rows / 64),), bits beyond the rows zero. Beside the bitmaps only what a
+    fragment takes is held, times the threads.
     """
     columns = sorted(frozenset().union(*map(columns_of, conditions)))
     program = _program(conditions, source.rows, settings)
     if any(isinstance(n, UserCall) for c in conditions for n in walk_inside(c)):
         # Code of the user's is called in the order of the rows, and by nobody but the caller.
         settings = replace(settings, threads=1)
-    name = partial(row_name, source)
-
-    def bitmaps(fragment: Fragment) -> list[Words]:
-        table = _read(source, fragment, columns)
-        if program is not None:
-            outs = _run(program, table, fragment, seed, settings)
-            if outs is not None:
-                return outs
-        positions = np.arange(fragment.start, fragment.stop)
-        frame = Frame(table, positions, seed, name)
-        return [pack(is_true(c, frame)) for c in conditions]
-
     if program is not None and _is_quick(program, source):
         settings = replace(settings, threads=1)
+    name = partial(row_name, source)
+    writers = [BitWriter(source.rows) for _ in conditions]
+
+    def write(piece: Fragment) -> None:
+        table = _read(source, piece, columns)
+        if program is not None and _run(program, table, piece, seed, settings, writers):
+            return
+        frame = Frame(table, np.arange(piece.start, piece.stop), seed, name)
+        for c, writer in zip(conditions, writers, strict=True):
+            writer.put(piece.start, piece.rows, pack(is_true(c, frame)))
+
     pieces, always, never = zones_of(source, conditions) or (
         source.fragments,
         *decided(source, conditions),
     )
     known: NDArray[np.bool_] = np.all(always | never, axis=0)
-    read = over([f for f, k in zip(pieces, known, strict=True) if not k], bitmaps, settings)
-    parts = [
-        [_constant(f.rows, bool(a)) for a in always[:, n]] if known[n] else next(read)
-        for n, f in enumerate(pieces)
-    ]
-    lengths = [f.rows for f in pieces]
-    return [
-        join_bits([(part[k], n) for part, n in zip(parts, lengths, strict=True)])
-        for k in range(len(conditions))
-    ]
+    for truth, writer in zip(always, writers, strict=True):
+        _fill(writer, pieces, known, truth)
+    unread = [f for f, k in zip(pieces, known.tolist(), strict=True) if not k]
+    for _ in over(unread, write, settings, source.schema, columns):
+        pass
+    return [writer.finish() for writer in writers]
+
+
+def _fill(
+    writer: BitWriter,
+    pieces: Sequence[Fragment],
+    known: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+) -> None:
+    """Write the pieces whose outcome is known, each run of equal ones at once."""
+    if not known.any():
+        return
+    kinds = np.where(known, truth + 1, 0)
+    edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(pieces)]
+    for first, end in pairwise(edges):
+        if kinds[first]:
+            start = pieces[first].start
+            writer.fill(start, pieces[end - 1].stop - start, kinds[first] == 2)
 
 
 def _read(source: Source, piece: Fragment, columns: Sequence[str]) -> Any:
@@ -97,34 +118,36 @@ def _read(source: Source, piece: Fragment, columns: Sequence[str]) -> Any:
 
 
 def _run(
-    program: Program, table: Any, fragment: Fragment, seed: int, settings: Settings
-) -> list[Words] | None:
-    """What the kernel gives; None where the fragment is laid out otherwise, or a row is an error:
-    then the reference tier takes the fragment.
+    program: Program,
+    table: Any,
+    fragment: Fragment,
+    seed: int,
+    settings: Settings,
+    writers: Sequence[BitWriter],
+) -> bool:
+    """Whether a kernel has written the rows of the fragment; not where it is laid out otherwise, or
+    a row is an error: then the reference tier takes it, and writes over what is there.
     """
-    outs = [np.empty((fragment.rows + 63) // 64, np.uint64) for _ in range(program.outputs)]
+    start, rows = fragment.start, fragment.rows
+    places = [w.place(start, rows) for w in writers]
+    outs = [np.empty((rows + 63) // 64, np.uint64) if p is None else p for p in places]
     try:
-        program.run(table, fragment.rows, outs, fragment.start, seed)
+        program.run(table, rows, outs, start, seed)
     except NullElements:
         again = program.with_nulls
-        if again is None or not (settings.tier == "kernel" or _pays(again, fragment.rows)):
-            return None
-        return _run(again, table, fragment, seed, settings)
+        if again is None or not (settings.tier == "kernel" or _pays(again, rows)):
+            return False
+        return _run(again, table, fragment, seed, settings, writers)
     except Unsuitable:
-        return None
-    return outs
+        return False
+    for writer, place, out in zip(writers, places, outs, strict=True):
+        if place is None:
+            writer.put(start, rows, out)
+    return True
 
 
 def _pays(program: Program, rows: int) -> bool:
     return program.kernel.pays(rows * program.cost_ns_per_row)
-
-
-def _constant(rows: int, value: bool) -> Words:
-    """A bitmap of `rows` equal bits."""
-    words = np.full((rows + 63) // 64, np.uint64(2**64 - 1) if value else np.uint64(0))
-    if value and rows % 64:
-        words[-1] = np.uint64(2 ** (rows % 64) - 1)
-    return words
 
 
 # A kernel runs at 0.1 to 0.2 ns a row and loop, near what memory gives to one core; starting
@@ -153,7 +176,7 @@ def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
         assert isinstance(vec, Numbers)
         return Numbers(np.broadcast_to(vec.values, (fragment.rows,)), vec.valid)
 
-    parts = list(over(source.fragments, part, settings))
+    parts = list(over(source.fragments, part, settings, source.schema, columns))
     valid = None
     if any(p.valid is not None for p in parts):
         valid = np.concatenate(
@@ -172,21 +195,35 @@ def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Progr
 
 
 def over(
-    fragments: Sequence[Fragment], work: Callable[[Fragment], T], settings: Settings
+    fragments: Sequence[Fragment],
+    work: Callable[[Fragment], T],
+    settings: Settings,
+    schema: Schema,
+    columns: Sequence[str],
 ) -> Iterator[T]:
-    """`work` of every fragment, in fragment order, on threads where there are several.
+    """`work`, which reads these columns, of every fragment, in fragment order; see `in_order`.
 
-    The error of the first fragment that fails is the one raised.
+    Fragments that have to be decoded are not all in work at once where they are large: see
+    `Settings.memory_bytes`.
     """
-    workers = min(settings.workers, len(fragments))
-    if workers <= 1:
-        yield from map(work, fragments)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="tql-scan") as pool:
-        pending = [pool.submit(work, f) for f in fragments]
-        try:
-            for future in pending:
-                yield future.result()
-        finally:
-            for future in pending:
-                future.cancel()
+
+    def decoded(f: Fragment) -> int:
+        return 0 if f.in_place else sum(_decoded_bytes(f, schema[c]) for c in columns)
+
+    memory = budget() if settings.memory_bytes is None else settings.memory_bytes
+    return in_order(fragments, work, settings.workers, decoded, memory)
+
+
+def _decoded_bytes(fragment: Fragment, column: Column) -> int:
+    """What a column of the fragment takes in memory: at least what the file says of its pages,
+    where numbers may stand as codes.
+    """
+    stats = fragment.columns.get(column.name)
+    stored = (stats.bytes if stats else None) or 0
+    match column.dtype:
+        case Int(bits) | Float(bits) | Label(storage=Int(bits)):
+            return max(stored, fragment.rows * bits // 8)
+        case Time():
+            return max(stored, fragment.rows * 8)
+        case _:
+            return stored

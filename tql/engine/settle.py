@@ -172,5 +172,6 @@ def _with_statistics(call: Call, source: Source, seed: int, settings: Settings) 
         assert isinstance(vec, Arrow)
         return bm25.statistics(vec.array, words)
 
-    query = bm25.weighed(sought.value, over(source.fragments, counted, settings))
+    parts = over(source.fragments, counted, settings, source.schema, columns)
+    query = bm25.weighed(sought.value, parts)
     return Bm25Score(text, query.words, query.weights, query.mean_length, span=call.span)

@@ -1,0 +1,165 @@
+"""Threads of this process for work that comes in parts: made on first use, used again, few.
+
+Whoever asks works too. Threads of the pool only help, where one is free: a query inside a function
+inside a query waits for nobody, and so cannot wait for itself.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Condition
+from typing import Final, Generic, TypeVar
+
+from tql.cpus import usable_cpus
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+# Many callers may share the pool; a caller that finds no thread free does its work alone.
+_MOST_THREADS: Final = 64
+
+# One entry at most: `setdefault` makes it, whichever thread comes first. A child has none of its
+# parent's threads, so it starts anew.
+_pools: Final[dict[str, ThreadPoolExecutor]] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)
+
+
+def in_order(
+    items: Sequence[A],
+    work: Callable[[A], T],
+    threads: int,
+    size: Callable[[A], int] | None = None,
+    budget: int = 0,
+) -> Iterator[T]:
+    """`work` of every item, in their order, on `threads` threads of which the caller's is one.
+
+    size, budget  bytes that an item takes while it is worked on, and how many the items in work may
+                  take together: fewer run at once where they are large. One alone may take more.
+
+    The error of the first item that fails is the one raised. Items are begun in order; those after
+    one that failed may not be begun at all. With one thread they run one by one, as they are asked
+    for, and on the caller's thread.
+    """
+    threads = min(threads, len(items))
+    if threads <= 1:
+        yield from map(work, items)
+        return
+    shared = _Shared(items, work, size, budget)
+    for _ in range(threads - 1):
+        if not _lend(shared.help):
+            break
+    try:
+        for at in range(len(items)):
+            yield shared.outcome(at)
+    finally:
+        shared.close()
+
+
+def _lend(help: Callable[[], None]) -> bool:
+    """Whether a thread of the pool may come to help."""
+    pool = _pools.get("") or _pools.setdefault(
+        "", ThreadPoolExecutor(max(_MOST_THREADS, usable_cpus()), thread_name_prefix="tql")
+    )
+    try:
+        pool.submit(help)
+    except RuntimeError:  # the interpreter is about to end, or the system has no thread left
+        return False
+    return True
+
+
+class _Shared(Generic[A, T]):
+    """What the threads that work on one sequence share."""
+
+    def __init__(
+        self,
+        items: Sequence[A],
+        work: Callable[[A], T],
+        size: Callable[[A], int] | None,
+        budget: int,
+    ) -> None:
+        self._items: Final = items
+        self._work: Final = work
+        self._size: Final = size
+        self._budget: Final = budget
+        self._changed: Final = Condition()
+        self._next = 0  # the first item that nobody has begun
+        self._stop = len(items)  # items from here on are not begun
+        self._wanted = self._size_of(0)  # bytes of the next item
+        self._held: Final[dict[int, int]] = {}  # bytes of the items that run
+        self._helpers_at_work = 0
+        self._done: Final[dict[int, T]] = {}
+        self._failed: Final[dict[int, BaseException]] = {}
+
+    def help(self) -> None:
+        """Work until nothing is left to begin; on a thread of the pool."""
+        while True:
+            with self._changed:
+                while self._next < self._stop and not self._fits():
+                    self._changed.wait()
+                if self._next >= self._stop:
+                    return
+                at = self._begin()
+                self._helpers_at_work += 1
+            self._run(at)
+            with self._changed:
+                self._helpers_at_work -= 1
+                self._changed.notify_all()
+
+    def outcome(self, at: int) -> T:
+        """The outcome of an item, helping until it is there; raises its error."""
+        while True:
+            with self._changed:
+                while not (at in self._done or at in self._failed or self._free()):
+                    self._changed.wait()
+                if at in self._done:
+                    return self._done.pop(at)
+                if at in self._failed:
+                    raise self._failed.pop(at)
+                begun = self._begin()
+            self._run(begun)
+            problem = self._failed.get(begun)
+            if problem is not None and not isinstance(problem, Exception):
+                raise problem  # Ctrl-C, which belongs to no item
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what runs: it may use what the caller gives back."""
+        with self._changed:
+            self._stop = 0
+            self._changed.notify_all()
+            while self._helpers_at_work:
+                self._changed.wait()
+
+    def _size_of(self, at: int) -> int:
+        return self._size(self._items[at]) if self._size and at < len(self._items) else 0
+
+    def _free(self) -> bool:
+        return self._next < self._stop and self._fits()
+
+    def _fits(self) -> bool:
+        return not self._held or sum(self._held.values()) + self._wanted <= self._budget
+
+    def _begin(self) -> int:
+        at = self._next
+        self._held[at] = self._wanted
+        self._next += 1
+        self._wanted = self._size_of(self._next)
+        return at
+
+    def _run(self, at: int) -> None:
+        """Work on an item that was begun, and tell the others."""
+        try:
+            done = self._work(self._items[at])
+        except BaseException as e:  # noqa: BLE001 - raised again by the thread that asked
+            with self._changed:
+                self._failed[at] = e
+                self._stop = min(self._stop, at)
+                self._end(at)
+        else:
+            with self._changed:
+                self._done[at] = done
+                self._end(at)
+
+    def _end(self, at: int) -> None:
+        del self._held[at]
+        self._changed.notify_all()
