@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ def test_a_caller_who_stops_leaves_nothing_running() -> None:
         return n
 
     outcomes = in_order(range(1000), work, 4)
-    assert isinstance(outcomes, Iterator) and next(outcomes) == 0
+    assert isinstance(outcomes, Generator) and next(outcomes) == 0
     outcomes.close()
     assert not running
 

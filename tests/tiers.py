@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.strategies import TYPES, Pieces
+from tests.strategies import TYPES
 from tql.diagnostics import Diagnostic, TqlDataError
 from tql.engine.scan import Settings, Tier, scan
 from tql.grammar import syntax as s
@@ -15,6 +15,7 @@ from tql.language.bind import bind
 from tql.language.expr import Expr
 from tql.language.plan import Filter
 from tql.rowset import from_words
+from tql.sources.protocol import Source
 
 
 def written(condition: str) -> s.Expr:
@@ -23,7 +24,7 @@ def written(condition: str) -> s.Expr:
     return body.where
 
 
-def bound(condition: str, source: Pieces) -> Expr:
+def bound(condition: str, source: Source) -> Expr:
     text = f"select * where {condition}"
     plan = bind(parse(text), text, here=source.schema, tables=no_tables).plan
     assert isinstance(plan, Filter)
@@ -40,7 +41,7 @@ def columns_in(*texts: str) -> list[str]:
 
 
 def rows_true(
-    conditions: Sequence[str], source: Pieces, tier: Tier, threads: int = 1
+    conditions: Sequence[str], source: Source, tier: Tier, threads: int = 1
 ) -> list[list[int]]:
     words = scan(source, [bound(c, source) for c in conditions], 0, Settings(tier, threads))
     for w in words:
@@ -49,7 +50,7 @@ def rows_true(
 
 
 def outcome(
-    conditions: Sequence[str], source: Pieces, tier: Tier, threads: int = 1
+    conditions: Sequence[str], source: Source, tier: Tier, threads: int = 1
 ) -> list[list[int]] | Diagnostic:
     """The rows, or the error in their place."""
     try:

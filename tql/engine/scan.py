@@ -65,7 +65,7 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     if any(isinstance(n, UserCall) for c in conditions for n in walk_inside(c)):
         # Code of the user's is called in the order of the rows, and by nobody but the caller.
         settings = replace(settings, threads=1)
-    if program is not None and _is_quick(program, source):
+    if program is not None and _is_quick(program, source, settings.workers):
         settings = replace(settings, threads=1)
     name = partial(row_name, source)
     writers = [BitWriter(source.rows) for _ in conditions]
@@ -150,18 +150,24 @@ def _pays(program: Program, rows: int) -> bool:
     return program.kernel.pays(rows * program.cost_ns_per_row)
 
 
-# A kernel runs at 0.1 to 0.2 ns a row and loop, near what memory gives to one core; starting
-# threads costs 0.3 ms. 10 M rows of int32, one comparison: 1.4 ms alone, 2.4 ms on two threads.
+# A kernel of comparisons alone runs at 0.1 to 0.2 ns a row and loop, at 33 to 43 GB/s: that is all
+# that two cores together get from memory, too (35 GB/s, np.max over 120 MB), so a second thread
+# only helps where the loops compute, or where the data lies in a cache, and is then soon read.
 _KERNEL_NS: Final = 0.2
 _OF_REFERENCE: Final = 0.1  # of what the reference tier takes: look-ups, loops over arrays
 _QUICK_NS: Final = 3e6
+_COMPARED_NS: Final = 1.0  # the reference tier's, per loop, where a loop only compares
+_FED_BY_ONE: Final = 2  # so many threads get no more from memory than one
 
 
-def _is_quick(program: Program, source: Source) -> bool:
+def _is_quick(program: Program, source: Source, threads: int) -> bool:
     """Whether one thread is done before a second would have helped."""
-    in_memory = all(f.in_place for f in source.fragments)
+    if not all(f.in_place for f in source.fragments):
+        return False
+    if threads <= _FED_BY_ONE and program.cost_ns_per_row <= _COMPARED_NS * program.leaves:
+        return True
     row_ns = max(program.leaves * _KERNEL_NS, program.cost_ns_per_row * _OF_REFERENCE)
-    return in_memory and source.rows * row_ns < _QUICK_NS
+    return source.rows * row_ns < _QUICK_NS
 
 
 def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
