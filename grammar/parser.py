@@ -5,7 +5,7 @@ not run here: importing it and building them takes 0.2 s, and its loop 1 s for 1
 """
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, cast
 
 from tql.diagnostics import Span, error
@@ -17,12 +17,21 @@ from tql.stack import make_room
 __all__ = ["keywords", "parse", "parse_weight"]
 
 LARGEST_TEXT: Final = 1 << 20  # bytes of UTF-8
+_KEPT_TEXT: Final = 2000  # characters of a text whose tree is kept
 DEEPEST: Final = 200  # open brackets, and levels of the tree
 
 
 def parse(text: str) -> syntax.Query:
     """The tree of one query, of which `;` may be the end."""
+    # Trees never change, so a query that is asked again need not be read again.
+    return _parsed(text) if len(text) <= _KEPT_TEXT else _statement(text)
+
+
+def _statement(text: str) -> syntax.Query:
     return cast(syntax.Query, _parse(text, "statement"))
+
+
+_parsed: Final = lru_cache(maxsize=256)(_statement)
 
 
 def parse_weight(text: str) -> syntax.Expr:

@@ -103,7 +103,7 @@ def coded(source: Source, column: Column, settings: Settings) -> Coded | None:
         return low, high, (plain - base).astype(_narrow(high - low + 2)), valid
 
     found = []
-    for p in over(source.fragments, part, settings):
+    for p in over(source.fragments, part, settings, source.schema, [column.name]):
         if p is None:
             return None
         found.append(p)

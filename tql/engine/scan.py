@@ -17,11 +17,13 @@ from tql.bits import BitWriter, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
 from tql.engine.computed import row_name
+from tql.engine.costs import reference_ns
 from tql.engine.frame import Frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
 from tql.engine.pruning import decided
 from tql.engine.reference import evaluate, is_true
 from tql.engine.zones import zones_of
+from tql.jit import CALL_NS
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.memory_size import budget
 from tql.schema import Column, Float, Int, Label, Schema, Time
@@ -194,6 +196,8 @@ def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
 def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Program | None:
     if settings.tier == "reference":
         return None
+    if settings.tier == "auto" and reference_ns(conditions) * rows < CALL_NS:
+        return None  # not even a kernel that is there would pay
     program = compile_program(conditions)
     if program is None or settings.tier == "kernel":
         return program
@@ -212,6 +216,9 @@ def over(
     Fragments that have to be decoded are not all in work at once where they are large: see
     `Settings.memory_bytes`.
     """
+
+    if all(f.in_place for f in fragments):
+        return in_order(fragments, work, settings.workers)
 
     def decoded(f: Fragment) -> int:
         return 0 if f.in_place else sum(_decoded_bytes(f, schema[c]) for c in columns)

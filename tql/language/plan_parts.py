@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import is_
 from typing import assert_never
 
 from tql.language.expr import Expr
@@ -42,7 +43,9 @@ def inputs(plan: Plan) -> tuple[Plan, ...]:
 
 
 def with_inputs(plan: Plan, new: tuple[Plan, ...]) -> Plan:
-    """The plan over other inputs, as many as `inputs(plan)` has."""
+    """The plan over other inputs, as many as `inputs(plan)` has; itself where they are its own."""
+    if all(map(is_, inputs(plan), new)):
+        return plan
     match plan:
         case Scan() | Derived() | Grouped() | Split() | Windows() | Joined() | Stacked():
             return plan
@@ -71,7 +74,9 @@ def subqueries(leaf: Leaf) -> tuple[Bound, ...]:
 
 
 def with_subqueries(leaf: Leaf, new: tuple[Bound, ...]) -> Leaf:
-    """The leaf over other queries, as many as `subqueries(leaf)` has."""
+    """The leaf over other queries, as many as `subqueries(leaf)` has; itself where they are its own."""
+    if all(map(is_, subqueries(leaf), new)):
+        return leaf
     match leaf:
         case Scan():
             return leaf
@@ -85,6 +90,11 @@ def with_subqueries(leaf: Leaf, new: tuple[Bound, ...]) -> Leaf:
             return replace(leaf, branches=new)
         case _:
             assert_never(leaf)
+
+
+def with_plan(bound: Bound, plan: Plan) -> Bound:
+    """The query with another plan; itself where it is its own."""
+    return bound if plan is bound.plan else replace(bound, plan=plan)
 
 
 def with_leaf(plan: Plan, leaf: Plan) -> Plan:

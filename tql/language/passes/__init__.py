@@ -29,8 +29,9 @@ def stages(bound: Bound) -> Iterator[tuple[str, Bound]]:
     verify(bound, after="bind")
     yield "bound", bound
     for p in PASSES:
-        bound = p.run(bound)
-        verify(bound, after=p.name)
+        before, bound = bound, p.run(bound)
+        if bound is not before:
+            verify(bound, after=p.name)
         yield p.name, bound
 
 

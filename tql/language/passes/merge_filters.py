@@ -3,17 +3,15 @@
 AND keeps the order, so a row that p rejects still never raises in q.
 """
 
-from dataclasses import replace
-
 from tql.language.expr import Const
 from tql.language.operators import conjunction
 from tql.language.plan import Bound, Filter, Leaf, Plan
-from tql.language.plan_parts import inputs, subqueries, with_inputs, with_subqueries
+from tql.language.plan_parts import inputs, subqueries, with_inputs, with_plan, with_subqueries
 
 
 def merge_filters(bound: Bound) -> Bound:
     """One filter over each source, none that lets everything through."""
-    return replace(bound, plan=_merge(bound.plan))
+    return with_plan(bound, _merge(bound.plan))
 
 
 def _merge(plan: Plan) -> Plan:

@@ -22,6 +22,7 @@ from tql.language.plan_parts import (
     with_expressions,
     with_inputs,
     with_leaf,
+    with_plan,
     with_subqueries,
 )
 
@@ -32,7 +33,7 @@ def merge_subqueries(bound: Bound) -> Bound:
     if not isinstance(source, Derived):
         merge = _merge_below if isinstance(source, Windows) else merge_subqueries
         leaf = with_subqueries(source, tuple(map(merge, subqueries(source))))
-        return replace(bound, plan=with_leaf(bound.plan, leaf))
+        return with_plan(bound, with_leaf(bound.plan, leaf))
     inner = merge_subqueries(source.query)
     kept = replace(bound, plan=with_leaf(bound.plan, replace(source, query=inner)))
     bars = any(isinstance(p, Combine | Expand) for p in walk_plan(bound.plan))
@@ -50,7 +51,7 @@ def _merge_below(bound: Bound) -> Bound:
     """The query with the subqueries of its subquery merged, but not that itself."""
     source = source_of(bound.plan)
     leaf = with_subqueries(source, tuple(map(merge_subqueries, subqueries(source))))
-    return replace(bound, plan=with_leaf(bound.plan, leaf))
+    return with_plan(bound, with_leaf(bound.plan, leaf))
 
 
 def _over(plan: Plan, source: Plan, rule: Callable[[Expr], Expr]) -> Plan:
