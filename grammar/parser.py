@@ -14,7 +14,7 @@ from tql.grammar.build import DEPTH, Builder
 from tql.grammar.tokens import Tokens, keywords, tokenize
 from tql.stack import make_room
 
-__all__ = ["keywords", "parse", "parse_weight"]
+__all__ = ["forget", "keywords", "parse", "parse_weight"]
 
 LARGEST_TEXT: Final = 1 << 20  # bytes of UTF-8
 _KEPT_TEXT: Final = 2000  # characters of a text whose tree is kept
@@ -32,6 +32,11 @@ def _statement(text: str) -> syntax.Query:
 
 
 _parsed: Final = lru_cache(maxsize=256)(_statement)
+
+
+def forget() -> None:
+    """Keep no tree of what was parsed; what parsing takes is measured so."""
+    _parsed.cache_clear()
 
 
 def parse_weight(text: str) -> syntax.Expr:

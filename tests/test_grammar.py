@@ -16,7 +16,7 @@ from tests.profiles import examples
 from tql.diagnostics import NOWHERE, Span, TqlError, TqlSyntaxError
 from tql.grammar import generate
 from tql.grammar import syntax as s
-from tql.grammar.parser import keywords, parse, parse_weight
+from tql.grammar.parser import forget, keywords, parse, parse_weight
 from tql.grammar.printer import format_expr, format_query
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -657,3 +657,16 @@ def test_a_signed_number_in_a_tree_is_written_as_one() -> None:
 )  # fmt: skip
 def test_canonical_text(text: str, canonical: str) -> None:
     assert format_query(parse(text)) == canonical
+
+
+def test_a_short_query_is_parsed_once_and_its_errors_are_raised_each_time() -> None:
+    text = "select id where a == 1"
+    assert parse(text) is parse("select id where " + "a == 1")
+    kept = parse(text)
+    forget()
+    assert parse(text) == kept and parse(text) is not kept
+    long = f"select * where a in ({', '.join('1' * 2000)})"
+    assert parse(long) == parse(long) and parse(long) is not parse(long)
+    for _ in range(2):
+        with pytest.raises(TqlSyntaxError):
+            parse("select * where")

@@ -287,3 +287,12 @@ def test_the_verifier_names_the_pass_that_broke_a_rule(broken: Bound, what: str)
 def test_the_verifier_accepts_what_the_binder_makes() -> None:
     verify(whole(Filter(SCAN, TEST)), after="bind")
     verify(bound("select i8 as x from (select *) where i16 > 2 order by x limit 3"), after="bind")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["select *", "select * where i8 > 1", "select i8 where i8 > 1 or i16 < 2 order by i16 limit 3"],
+)
+def test_a_query_that_no_pass_changes_stays_the_same_object(text: str) -> None:
+    before = bound(text)
+    assert all(after is before for _, after in stages(before))
