@@ -91,16 +91,8 @@ def coded(source: Source, column: Column, settings: Settings) -> Coded | None:
             source.read(fragment.index, [column.name]).column(column.name), column.dtype
         )
         assert isinstance(vec, Numbers)
-        values, valid = vec.values, vec.valid
-        if valid is not None:
-            values = np.where(valid, values, values[valid][:1].sum(dtype=values.dtype))
-        low, high = int(values.min(initial=_most(values))), int(values.max(initial=_least(values)))
-        if high - low + 2 > _MOST_CODES:
-            return None
-        # Without signs a difference is exact, as it wraps; in a signed type it may be too large.
-        plain = values.view(np.dtype(f"u{values.dtype.itemsize}"))
-        base = plain.dtype.type(low % (1 << 8 * plain.itemsize))
-        return low, high, (plain - base).astype(_narrow(high - low + 2)), valid
+        its = narrowed(vec.values, vec.valid)
+        return None if its is None else (*its, vec.valid)
 
     found = []
     for p in over(source.fragments, part, settings, source.schema, [column.name]):
@@ -135,6 +127,23 @@ def _least(values: NDArray[Any]) -> int:
 
 def _narrow(codes: int) -> np.dtype[Any]:
     return np.dtype(np.uint8 if codes <= 1 << 8 else np.uint16)
+
+
+def narrowed(
+    values: NDArray[Any], valid: NDArray[np.bool_] | None
+) -> tuple[int, int, Codes] | None:
+    """The least of the integers, the greatest, and uint8 or uint16 (n,) how far each lies above the
+    least; anything where it is not valid. None where there are too many from one to the other.
+    """
+    if valid is not None:
+        values = np.where(valid, values, values[valid][:1].sum(dtype=values.dtype))
+    low, high = int(values.min(initial=_most(values))), int(values.max(initial=_least(values)))
+    if high - low + 2 > _MOST_CODES:
+        return None
+    # Without signs a difference is exact, as it wraps; in a signed type it may be too large.
+    plain = values.view(np.dtype(f"u{values.dtype.itemsize}"))
+    base = plain.dtype.type(low % (1 << 8 * plain.itemsize))
+    return low, high, (plain - base).astype(_narrow(high - low + 2))
 
 
 def only_column(weight: WeightCase) -> Column | None:

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tql.engine.coded import narrowed
 from tql.engine.columns import Numbers, from_arrow, one_array
 from tql.engine.scan import Settings, over
+from tql.partition import count
 from tql.rowset import Bitmap, Ids, Range, RowSet
 from tql.schema import Bool, DType, Int, Label, Text
 from tql.sources.protocol import Fragment, Source
@@ -77,7 +79,7 @@ def tally(
         classes = len(values or ()) if named is None else named
         if named is None and classes > most:
             return None
-        before = np.bincount(codes, minlength=classes).astype(np.int64)
+        before = count(codes, classes)
         return values, before, counter.count(fragment, codes, classes)
 
     known: dict[Any, int] = {}
@@ -157,6 +159,10 @@ def _codes(column: Any, dtype: DType) -> tuple[list[Any] | None, Codes]:
         if vec.valid is not None:
             codes[~vec.valid] = size
         return None, codes
+    if isinstance(dtype, Int):
+        near = _near(column, dtype)
+        if near is not None:
+            return near
     array = one_array(column)
     if not pa.types.is_dictionary(array.type):
         array = one_array(array.dictionary_encode())
@@ -168,6 +174,25 @@ def _codes(column: Any, dtype: DType) -> tuple[list[Any] | None, Codes]:
         indices = pc.fill_null(indices, len(known))
         known.append(None)
     return known, indices.to_numpy(zero_copy_only=False).astype(np.uint32)
+
+
+def _near(column: Any, dtype: Int) -> tuple[list[Any], Codes] | None:
+    """The values that are there and the class of each row; None where they lie far apart."""
+    vec = from_arrow(column, dtype)
+    assert isinstance(vec, Numbers)
+    its = narrowed(vec.values, vec.valid)
+    if its is None or not len(vec.values):
+        return None
+    low, high, codes = its
+    null = high - low + 1
+    if vec.valid is not None:
+        codes[~vec.valid] = null
+    here = np.flatnonzero(count(codes, null + 1))
+    if here[-1] >= len(here):  # numbers are left out
+        places = np.zeros(null + 1, codes.dtype)
+        places[here] = np.arange(len(here))
+        codes = places[codes]
+    return [None if c == null else low + c for c in here.tolist()], codes
 
 
 class _ByMember:
@@ -193,11 +218,11 @@ class _ByMember:
                     groups += bits(words, f.start, f.rows).astype(kind) * kind.type(at + 1)
                 case ids:
                     a, b = np.searchsorted(ids, [f.start, f.stop])
-                    listed[:, at] = np.bincount(codes[ids[a:b] - f.start], minlength=classes)
+                    listed[:, at] = count(codes[ids[a:b] - f.start], classes)
         key: NDArray[Any] = codes.astype(np.uint16 if classes * (k + 1) <= 1 << 16 else np.int64)
         key *= key.dtype.type(k + 1)
         key += groups.astype(key.dtype)
-        both = np.bincount(key, minlength=classes * (k + 1)).reshape(classes, k + 1)
+        both = count(key, classes * (k + 1)).reshape(classes, k + 1)
         counts = both[:, 1:] + listed
         here, values = counts > 0, self._values
         low = np.where(here, values, np.inf).min(axis=1, initial=np.inf)
