@@ -115,6 +115,7 @@ def test_the_rows_are_split_as_sorting_them_by_class_splits_them(
     with pytest.MonkeyPatch.context() as patch:
         run_as_python(patch)
         patch.setattr(Kernel, "pays", lambda *_: True)
+        assert partition.count(codes, 2 * k).tolist() == partition.count_twin(codes, 2 * k).tolist()
         for few in (0, 16):
             patch.setattr(partition, "_FEW", few)
             found = partition.split(codes, classes, counts, rows)
@@ -130,6 +131,7 @@ def test_the_compiled_loops_split_alike() -> None:
     wanted = partition.split_twin(codes, every, counts, rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Kernel, "pays", lambda *_: True)
+        assert partition.count(codes, 100).tolist() == counts.tolist()
         found = partition.split(codes, every, counts, rows)
     assert [digest.of_rows(m) for m in found] == [digest.of_rows(m) for m in wanted]
     assert {type(m).__name__ for m in found} >= {"Bitmap", "Ids"}

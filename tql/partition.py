@@ -22,6 +22,17 @@ _BLOCK: Final = 1 << 15  # rows whose codes and ids lie in the cache together
 
 def count(codes: Codes, k: int) -> Int64s:
     """int64 (k,): how often each of the codes 0 … k - 1 is there; no other may be."""
+    if not COUNT.pays(_COUNT_TWIN_NS * codes.size):
+        return count_twin(codes, k)
+    four = np.zeros(4 * k, np.int64)
+    for a in range(0, codes.size, _BLOCK):
+        COUNT(codes[a : a + _BLOCK].astype(np.uint32), k, four)
+    counts: Int64s = four.reshape(4, k).sum(axis=0)
+    return counts
+
+
+def count_twin(codes: Codes, k: int) -> Int64s:
+    """What `count` gives."""
     counts = np.zeros(k, np.int64)
     block = max(_BLOCK, 8 * k)  # not all at once, as `bincount` copies what is not int64
     for a in range(0, codes.size, block):
@@ -127,7 +138,22 @@ def _blocks(codes: Codes, rows: RowSet) -> Iterator[tuple[Uint32s, Int64s]]:
 # Nanoseconds a row of `split_twin`, 10 M rows of a range in 200 classes.
 _TWIN_NS: Final = 60.0
 
+_COUNT_TWIN_NS: Final = 2.5
+
 _ONE: Final = np.uint64(1)
+
+
+@kernel("u32[], i64, i64[]")
+def COUNT(codes: Uint32s, k: int, four: Int64s) -> None:
+    """Add to the `k` counts of every fourth row: equal codes in a row do not wait for each other."""
+    whole = codes.size & ~3
+    for i in range(0, whole, 4):
+        four[codes[i]] += 1
+        four[k + codes[i + 1]] += 1
+        four[2 * k + codes[i + 2]] += 1
+        four[3 * k + codes[i + 3]] += 1
+    for i in range(whole, codes.size):
+        four[codes[i]] += 1
 
 
 @kernel("u32[], u32[], i64[], i64[], u64[]")
