@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tql.diagnostics import counted, did_you_mean, error
 from tql.engine.computed import identify, root_of, take
-from tql.engine.derived import DerivedSource, derive
+from tql.engine.derived import DerivedSource, as_they_stand, derive
 from tql.engine.select import drawable
 from tql.language.bind_expr import Params
-from tql.language.expr import Column
 from tql.language.places import parameters_of
 from tql.language.plan import Output
 from tql.loader import FragmentRows, MapDataset
@@ -267,9 +266,7 @@ class Dataset:
         """The source whose row numbers plans are made of, and the columns over it."""
         if isinstance(self.source, DerivedSource):
             return self.source.parent, self.source.outputs
-        return self.source, tuple(
-            Output(c.name, Column(c.name, c.dtype, c.nullable)) for c in self.schema
-        )
+        return self.source, as_they_stand(self.source, self.columns)
 
     def plan_rows(self) -> RowSet:
         """The rows of this data set, in the numbering of `parts()`."""
@@ -286,10 +283,7 @@ class Dataset:
         return FragmentRows(self.source, memory_bytes)
 
     def _view(self, rows: RowSet, text: str, columns: Sequence[str] | None = None) -> "View":
-        outputs = [
-            Output(c.name, Column(c.name, c.dtype, c.nullable))
-            for c in (self.schema if columns is None else self.schema.select(columns))
-        ]
+        outputs = as_they_stand(self.source, self.columns if columns is None else columns)
         return View(derive(self.source, rows, outputs, 0), self.name, text)
 
     def _known(self, names: Sequence[str]) -> None:

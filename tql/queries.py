@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tql.diagnostics import Diagnostic, Span, TqlDataError, TqlError, error, with_query
 from tql.engine.computed import generation
-from tql.engine.derived import DerivedSource
+from tql.engine.derived import DerivedSource, computed_in
 from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
 from tql.engine.settle import settled_expr
@@ -129,6 +129,7 @@ class Statement:
                 self.query,
                 self.text,
                 here=None if self.here is None else self.here.schema,
+                computed=computed_in(self.here),
                 tables=self.tables.schema,
                 params=params,
                 first_site=_SITES * generation(self.here),
@@ -203,8 +204,9 @@ def weigh_by(
     """
     with pointing_into(text):
         weight = bind_weight(
-            parse_weight(text), text, source.schema, try_out=partial(_over, source)
-        )
+            parse_weight(text), text, source.schema,
+            computed=computed_in(source), try_out=partial(_over, source),
+        )  # fmt: skip
         weight = settled_expr(weight, source, seed, settings or Settings())
         if not isinstance(source, DerivedSource):
             return _run(source, seed, settings).weights(weight, everything(source.rows))

@@ -1,6 +1,6 @@
 """The result of a query as a source again: rows of a parent, and expressions over its columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import blake2b
 
@@ -21,7 +21,15 @@ from tql.engine.computed import (
 )
 from tql.engine.frame import Frame
 from tql.engine.reference import evaluate
-from tql.language.expr import Column, Expr, columns_of, is_positional, is_small, substitute
+from tql.language.expr import (
+    Column,
+    Expr,
+    can_raise,
+    columns_of,
+    is_positional,
+    is_small,
+    substitute,
+)
 from tql.language.plan import Output
 from tql.rowset import RowSet, from_ids
 from tql.schema import Schema
@@ -61,6 +69,11 @@ class DerivedSource(Computed):
     @property
     def below(self) -> tuple[Source, ...]:
         return (self.parent,)
+
+    @cached_property
+    def computed(self) -> frozenset[str]:
+        """The columns that are made by expressions which may raise, here or in a view below."""
+        return frozenset(o.name for o in self.outputs if can_raise(o.expr))
 
     @cached_property
     def _fragments(self) -> Sequence[Fragment]:
@@ -123,6 +136,20 @@ def derive(parent: Source, rows: RowSet, outputs: Sequence[Output], seed: int) -
             merged.generation = parent.generation + 1
             return merged
     return DerivedSource(parent, rows, outputs, seed)
+
+
+def computed_in(source: Source | None) -> frozenset[str]:
+    """The columns of a view that are made by expressions which may raise; of stored data none are."""
+    return source.computed if isinstance(source, DerivedSource) else frozenset()
+
+
+def as_they_stand(source: Source, names: Iterable[str]) -> tuple[Output, ...]:
+    """These columns of `source` as outputs of a query over it."""
+    computed = computed_in(source)
+    return tuple(
+        Output(c.name, Column(c.name, c.dtype, c.nullable, computed=c.name in computed))
+        for c in source.schema.select(names)
+    )
 
 
 def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Vec:

@@ -19,7 +19,7 @@ from tql.language.expr import Expr
 from tql.language.from_clause import From, FromBinder, bind_from
 from tql.language.layers import LayerBinder
 from tql.language.names import Names, one_source
-from tql.language.plan import Bound, Filter, Leaf, Plan, Scan, computed, in_scope
+from tql.language.plan import Bound, Filter, Leaf, Plan, Scan, computed_in, in_scope
 from tql.language.plan_parts import source_of
 from tql.language.select_list import name_outputs
 from tql.language.select_rows import check_where, distinct, expanded, makes_new_rows, over_new_rows
@@ -33,10 +33,12 @@ class Binder:
     """Everything that binding one query text needs.
 
     `tables` gives the schema of a name in FROM, and raises a source error where there is none.
-    `here` is the schema of the data set the query was asked of; None where FROM is required.
+    `here` is the schema of the data set the query was asked of; None where FROM is required. Of it
+    the columns `computed` are made by expressions which may raise.
     """
 
     here: Schema | None
+    computed: frozenset[str]
     tables: Callable[[str, Span], Schema]
     parameters: Parameters
     sites: Callable[[], int]
@@ -48,6 +50,7 @@ def bind(
     text: str,
     *,
     here: Schema | None,
+    computed: frozenset[str] = frozenset(),
     tables: Callable[[str, Span], Schema],
     params: Params = None,
     first_site: int = 0,
@@ -55,15 +58,16 @@ def bind(
 ) -> Bound:
     """Type the whole query; every name, type and parameter error is raised here.
 
+    `computed` are the columns of `here`, a view, that expressions make which may raise: what their
+    types decide is an error still in rows where they are one, as over a subquery.
     `first_site` is where the numbers of random clauses and calls start; queries of queries start
     where no query below them can have come to. `try_out` finds the type of what a user function
     gives.
     """
     try:
         parameters = Parameters(params)
-        binder = Binder(
-            here, tables, parameters, count(first_site).__next__, Users(try_out=try_out)
-        )
+        sites = count(first_site).__next__
+        binder = Binder(here, computed, tables, parameters, sites, Users(try_out=try_out))
         bound = _query(binder, query)
         parameters.check_all_used()
     except TqlError as e:
@@ -74,13 +78,21 @@ def bind(
 
 
 def bind_weight(
-    e: s.Expr, text: str, schema: Schema, params: Params = None, *, try_out: TryOut = never_tried
+    e: s.Expr,
+    text: str,
+    schema: Schema,
+    params: Params = None,
+    *,
+    computed: frozenset[str] = frozenset(),
+    try_out: TryOut = never_tried,
 ) -> Expr:
-    """Type a weight expression that stands alone, as `sample_by` takes it."""
+    """Type a weight expression that stands alone, as `sample_by` takes it; `computed` as in `bind`."""
     users = Users(try_out=try_out)
     try:
         names = one_source(schema)
-        scope = ExprBinder(schema, Parameters(params), count().__next__, names, users=users)
+        scope = ExprBinder(
+            schema, Parameters(params), count().__next__, names, users=users, computed=computed
+        )
         return weight(scope, e)
     except TqlError as problem:
         with_query(problem, text)
@@ -153,10 +165,10 @@ def _from(b: Binder, source: s.Source | None, span: Span) -> From:
     if b.here is None:
         raise error("source", "FROM is required here", span,
                     help='write  select … from "path"')  # fmt: skip
-    return From(Scan(None, b.here), one_source(b.here))
+    return From(Scan(None, b.here, computed=b.computed), one_source(b.here))
 
 
 def _scope(b: Binder, leaf: Leaf, schema: Schema, names: Names) -> ExprBinder:
     """Binds expressions over columns of the leaf by these names."""
-    users, made = b.users.over(leaf), computed(leaf)
+    users, made = b.users.over(leaf), computed_in(leaf)
     return ExprBinder(schema, b.parameters, b.sites, names, users=users, computed=made)

@@ -23,10 +23,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scan(Node):
-    """All rows of the data set named `table`; None is the one the query was asked of."""
+    """All rows of the data set named `table`; None is the one the query was asked of.
+
+    computed  the columns that this one, a view, makes by expressions which may raise
+    """
 
     table: str | None
     schema: Schema
+    computed: frozenset[str] = field(default=frozenset(), compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +169,18 @@ Leaf: TypeAlias = Scan | Derived | Grouped | Split | Windows | Joined | Stacked
 """What rows come from: every plan ends in one, whose rows its row numbers count."""
 
 
-def computed(leaf: Leaf) -> frozenset[str]:
-    """The columns of what FROM names that subqueries make by expressions which may raise."""
+def computed_in(leaf: Leaf) -> frozenset[str]:
+    """The columns of what FROM names that subqueries, or views, make by expressions which may raise."""
     match leaf:
         case Scan():
-            return frozenset()
+            return leaf.computed
         case Derived(query) | Grouped(query) | Split(query) | Windows(query):
             return frozenset(o.name for o in query.outputs if can_raise(o.expr))
         case Stacked(branches):
             outputs = (o for branch in branches for o in branch.outputs)
             return frozenset(o.name for o in outputs if can_raise(o.expr))
         case Joined(_, left, right, columns):
-            ours, theirs = computed(left), computed(right)
+            ours, theirs = computed_in(left), computed_in(right)
             return frozenset(c.column.name for c in columns if c.left in ours or c.right in theirs)
         case _:
             assert_never(leaf)

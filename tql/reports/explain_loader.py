@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tql.chain import DataLoader
 from tql.dataset import Dataset, View
 from tql.diagnostics import counted
-from tql.engine.derived import DerivedSource, derive
+from tql.engine.derived import DerivedSource, computed_in, derive
 from tql.engine.scan import Settings
 from tql.grammar.parser import parse_weight
 from tql.grammar.printer import format_expr
@@ -136,7 +136,8 @@ def _weight(step: SampleStep, below: Dataset) -> Expr | None:
     if not isinstance(step.weights, str):
         return None
     with pointing_into(step.weights):
-        return bind_weight(parse_weight(step.weights), step.weights, below.schema)
+        weight, computed = parse_weight(step.weights), computed_in(below.source)
+        return bind_weight(weight, step.weights, below.schema, computed=computed)
 
 
 def _weight_text(text: str) -> str:
