@@ -241,6 +241,10 @@ def test_a_picture_without_boxes_fits_every_width(
         ("(boxes_n + array[1, 2, 3])[0, 0] is null", [1, 2, 4]),
         ("all(boxes_n == boxes_n[:, 0] + boxes_n)", [1, 4]),
         ("n != 0 and n != 3 and any(boxes_n > array[array[1, 2]])", []),
+        ("all(logical_and(boxes_n > 0, array[array[1, 2, 3]][0:0] > 0))", [1, 4]),
+        ("shape(logical_or(boxes_n > 0, array[array[1, 2, 3]][0:0] > 0))[1] == 3", [1, 4]),
+        ("contains(array[array[array[1, 2, 3]]][:, 0:0], boxes_n)", [1, 4]),
+        ("contains(array[array[array[1, 2, 3]]], boxes_n)", [0]),
     ]:  # fmt: skip
         assert outcome([condition], source, tier) == [wanted], condition
     for condition, row, shapes in [

@@ -97,16 +97,25 @@ def by_element(
 def _of_known_width(arrays: list[Any]) -> list[Any]:
     """The arrays, where an axis behind an empty one is as long as that of the others."""
 
-    def is_known(a: Any, axis: int) -> bool:
-        return a.shape[axis] > 0 or 0 not in a.shape[:axis]
-
     def extent(a: Any, axis: int) -> int:
-        if is_known(a, axis):
+        if _is_known(a, axis):
             return int(a.shape[axis])
-        others = [o for o in arrays if o.ndim >= -axis and is_known(o, axis)]
+        others = [o for o in arrays if o.ndim >= -axis and _is_known(o, axis)]
         return max((o.shape[axis] for o in others if o.shape[axis] != 1), default=0)
 
     return [a.reshape([extent(a, axis) for axis in range(-a.ndim, 0)]) for a in arrays]
+
+
+def _is_known(a: Any, axis: int) -> bool:
+    return a.shape[axis] > 0 or 0 not in a.shape[:axis]
+
+
+def of_one_shape(a: Any, b: Any) -> bool:
+    """Whether two arrays have the same extents, those aside that nobody knows."""
+    return a.ndim == b.ndim and all(
+        a.shape[axis] == b.shape[axis] or not (_is_known(a, axis) and _is_known(b, axis))
+        for axis in range(a.ndim)
+    )
 
 
 def _inner(o: Value) -> Kind:
@@ -314,7 +323,7 @@ def contains(haystack: Value, needle: Value) -> Value:
 def _equal(a: Value, b: Value) -> bool:
     if a.kind.name != "array":
         return scalars.compare("==", a, b).data is True
-    if a.data.shape != b.data.shape:
+    if not of_one_shape(a.data, b.data):
         return False
     equal = by_element(lambda x, y: scalars.compare("==", x, y), a, b)
     return all(x is True for x in equal.data.flat)

@@ -69,7 +69,7 @@ def logical(join: Callable[[Any, Any], Any], a: Value, b: Value) -> Value:
         a.kind.name == b.kind.name == "array"
         and a.data is not None
         and b.data is not None
-        and a.data.shape != b.data.shape
+        and not arrays.of_one_shape(a.data, b.data)
     ):
         return Value(BOOL, False)
     return by_element(lambda x, y: Value(BOOL, join(scalars.truth(x), scalars.truth(y))), a, b)

@@ -167,10 +167,11 @@ def as_constant(one: Vec, n: int) -> Vec:
 
 
 def same_shapes(a: Arrays, b: Arrays, n: int) -> Mask:
-    """bool (n,): the rows where both have one shape."""
+    """bool (n,): the rows where both have one shape; an extent that is not known is that of the other."""
     if a.rank != b.rank:
         return np.zeros(n, np.bool_)
-    return np.broadcast_to((a.shapes == b.shapes).all(axis=-1), (n,))
+    alike: Mask = ((a.shapes == b.shapes) | _unknown(a, n, a.rank) | _unknown(b, n, b.rank)).all(-1)
+    return alike
 
 
 def restricted(arrays: Arrays, rows: Mask) -> Arrays:

@@ -156,7 +156,8 @@ def _shape(array: Array, build: Build) -> Array:
 
 def _logical(e: Call, a: Array, b: Array, build: Build) -> Array:
     """AND or OR by element; one element that is false where the shapes differ."""
-    same = [f"({m} == {n})" for m, n in zip(a.dims, b.dims, strict=True)]
+    extents = list(zip(_extents(a, build), _extents(b, build), strict=True))
+    same = [f"(({m} == {n}) | ({m} < 0) | ({n} < 0))" for m, n in extents]
     fit = build.variable("t", " & ".join(same))
     two = tuple(Slot(n, Bool(), True) for n in range(2))
     body = And(two) if e.function == "logical_and" else Or(two)
@@ -168,7 +169,8 @@ def _logical(e: Call, a: Array, b: Array, build: Build) -> Array:
         valid = None if cell.valid is None else build.variable("t", f"{cell.valid} | (not {fit})")
         return Cell(value, valid)
 
-    dims = tuple(build.variable("k", f"{d} if {fit} else 1") for d in a.dims)
+    met = [f"max({n} if ({m} < 0) & ({n} != 1) else {m}, 0)" for m, n in extents]
+    dims = tuple(build.variable("k", f"{d} if {fit} else 1") for d in met)
     if len(dims) == 1:
         return Looped(dims, at, dims[0], lambda k: at([k], None))
     return Looped(dims, at)
