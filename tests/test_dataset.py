@@ -122,6 +122,28 @@ def test_a_slice_of_a_view_of_a_sample_keeps_order_and_repeats(ds: tql.Dataset) 
     assert ids(part) == part.row_ids.tolist() == wanted
 
 
+@pytest.mark.parametrize("condition", ["y > 1", "y < 2", "not y >= 0 and id > 0", "y in (2, 3)"])
+def test_what_types_decide_of_a_view_is_an_error_where_its_rows_are_one(condition: str) -> None:
+    """As over a subquery: no comparison of a truth value with 2 is asked for its value."""
+    ds = tql.open({"id": np.arange(3)})
+    inner = "select id, 1 % id > 0 as y"
+    view = ds.query(inner)
+    asked = [
+        lambda: ds.query(f"select id from ({inner}) where {condition}"),
+        lambda: view.query(f"select id where {condition}"),
+        lambda: view[["y", "id"]][0:2].query(f"select * where {condition}").query("select id"),
+        lambda: ds.query(f"{inner} expand by 0").query(f"select id where {condition}"),
+        lambda: view.query("select * group by id").query("select * ungroup by split").query(
+            f"select id where {condition}"
+        ),
+    ]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(tql.TqlDataError, match="integer modulo by zero in row 0"):
+            ask().to_arrow()
+    with pytest.raises(tql.TqlDataError, match="integer modulo by zero in row 0"):
+        view.sample_by("max_weight(y < 2: 1)")
+
+
 def test_positions_count_the_rows_of_from(ds: tql.Dataset) -> None:
     view = ds.query("select * where id >= 10").query(
         "select id, row_number() as n where n % 2 == 0"
@@ -231,6 +253,12 @@ def test_other_libraries_read_a_view_through_the_arrow_stream(ds: tql.Dataset) -
     reader = pa.RecordBatchReader.from_stream(view)
     assert reader.read_all().equals(view.to_arrow())
     assert tql.open(view).to_arrow().equals(view.to_arrow())
+
+
+def test_a_column_of_which_nothing_is_known_is_selected_without_rows_too() -> None:
+    for ids in ([], [None, None]):
+        view = tql.open(pa.table({"id": ids})).query("select * where id is null")
+        assert view.to_arrow()["id"].to_pylist() == ids
 
 
 def test_an_empty_result_is_a_data_set_like_any_other(ds: tql.Dataset) -> None:

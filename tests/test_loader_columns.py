@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tql
 from tests.loader_fakes import FakePlan, encoded, loader_of, picture, source_of
 from tql.diagnostics import TqlDataError
 from tql.schema import (
@@ -157,6 +158,26 @@ def test_fixed_shape_tensors_keep_their_shape() -> None:
     stored = np.arange(24, dtype=np.int16).reshape(4, 2, 3)
     array = pa.FixedShapeTensorArray.from_numpy_ndarray(stored)
     assert np.array_equal(batch_of(List(List(Int(16), 3), 2), array, [1, 3, 1]), stored[[1, 3, 1]])
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0), (2, 0, 3), (2, 3)])
+def test_tensors_of_any_shape_are_read_in_slices_and_with_nulls(shape: tuple[int, ...]) -> None:
+    size = int(np.prod(shape))
+    there = pa.array([True, True, False, True, True])
+    numbers = pa.array(np.arange(5 * size, dtype=np.int16))
+    storage = pa.Array.from_buffers(
+        pa.list_(pa.int16(), size), 5, [there.buffers()[1]], children=[numbers]
+    )
+    stored = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int16(), shape), storage)
+    expected: list[Any] = list(np.arange(5 * size).reshape(5, *shape).tolist())
+    expected[2] = None
+    for start, stop in [(0, 5), (1, 4), (2, 2)]:
+        ds = tql.open(pa.table({"x": stored[start:stop], "id": np.arange(start, stop)}))
+        assert ds["x"].to_pylist() == expected[start:stop]
+        assert ds.query("select * where x is null")["id"].to_pylist() == [2] * (start < stop)
+        for sample in ds.query("select * where x is not null"):
+            assert sample["x"].shape == shape
+            assert sample["x"].tolist() == expected[sample["id"]]
 
 
 def test_lists_of_text_and_lists_with_nulls_are_python_lists() -> None:

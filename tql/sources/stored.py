@@ -188,7 +188,9 @@ def never_null(
 ) -> tuple[StoredColumn, ...]:
     """The same columns, those in `without_nulls` not nullable."""
     return tuple(
-        replace(s, column=replace(s.column, nullable=False)) if s.name in without_nulls else s
+        replace(s, column=replace(s.column, nullable=False))
+        if s.name in without_nulls and not kind.is_null(s.type)  # which Arrow has with NULL only
+        else s
         for s in stored
     )
 
@@ -264,18 +266,22 @@ def _without_null_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _nested(tensors: Any, wanted: pa.DataType) -> pa.Array:
-    # From the outside in the sizes are known; from the inside out the arrays are made.
-    sizes = []
-    while kind.is_fixed_size_list(wanted):
-        sizes.append(wanted.list_size)
-        wanted = wanted.value_type
+    # From the outside in the lengths are known; from the inside out the arrays are made. They are
+    # made of buffers, since of no values nothing could tell how many lists of 0 they are.
     storage = tensors.storage
+    levels = [(wanted, len(storage))]
+    while kind.is_fixed_size_list(wanted.value_type):
+        levels.append((wanted.value_type, levels[-1][1] * wanted.list_size))
+        wanted = wanted.value_type
     values = storage.values.slice(storage.offset * storage.type.list_size)
     values = values.slice(0, len(storage) * storage.type.list_size)
-    for size in reversed(sizes[1:]):
-        values = pa.FixedSizeListArray.from_arrays(values, size)
-    mask = storage.is_null() if storage.null_count else None
-    return pa.FixedSizeListArray.from_arrays(values, sizes[0], mask=mask)
+    for listed, length in reversed(levels[1:]):
+        values = pa.Array.from_buffers(listed, length, [None], children=[values])
+    there = None
+    if storage.null_count:
+        there = pa.array(storage.is_valid().to_numpy(zero_copy_only=False)).buffers()[1]
+    listed, length = levels[0]
+    return pa.Array.from_buffers(listed, length, [there], children=[values])
 
 
 def as_label(stored: StoredColumn, values: pa.Array) -> StoredColumn:
