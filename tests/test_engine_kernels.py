@@ -2,18 +2,21 @@
 
 import itertools
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests.plain_kernels import run_as_python
+from tests.strategies import Pieces
+from tests.tiers import rows_true
 from tql.engine.costs import SCAN, reference_ns
 from tql.engine.frame import Frame
 from tql.engine.kernels import compile_program, numbers
 from tql.engine.kernels.numbers import number
 from tql.engine.reference import is_true
+from tql.engine.scan import Tier
 from tql.grammar.parser import parse
 from tql.language.bind import bind
 from tql.language.expr import Expr
@@ -76,6 +79,17 @@ def test_a_column_in_chunks_is_put_together_once_for_all_arguments(
         assert table.asked == {"cat_n": runs, "i64_n": runs}
     frame = Frame(table.table, np.arange(5), 0)
     assert int(out[0]) == sum(1 << n for n in np.flatnonzero(is_true(condition, frame)).tolist())
+
+
+def test_a_dictionary_may_have_a_text_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_as_python(monkeypatch)
+    words = pa.DictionaryArray.from_arrays(
+        pa.array([0, 1, 2, None, 2], pa.int32()), ["a", "b", "a"]
+    )
+    source = Pieces(pa.table({"cat_n": words}), types={"cat_n": Text()})
+    for tier in get_args(Tier):
+        wanted = [[0, 2, 4], [1]]
+        assert rows_true(["cat_n == 'a'", "cat_n != 'a'"], source, tier) == wanted
 
 
 # From the cheapest to the dearest, as measured; see tql/engine/costs.py.

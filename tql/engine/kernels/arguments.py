@@ -78,7 +78,10 @@ def codes(columns: Columns, name: str) -> NDArray[np.int32]:
 
 def code_of(columns: Columns, name: str, value: str) -> int:
     """The code of a text; -1, which no row has, where it is not there."""
-    at: int = _distinct(columns, name).index(value).as_py()
+    texts = _distinct(columns, name)
+    at: int = texts.index(value).as_py()
+    if at >= 0 and texts.index(value, start=at + 1).as_py() >= 0:
+        raise Unsuitable("a dictionary with a text twice")
     return at
 
 
