@@ -281,7 +281,7 @@ def misfit(e: Elementwise, rows: Logic) -> str:
     if can_raise(e.body):
         with each(build, met) as slots:
             scope = Elements.over(build, slots)
-            scope.check(e.body, scope.everywhere)
+            scope.check(e.body)
             build.emit(f"{bad} = {' | '.join([bad, *scope.failures])}")
     return bad
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tql.bits import popcount
 from tql.engine.vectors import FACTOR, LARGEST, SMALLEST
 from tql.jit import device
 from tql.rng import FIRST, SECOND, STEP
@@ -22,6 +23,12 @@ THIRTY_ONE = np.uint64(31)
 THIRTY_THREE = np.uint64(33)
 TWO_63 = 2.0**63
 TWO_64 = 2.0**64
+
+
+@device
+def lowest(x: Any) -> Any:
+    """The place of the lowest bit that is set in the uint64 x, which is not 0; one instruction."""
+    return np.int64(popcount((x - ONE) & ~x))
 
 
 @device
@@ -282,6 +289,7 @@ NAMES = {
     **{
         d.__name__: d
         for d in (
+            lowest,
             sign_i64_u64,
             sign_i64_f64,
             sign_u64_f64,

@@ -67,10 +67,12 @@ class Elements(Logic):
 
     @staticmethod
     def over(build: Build, slots: Sequence[Cell]) -> "Elements":
-        return Elements(build, everywhere="True", nowhere="False", slots=tuple(slots))
+        return Elements(
+            build, everywhere="True", nowhere="False", narrowing=False, slots=tuple(slots)
+        )
 
     def leaf(self, condition: Callable[[], str]) -> str:
-        return self.build.variable("t", condition())
+        return self.build.variable("t", condition())  # for any element: `active` may be anything
 
     def join(self, op: str, parts: Sequence[str]) -> str:
         return self.build.variable("t", f" {op} ".join(parts))

@@ -2,12 +2,18 @@
 
 `true(e)` is where e is TRUE, `false(e)` where it is FALSE; NULL is in neither. So three-valued
 logic needs no third value, and NOT costs nothing.
+
+The terms of AND and OR are written one after the other, each for what those before it have left
+undecided: elsewhere its truth values are arbitrary, as the joint outcome is known.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
+from tql.engine.costs import reference_ns
 from tql.engine.kernels.build import Build, Unsuitable, what_it_is
 from tql.engine.kernels.numbers import failure, outcome, times
 from tql.language.expr import (
@@ -39,6 +45,12 @@ from tql.language.expr import (
 )
 from tql.schema import Bool
 
+# Truth values, each with whether it is to be TRUE or not: where all of them are as they are to be.
+Active: TypeAlias = tuple[tuple[str, bool], ...]
+
+# What a term takes in the reference tier, ns a row, from which on it is put behind others.
+_DEAR_NS: Final = 3.0
+
 
 @dataclass(slots=True)
 class Logic(ABC):
@@ -50,7 +62,9 @@ class Logic(ABC):
     everywhere: str
     nowhere: str
     failures: list[str] = field(default_factory=list)
-    _known: dict[tuple[str, int], str | None] = field(default_factory=dict)
+    narrowing: bool = True  # whether terms are written for what those before them have left
+    active: Active = ()  # what the condition being written decides
+    _known: dict[tuple[str, int, Active], str | None] = field(default_factory=dict)
     _bodies: dict[int, Expr] = field(default_factory=dict)
 
     # -- what a scope has to say ---------------------------------------------------------------
@@ -114,10 +128,14 @@ class Logic(ABC):
 
     def _once(self, what: str, e: Expr, make: Callable[[Expr], str]) -> str:
         # A comparison of conditions asks for both polarities of both sides: without a memory
-        # the work would double with every level. Nodes live as long as the predicates do.
-        key = (what, id(e))
+        # the work would double with every level. Nodes live as long as the predicates do. For the
+        # same reason only what is asked for one polarity, terms of terms, is narrowed further.
+        key = (what, id(e), self.active)
         if key not in self._known:
+            narrowing = self.narrowing
+            self.narrowing = narrowing and what != "valid" and isinstance(e, And | Or | Not)
             self._known[key] = make(e)
+            self.narrowing = narrowing
         found = self._known[key]
         assert found is not None
         return found
@@ -135,9 +153,9 @@ class Logic(ABC):
             case Not(operand):
                 return self.false(operand)
             case And(terms):
-                return self.combine("&", [self.true(t) for t in terms])
+                return self._joined("&", terms, self.true)
             case Or(terms):
-                return self.combine("|", [self.true(t) for t in terms])
+                return self._joined("|", terms, self.true)
             case IsNull(operand):
                 return self._negated(self.valid(operand) or self.everywhere)
             case Compare(op, left, right) if _both_bool(left, right):
@@ -154,9 +172,9 @@ class Logic(ABC):
             case Not(operand):
                 return self.true(operand)
             case And(terms):
-                return self.combine("|", [self.false(t) for t in terms])
+                return self._joined("|", terms, self.false)
             case Or(terms):
-                return self.combine("&", [self.false(t) for t in terms])
+                return self._joined("&", terms, self.false)
             case IsNull(operand):
                 return self.valid(operand) or self.everywhere
             case Compare(op, left, right) if _both_bool(left, right):
@@ -165,6 +183,35 @@ class Logic(ABC):
                 return self.false(self._unfolded(e))
             case _:
                 return self._known_to_be(e, self._negated(self._outcome(e)))
+
+    def _joined(self, op: str, terms: Sequence[Expr], part_of: Callable[[Expr], str]) -> str:
+        """The parts of the terms joined, the dear ones last where the order cannot be noticed."""
+        if not self.narrowing:
+            return self.combine(op, [part_of(t) for t in terms])
+        if not any(map(can_raise, terms)):
+            terms = sorted(terms, key=_dearness)
+        active, parts = self.active, []
+        for t in terms:
+            with self._within(active):
+                parts.append(part_of(t))
+            active = self._after(active, parts[-1], op == "&")
+        return self.combine(op, parts)
+
+    @contextmanager
+    def _within(self, active: Active) -> Iterator[None]:
+        outer, self.active = self.active, active
+        try:
+            yield
+        finally:
+            self.active = outer
+
+    def _after(self, active: Active, part: str, wanted: bool) -> Active:
+        """What is left undecided of `active` when `part` is known."""
+        return active if part in (self.everywhere, self.nowhere) else (*active, (part, wanted))
+
+    def where(self, active: Active) -> str:
+        """As one truth value."""
+        return self.combine("&", [p if wanted else self._negated(p) for p, wanted in active])
 
     def _outcome(self, e: Expr) -> str:
         """A truth value that is right wherever `e` is not NULL."""
@@ -243,33 +290,41 @@ class Logic(ABC):
 
     def check_condition(self, e: Expr) -> None:
         """Note where a WHERE of `e` is an error: behind a term that is not TRUE it is none."""
-        if not can_raise(e):
-            return
-        active = self.everywhere
-        for term in e.terms if isinstance(e, And) else (e,):
-            self.check(term, active)
-            active = self.combine("&", [active, self.true(term)])
+        self._check_terms(e.terms if isinstance(e, And) else (e,), (), self.true, wanted=True)
 
-    def check(self, e: Expr, active: str) -> None:
+    def check(self, e: Expr, active: Active = ()) -> None:
         """Note in `failures` where `e`, or a part of it, is an error in rows that are `active`."""
         if not can_raise(e):
             return
         match e:
-            case And(terms) | Or(terms):
-                for t in terms:
-                    self.check(t, active)
-                    decided = self.false(t) if isinstance(e, And) else self.true(t)
-                    active = self.combine("&", [active, self._negated(decided)])
+            case And(terms):
+                self._check_terms(terms, active, self.false, wanted=False)
+            case Or(terms):
+                self._check_terms(terms, active, self.true, wanted=False)
             case Once():  # its operand would be looked at for each time it is named
                 raise Unsuitable("a value that is named several times and may be an error")
             case _:
                 for child in children(e):
                     self.check(child, active)
-                own = self._failure(e)
+                with self._within(active):
+                    own = self._failure(e)
+                    valid = self.all_valid(_strict(e))
                 if own is not None:
-                    self.failures.append(
-                        self.combine("&", [own, self.all_valid(_strict(e)), active])
-                    )
+                    self.failures.append(self.combine("&", [own, valid, self.where(active)]))
+
+    def _check_terms(
+        self, terms: Sequence[Expr], active: Active, part_of: Callable[[Expr], str], *, wanted: bool
+    ) -> None:
+        """Each term where the parts of those before it are all TRUE (`wanted`), or all are not."""
+        for at, t in enumerate(terms):
+            if not any(map(can_raise, terms[at:])):
+                return
+            self.check(t, active)
+            with self._within(active):
+                part = part_of(t)
+            if part == (self.nowhere if wanted else self.everywhere):
+                return
+            active = self._after(active, part, wanted)
 
     def _failure(self, e: Expr) -> str | None:
         """Where `e` is an error though its operands are not; None where it never is."""
@@ -289,3 +344,8 @@ def _strict(e: Expr) -> Sequence[Expr]:
 
 def _both_bool(left: Expr, right: Expr) -> bool:
     return isinstance(left.dtype, Bool) and isinstance(right.dtype, Bool)
+
+
+def _dearness(e: Expr) -> float:
+    ns = reference_ns([e])
+    return ns if ns > _DEAR_NS else 0.0

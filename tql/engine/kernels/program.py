@@ -108,7 +108,7 @@ def _source(build: Build, outputs: Sequence[str], bad: str | None) -> str:
         names.append("bad")
 
     def block(lanes: str, mask: str, indent: str) -> list[str]:
-        lines = [line.replace("LANES", lanes) for line in build.lines]
+        lines = build.lines(lanes, mask)
         lines += [f"out{i}[w] = {word}{mask}" for i, word in enumerate(outputs)]
         if bad is not None:
             lines.append(f"bad[0] |= {bad}{mask}")

@@ -38,7 +38,12 @@ class Words(Logic):
         return Words(build, everywhere="ALL", nowhere="ZERO")
 
     def leaf(self, condition: Callable[[], str]) -> str:
-        return self.build.lane(condition)
+        return self.build.lane(condition, self.active, self._undecided)
+
+    def _undecided(self) -> str | None:
+        """The rows that the condition being written decides, as a word; None for all."""
+        word = self.where(self.active)
+        return None if word == self.everywhere else word
 
     def join(self, op: str, parts: Sequence[str]) -> str:
         return self.build.word(f" {op} ".join(parts))
