@@ -18,6 +18,7 @@ from tql.engine.kernels.numbers import number
 from tql.engine.reference import is_true
 from tql.engine.scan import Tier
 from tql.grammar.parser import parse
+from tql.jit import assembly
 from tql.language.bind import bind
 from tql.language.expr import Expr
 from tql.language.plan import Filter
@@ -153,3 +154,10 @@ def test_sums_of_many_integers_are_compiled_and_right(terms: int) -> None:
     e = bound(f"{'+'.join(['i64_n'] * terms)} > 1 and {'*'.join(['u64'] * 2)} >= 0")
     assert (compile_program([e]) is not None) == (terms < 40)
     assert is_true(e, Frame(table, np.arange(3), 0)).tolist() == [True, False, False]
+
+
+def test_elements_of_a_row_are_loaded_side_by_side() -> None:
+    """Indices that might count from the end would make LLVM gather them one by one."""
+    program = compile_program([bound("any(emb > 3)")])
+    assert program is not None
+    assert "gather" not in assembly(program.kernel)

@@ -111,7 +111,9 @@ def _element(name: str, dtype: List, element: DType, place: str, build: Build) -
         valid = build.variable("t", _bit(bits, place))
     if isinstance(element, Bool):
         return Cell(build.variable("t", _bit(values, place)), valid)
-    return Cell(build.variable(kind, f"{values}[{place}]"), valid)
+    # Without a sign, as it is never below 0: with one, Numba looks whether it counts from the end, and
+    # LLVM gathers what it could load (`any(e > 0.99)`, 64 float32 a row: 34 ns a row, now 4.1).
+    return Cell(build.variable(kind, f"{values}[np.uint64({place})]"), valid)
 
 
 def _bit(words: str, place: str) -> str:
@@ -131,7 +133,7 @@ def _constant(value: Any, dtype: List, build: Build) -> Array:
     def element_at(place: str) -> Cell:
         if isinstance(element, Bool):
             return Cell(build.variable("t", f"{values}[{place}] != 0"))
-        return Cell(build.variable(kind, f"{values}[{place}]"))
+        return Cell(build.variable(kind, f"{values}[np.uint64({place})]"))
 
     def at(index: Sequence[str], guard: str | None) -> Cell:
         place = _row_major(index, dims)
