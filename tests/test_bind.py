@@ -12,7 +12,9 @@ import pytest
 
 import tql
 from tql.diagnostics import NOWHERE, Span, TqlError
+from tql.grammar.parser import parse
 from tql.language import functions, operators, other_names
+from tql.language.bind import bind
 from tql.language.expr import (
     And,
     Arith,
@@ -25,8 +27,10 @@ from tql.language.expr import (
     InSet,
     Or,
     can_raise,
+    walk_inside,
 )
 from tql.language.operators import logic
+from tql.language.plan import Filter
 from tql.schema import Bool, Int, Label, Text
 
 GOLDEN = Path(__file__).with_name("golden") / "errors"
@@ -389,6 +393,27 @@ def test_constant_terms_do_not_look_back_at_all_terms_before_them(
 def test_binding_of_very_long_conditions_makes_one_set(ds: tql.Dataset) -> None:
     terms = " or ".join(f"labels == '{('cat', 'dog')[n % 2]}'" for n in range(1000))
     assert ds.query(f"select * where {terms}").row_ids.tolist() == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("query", ["select count(*) as n group by count having id[0] = 0 or any({})",
+                                   "select id where any(tags > 0 and {})"])  # fmt: skip
+def test_what_is_asked_of_each_element_grows_by_what_is_written(
+    query: str, ds: tql.Dataset
+) -> None:
+    """Elements have no way to name a value once; 40 conditions in each other would be 2**40 nodes."""
+
+    def nodes(depth: int) -> int:
+        condition = "(10 % id)"
+        for _ in range(depth):
+            condition = f"({condition} between id and count)"
+        plan = bind(
+            parse(query.format(condition)), "", here=ds.schema, tables=lambda *_: pytest.fail()
+        ).plan
+        assert isinstance(plan, Filter)
+        return sum(1 for _ in walk_inside(plan.predicate))
+
+    assert nodes(1) < nodes(3) < nodes(5) <= 1000
+    assert nodes(40) <= 1000
 
 
 def test_what_other_languages_call_a_function_is_none_of_ours() -> None:

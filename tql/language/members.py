@@ -33,6 +33,7 @@ from tql.language.expr import (
     children,
     rewrite,
     unfolded,
+    unfolds_small,
     with_children,
 )
 from tql.schema import Binary, Json, List, Opaque
@@ -73,7 +74,7 @@ def by_member(e: Expr, lift: Callable[[Expr], Expr]) -> Expr:
                 return part
             case _ if not fails_in_rows(part):
                 return slot(part)
-            case Once():
+            case Once() if unfolds_small(part):
                 return opened(unfolded(part))
             case _ if _is_of_values(part):
                 return with_children(part, tuple(map(opened, children(part))))

@@ -169,6 +169,26 @@ def _filled(body: Expr, operand: Expr) -> Expr:
             return with_children(body, after) if changed else body
 
 
+def unfolds_small(once: Once) -> bool:
+    """Whether few nodes are left where this, and all like it within, are unfolded: ten of them within
+    each other are a thousand copies of the innermost operand.
+    """
+    return _written_out(once)[0] <= LARGEST_MERGED
+
+
+def _written_out(e: Expr) -> tuple[int, int]:
+    """How many nodes there would be, and how often the operand of a `Once` around `e` would be named."""
+    match e:
+        case Slot():
+            return 0, 1
+        case Once(operand, body):
+            (nodes, named), (inner, around) = _written_out(body), _written_out(operand)
+            return nodes + named * inner, named * around
+        case _:
+            parts = [_written_out(c) for c in children(e)]
+            return 1 + sum(n for n, _ in parts), sum(n for _, n in parts)
+
+
 LARGEST_MERGED = 500  # nodes; merging x + x over x + x … would double with every level
 
 

@@ -27,6 +27,7 @@ from tql.language.expr import (
     raises,
     rewrite,
     unfolded,
+    unfolds_small,
     walk,
     with_children,
 )
@@ -81,7 +82,7 @@ def _opened(e: Expr, null_is_open: bool, operands: list[Expr], open: set[int]) -
         case Elementwise(inner, body) if not e.dtype.grouped:
             found = [_opened(o, at in e.open, operands, open) for at, o in enumerate(inner)]
             return rewrite(body, lambda n: found[n.at] if isinstance(n, Slot) else n)
-        case Once():
+        case Once() if unfolds_small(e):
             return _opened(unfolded(e), null_is_open, operands, open)
         case Arith() | Compare() | Truth() | Not() | InSet() | Call("abs"):
             pass
