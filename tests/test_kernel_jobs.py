@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tql import kernel_cache, kernel_jobs
-from tql.jit import COMPILE_NS, START_NS, Kernel, generated
+from tql.jit import COMPILE_NS, PATIENCE_NS, START_NS, Kernel, generated
 from tql.planner import draw
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def test_the_kernel_arrives_while_the_slow_twin_answers(folder: Path) -> None:
     assert kernel_jobs._STATE.job is None, "it has not cost enough"
     assert not k.pays(START_NS * 0.2)
     process = child()
-    assert not k.pays(COMPILE_NS * 10), "nobody waits for the compiler"
+    assert not k.pays(COMPILE_NS), "nobody waits for the compiler"
     kernel_jobs.settle(DEADLINE)
     assert process.returncode == 0
     assert k.pays(0.0)
@@ -124,6 +124,16 @@ def test_after_three_failures_no_child_is_started(folder: Path) -> None:
     assert k.pays(COMPILE_NS)
 
 
+def test_who_needs_a_kernel_more_than_a_child_is_late_compiles_it(folder: Path) -> None:
+    k = new_kernel()
+    assert not k.pays(START_NS)
+    assert child().poll() is None
+    assert not k.would_pay(PATIENCE_NS - START_NS - 1) and k.would_pay(PATIENCE_NS - START_NS)
+    assert not k.pays(PATIENCE_NS - START_NS - 1)
+    assert k.pays(1), "the child is at work still, but the slow twin has cost too much"
+    assert answer(k) == [7, 8, 9]
+
+
 def test_a_folder_that_can_only_be_read_is_stood_in_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +190,7 @@ def test_a_kernel_that_another_process_makes_is_left_to_it(folder: Path) -> None
     folder.mkdir(mode=0o700)
     lock = kernel_cache.lock_of(folder / k.file_name)
     lock.write_text(f"{os.getppid()} {os.uname().nodename}")
-    assert not k.pays(COMPILE_NS * 2)
+    assert not k.pays(COMPILE_NS)
     assert kernel_jobs._STATE.job is None
     assert lock.exists()
 

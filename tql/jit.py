@@ -19,6 +19,7 @@ import ctypes
 import hashlib
 import inspect
 import logging  # noqa: F401  (see _COMPILING)
+import math
 import os
 import re
 import sys
@@ -65,6 +66,10 @@ CALL_NS: Final = 20e3
 # What a shape has cost before a child compiles it: it is then likely to be asked again. The child
 # stalls nobody, but takes a second of another core.
 START_NS: Final = 100e6
+
+# What a shape may cost while a child has it: on a machine whose CPUs are all taken, as they are in
+# training, a child of low priority may take minutes, and a kernel that is needed now is compiled now.
+PATIENCE_NS: Final = 2 * COMPILE_NS
 
 
 # Numba and llvmlite have locks of their own, one for all kernels, which a child would find closed
@@ -155,7 +160,7 @@ class Kernel:
         equals the price of the kernel (compiling it, or loading it when it is in the cache), so
         that no program spends more than twice the best it could have done, and a first query on
         small data never waits for a compiler. Where a child can compile it (`tql.kernel_jobs`),
-        nobody waits, and it is started sooner.
+        it is started sooner, and nobody waits unless the child is late (PATIENCE_NS).
         """
         if self._entry is not None:
             return slow_ns > CALL_NS
@@ -165,7 +170,8 @@ class Kernel:
         if self.cached:
             return True
         chosen = kernel_jobs.mode()
-        if chosen == "background" and self._owed_ns >= START_NS and self._is_coming():
+        waits = START_NS <= self._owed_ns < PATIENCE_NS
+        if chosen == "background" and waits and self._is_coming():
             return False
         return chosen != "never" and self._owed_ns >= COMPILE_NS
 
@@ -176,7 +182,8 @@ class Kernel:
         owed = self._owed_ns + slow_ns
         if owed < LOAD_NS:
             return False
-        return self.cached or (kernel_jobs.mode() == "inline" and owed >= COMPILE_NS)
+        most = {"inline": COMPILE_NS, "background": PATIENCE_NS, "never": math.inf}
+        return self.cached or owed >= most[kernel_jobs.mode()]
 
     @property
     def python(self) -> Callable[..., None]:

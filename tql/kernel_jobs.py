@@ -1,7 +1,7 @@
 """Kernels compiled by a child process, while the reference tier goes on answering.
 
 Numba compiles under the GIL, so that a thread would stall its user for the 0.5 to 1 s it takes. The
-child is a Python of its own at the lowest priority: it is told the kernel as JSON, writes the object
+child is a Python of its own at low priority: it is told the kernel as JSON, writes the object
 file into the cache and ends; whoever asks for the kernel later finds the file. One child at a time.
 It ends with the process that started it, and a process that is forked meanwhile has none.
 """
@@ -33,7 +33,7 @@ _CHILD: Final = """
 import json, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 if hasattr(os, "nice"):
-    os.nice(19)
+    os.nice(10)  # 19 gets next to nothing beside busy data loaders
 order = json.load(sys.stdin)
 sys.path += [p for p in order["path"] if p not in sys.path]
 from importlib.util import module_from_spec, spec_from_file_location

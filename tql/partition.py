@@ -64,7 +64,10 @@ def split(codes: Codes, classes: Uint32s, counts: Int64s, rows: RowSet) -> tuple
     marked = len(counts) <= (_MOST_MARKED if dense.all() else _FEW)
     if marked and isinstance(rows, Range) and len(classes) <= 1 << 8:
         return _marked(codes, classes, len(counts), rows)
-    if not LIST.pays(_TWIN_NS * codes.size):
+    needed = [k for k, used in ((MARK_ROWS, dense.any()), (LIST, not dense.all())) if used]
+    # All of them are asked first: what this call has cost counts for each.
+    ready = [k.pays(_TWIN_NS * codes.size) for k in needed]
+    if not all(ready):
         return split_twin(codes, classes, counts, rows)
     size = -(-rows.universe // 64)
     few = np.flatnonzero(dense)
