@@ -14,7 +14,7 @@ from tql.reports import doctor
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "kernels"
-    monkeypatch.setenv("TQL_CACHE_DIR", str(cache))
+    monkeypatch.setenv("TQL_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(kernel_jobs._STATE, "failures", {})
     monkeypatch.setattr(kernel_jobs._STATE, "in_a_row", 0)
     return cache
@@ -45,8 +45,8 @@ def test_the_text_names_what_is_missing_and_what_is_stale(
     monkeypatch.setattr(doctor, "_PACKAGES", {"numpy": "", "no-such-package": "torch"})
     monkeypatch.setattr(doctor, "_problem", lambda: None)
     folder.mkdir(mode=0o700)
-    kernel_cache.write(folder / "mine.o", b"code", jit.made_by())
-    kernel_cache.write(folder / "old.o", b"code", bytes(32))
+    kernel_cache.write(folder / f"mine-{0:032}.o", b"code", jit.made_by())
+    kernel_cache.write(folder / f"old-{0:032}.o", b"code", bytes(32))
     assert cli.perform(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "no-such-package not installed: pip install 'tqlkit[torch]'" in text
@@ -56,7 +56,7 @@ def test_the_text_names_what_is_missing_and_what_is_stale(
     out, err = capsys.readouterr()
     assert err == "1 file removed, 68 B\n"
     assert "1 current; 68 B of 67.1 MB" in out
-    assert [f.name for f in folder.iterdir()] == ["mine.o"]
+    assert [f.name for f in folder.iterdir()] == [f"mine-{0:032}.o"]
 
 
 def test_a_compiler_that_fails_is_told(

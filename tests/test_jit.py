@@ -44,7 +44,7 @@ def call(k: Kernel) -> list[int]:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "kernels"
-    monkeypatch.setenv("TQL_CACHE_DIR", str(folder))
+    monkeypatch.setenv("TQL_CACHE_DIR", str(tmp_path))
     yield folder
 
 
@@ -103,14 +103,14 @@ print(rows.to_numpy().tolist(), "numba" in sys.modules)
 def test_a_fresh_process_loads_a_cached_kernel_without_numba(cache: Path) -> None:
     answers = []
     for _ in "12":
-        out, err = python(QUERY, TQL_CACHE_DIR=str(cache)).communicate()
+        out, err = python(QUERY, TQL_CACHE_DIR=str(cache.parent)).communicate()
         assert not err
         answers.append(out.strip())
     assert answers == ["[3, 997, 998, 999] True", "[3, 997, 998, 999] False"]
 
 
 def test_two_processes_that_compile_at_once_both_get_their_kernel(cache: Path) -> None:
-    both = [python(QUERY, TQL_CACHE_DIR=str(cache)) for _ in "12"]
+    both = [python(QUERY, TQL_CACHE_DIR=str(cache.parent)) for _ in "12"]
     for process in both:
         out, err = process.communicate()
         assert (out.startswith("[3, 997, 998, 999]"), err) == (True, "")
@@ -151,6 +151,13 @@ def test_a_folder_that_others_may_write_to_is_not_used(
     assert call(new_kernel()) == [10, 13, 16, 19]
     assert not new_kernel().cached
     assert list(cache.iterdir()) == []
+
+
+def test_a_folder_within_one_that_others_may_write_to_is_not_used(cache: Path) -> None:
+    cache.mkdir(mode=0o700)
+    assert cache_folder() == cache
+    cache.parent.chmod(0o777)
+    assert cache_folder() is None
 
 
 def test_a_folder_of_somebody_else_is_not_used(
@@ -332,18 +339,39 @@ def test_kernels_of_another_compiler_are_stale_and_cleared(
     assert not other.current
     assert kernel_cache.clear(cache, jit.made_by()) == (0, 0)
     begun, old = cache / ".kernel-1-new", cache / ".kernel-1-old"
+    theirs = [cache / "user.o", cache / f"folder-{'0' * 32}.o", cache.parent / "user.o"]
+    theirs[0].write_bytes(b"of the user")
+    theirs[1].mkdir()
+    theirs[2].write_bytes(b"of the user")
     for part in (begun, old):
         part.write_bytes(b"123")
     os.utime(old, (0, 0))
     assert kernel_cache.clear(cache, bytes(32)) == (2, mine.bytes + 3)
-    assert list(cache.iterdir()) == [begun], "what may still be written stays"
+    assert begun.exists(), "what may still be written stays"
+    assert all(f.exists() for f in theirs)
+    assert len(list(cache.iterdir())) == 3
 
 
 def test_the_folder_keeps_what_was_used_last(tmp_path: Path) -> None:
-    for k in range(4):
-        kernel_cache.write(tmp_path / f"{k}.o", bytes(100), bytes(32))
-        os.utime(tmp_path / f"{k}.o", (k, k))
-    size = (tmp_path / "0.o").stat().st_size
-    assert kernel_cache.read(tmp_path / "0.o") == bytes(100), "which counts as a use"
+    files = [tmp_path / f"loop-{k:032x}.o" for k in range(4)]
+    for k, file in enumerate(files):
+        kernel_cache.write(file, bytes(100), bytes(32))
+        os.utime(file, (k, k))
+    size = files[0].stat().st_size
+    (tmp_path / "user.o").write_bytes(bytes(10 * size))
+    assert kernel_cache.read(files[0]) == bytes(100), "which counts as a use"
     kernel_cache.trim(tmp_path, 2 * size)
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["0.o", "3.o"]
+    left = sorted(f.name for f in tmp_path.iterdir())
+    assert left == [files[0].name, files[3].name, "user.o"], (
+        "what is not ours stays, and is not counted"
+    )
+
+
+@pytest.mark.parametrize("named", ["here", "~/here"])
+def test_the_folder_may_be_named_from_here_or_from_home(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TQL_CACHE_DIR", named)
+    assert cache_folder() == tmp_path / "here" / "kernels"

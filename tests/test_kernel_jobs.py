@@ -38,7 +38,7 @@ def answer(k: Kernel) -> list[int]:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     cache = tmp_path / "kernels"
-    monkeypatch.setenv("TQL_CACHE_DIR", str(cache))
+    monkeypatch.setenv("TQL_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TQL_COMPILE", "background")
     fresh = kernel_jobs._State()
     for f in fields(fresh):
@@ -213,7 +213,7 @@ def test_a_lock_that_nobody_holds_is_taken_over(how: str, folder: Path) -> None:
 
 
 def python(code: str, folder: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQL_CACHE_DIR": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQL_CACHE_DIR": str(folder.parent)}
     return subprocess.Popen(
         [sys.executable, "-c", PREPARE + code], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE,

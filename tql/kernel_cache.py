@@ -6,6 +6,7 @@ Nothing here needs the compiler.
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
 import time
@@ -17,8 +18,11 @@ from typing import Final
 
 MOST_BYTES: Final = 64 << 20  # of all kernels; what was used least recently is removed beyond that
 _DIGEST: Final = 32
+_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _PART: Final = ".kernel-"
 _LOCK: Final = ".lock"
+_FOLDER: Final = "kernels"  # within the user's folder, where other things may lie
+_OURS: Final = re.compile(r"\w+-[0-9a-f]{32}\.(o|lock)|\.kernel-\d+-\w+")
 
 # Seconds after which a lock, or a file half written, is nobody's: compiling takes 1 to 10.
 ABANDONED: Final = 120.0
@@ -43,27 +47,40 @@ class Entry:
 
 
 def find_folder() -> Folder:
-    """`$TQL_CACHE_DIR`, else `$XDG_CACHE_HOME/tql`, else `~/.cache/tql`, made where it is missing.
+    """`kernels` in `$TQL_CACHE_DIR`, else in `$XDG_CACHE_HOME/tql`, else in `~/.cache/tql`, made
+    where it is missing.
 
     What lies in it is run as code, so a folder that belongs to somebody else, or that others may
-    write to, is not used.
+    write to, is not used, nor is one that lies in such a folder.
     """
     named = os.environ.get("TQL_CACHE_DIR")
     xdg = os.environ.get("XDG_CACHE_HOME")
     try:
-        folder = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "tql"
-    except RuntimeError:
+        users = Path(named) if named else (Path(xdg) if xdg else Path.home() / ".cache") / "tql"
+        users = users.expanduser().absolute()
+    except (OSError, RuntimeError):
         return Folder(None, "the user has no home folder")
+    problem = _problem_of(users)
+    if problem is not None:
+        return Folder(users, problem)
+    return Folder(users / _FOLDER, _problem_of(users / _FOLDER))
+
+
+def _problem_of(folder: Path) -> str | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as e:
-        return Folder(folder, f"it cannot be made: {e.strerror or e}")
-    if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        return Folder(folder, "it belongs to another user")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return Folder(folder, "others may write to it (chmod go-w makes it yours)")
-    return Folder(folder)
+        return f"it cannot be made: {e.strerror or e}"
+    if not _is_mine(status):
+        return "it belongs to another user"
+    if status.st_mode & _OTHERS:
+        return "others may write to it (chmod go-w makes it yours)"
+    return None
+
+
+def _is_mine(status: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or status.st_uid == os.getuid()
 
 
 def cache_folder() -> Path | None:
@@ -133,9 +150,16 @@ def clear(folder: Path, made_by: bytes) -> tuple[int, int]:
         left = path.name.startswith(_PART) or path.suffix == _LOCK
         if left and time.time() - status.st_mtime > ABANDONED:
             gone.append((path, status.st_size))
-    for path, _ in gone:
-        path.unlink(missing_ok=True)
-    return len(gone), sum(size for _, size in gone)
+    removed = [size for path, size in gone if _removed(path)]
+    return len(removed), sum(removed)
+
+
+def _removed(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def trim(folder: Path, most: int = MOST_BYTES) -> None:
@@ -213,6 +237,10 @@ def _host() -> str:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The plain files of the folder that have a name of ours; what else lies there is not ours."""
     for path in folder.iterdir():
-        with suppress(FileNotFoundError):
-            yield path, path.stat()
+        if _OURS.fullmatch(path.name):
+            with suppress(OSError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status
