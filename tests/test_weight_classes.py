@@ -77,11 +77,27 @@ def test_arms_over_one_column_weigh_as_their_bitmaps_do(
     tests += [t.replace("{v}", str(rng.integers(0, 100))) for t in OTHERS]
     if kind == "label_n":
         tests = [f"{{c}} == '{name}'" for name in ("cat", "dog", "Cat")] + ["{c} is null"]
-    arms = ", ".join(f"{t.format(c=kind)}: {rng.integers(0, 9) / 4}" for t in tests)
+    weights = ["-0.0", *(str(k / 4) for k in range(9))]
+    arms = ", ".join(f"{t.format(c=kind)}: {rng.choice(weights)}" for t in tests)
     by_codes = _found(source, f"{function}({arms})", where, 0)
     by_bitmaps = _found(source, f"{function}({arms})", where, 1000)
     assert by_codes.values.tolist() == by_bitmaps.values.tolist()
     assert digest.of_weights(by_codes) == digest.of_weights(by_bitmaps)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    ["-0.0", "max_weight(i32 < 9: -0.0)", "sum_weight(i32 < 9: -0.0)", "i32 * -0.0",
+     "max_weight(i32 < 9: -0.0, f64 > 0.5: f64)"],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["", "order by f64"])
+@pytest.mark.parametrize("few", [0, 1000])
+def test_a_weight_of_minus_zero_has_the_bytes_of_zero(weight: str, where: str, few: int) -> None:
+    source, _ = _source("i32", 70, 1, [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weigh, "FEW_ARMS", dict.fromkeys(WeightKind, few))
+        population = ask(source, f"select * {where} sample by {weight}").population()
+    assert population is not None and not np.signbit(population.weights.values).any()
 
 
 def test_values_far_apart_are_weighed_by_bitmaps() -> None:

@@ -173,7 +173,8 @@ def classes_counted(
 ) -> ClassWeights:
     """`classes_of`, where int64 (codes,) `counts` says how often each code is there."""
     used = counts > 0
-    known, its = np.unique(weights[used], return_inverse=True)
+    # -0.0 is 0.0, so that the same weights have the same bytes.
+    known, its = np.unique(weights[used] + 0.0, return_inverse=True)
     if len(known) <= 1:
         return ClassWeights(known, (population,) * len(known))
     classes = np.zeros(len(weights), np.uint32)

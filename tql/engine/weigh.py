@@ -54,7 +54,7 @@ def weigh(
     match weight:
         case Const(value):
             _check_constant(float(value), weight)
-            return ClassWeights(np.array([float(value)]), (population,))
+            return ClassWeights(np.array([float(value) + 0.0]), (population,))
         case WeightCase(kind, arms) if all(isinstance(a.weight, Const) for a in arms):
             for arm in arms:
                 _check_constant(_constant(arm), arm.weight)
@@ -76,7 +76,7 @@ def weigh(
 
 def _constant(arm: Arm) -> float:
     assert isinstance(arm.weight, Const)
-    return float(arm.weight.value)
+    return float(arm.weight.value) + 0.0  # -0.0 is 0.0, whichever way the classes are found
 
 
 def _check_constant(value: float, e: Expr) -> None:
@@ -100,7 +100,9 @@ def _per_row(weight: Expr, population: RowSet, values: Values, what: str) -> NDA
         row = population.select(int(np.argmin(vec.valid)))
         raise data_error("value", f"the weight of {what} {row} is NULL", span=weight.span,
                          help="exclude such rows with  where … is not null")  # fmt: skip
-    result = np.broadcast_to(vec.values.astype(np.float64), (n,))
+    weights = vec.values.astype(np.float64)
+    weights += 0.0  # -0.0 is 0.0
+    result = np.broadcast_to(weights, (n,))
     wrong = ~((result >= 0) & (result < math.inf))
     if wrong.any():
         at = int(np.argmax(wrong))
