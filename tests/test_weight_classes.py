@@ -14,12 +14,16 @@ from tests.plain_kernels import run_as_python
 from tests.strategies import Pieces
 from tql import partition, rowset
 from tql.engine import weigh
+from tql.engine.coded import narrowed
+from tql.engine.columns import Numbers
 from tql.engine.scan import Settings
 from tql.jit import Kernel
 from tql.language.expr import WeightKind
 from tql.planner import digest
 from tql.queries import ask, weigh_by
+from tql.reports import class_counts
 from tql.rowset import Ids, RowSet
+from tql.schema import Label
 from tql.weights import ClassWeights
 
 KINDS = ("i8", "u8_n", "i16_n", "u16", "i32", "i64_n", "u64", "label_n")
@@ -98,6 +102,49 @@ def test_a_weight_of_minus_zero_has_the_bytes_of_zero(weight: str, where: str, f
         patch.setattr(weigh, "FEW_ARMS", dict.fromkeys(WeightKind, few))
         population = ask(source, f"select * {where} sample by {weight}").population()
     assert population is not None and not np.signbit(population.weights.values).any()
+
+
+def test_a_fragment_of_nulls_alone_does_not_widen_the_codes() -> None:
+    high = 10**9
+    values = [high + k % 30 for k in range(100)] + [None] * 50 + [high + 3] * 10
+    source = Counting(pa.table({"i64": pa.array(values, pa.int64())}), [100, 150])
+    arms = "max_weight(" + ", ".join(f"i64 == {high + k}: {k}" for k in range(30)) + ")"
+    by_bitmaps = _found(source, arms, "", 1000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(weigh, "_by_bitmaps")
+        by_codes = _found(source, arms, "", 0)
+    assert digest.of_weights(by_codes) == digest.of_weights(by_bitmaps)
+
+
+def test_a_column_of_nulls_alone_is_weighed() -> None:
+    source = Counting(pa.table({"i64": pa.array([None] * 90, pa.int64())}), [64])
+    found = _found(source, "max_weight(i64 == 1: 2, i64 is null: 3)", "", 0)
+    assert found.values.tolist() == [3] and len(found) == 90
+
+
+class Changing(np.ndarray[Any, Any]):
+    """Memory that somebody changes as soon as its greatest value is known."""
+
+    def max(self, *args: Any, **kwargs: Any) -> Any:
+        found = np.asarray(self).max(*args, **kwargs)
+        np.asarray(self)[0] += 200
+        return found
+
+
+@pytest.mark.parametrize("name", ["int32", "uint8", "int64"])
+def test_codes_stay_in_their_table_when_the_memory_changes_meanwhile(name: str) -> None:
+    found = narrowed(np.array([3, 5, 4], name).view(Changing), None)
+    assert found is not None
+    low, high, codes = found
+    assert (low, high) == (3, 5) and codes.tolist() == [2, 2, 1]
+
+
+def test_labels_stay_in_their_table_when_the_memory_changes_meanwhile() -> None:
+    labels = Numbers(np.array([0, 1, 1], np.int64).view(Changing), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_counts, "from_arrow", lambda *_: labels)
+        _, codes = class_counts._codes(None, Label(("cat", "dog")))
+    assert codes.tolist() == [3, 1, 1]  # the first one has no name any more
 
 
 def test_values_far_apart_are_weighed_by_bitmaps() -> None:

@@ -99,7 +99,7 @@ def coded(source: Source, column: Column, settings: Settings) -> Coded | None:
         if p is None:
             return None
         found.append(p)
-    some = [p for p in found if len(p[2])]
+    some = [p[:2] for p in found if _has_values(p[2], p[3])]
     if not some:
         return None
     low, high = min(p[0] for p in some), max(p[1] for p in some)
@@ -110,11 +110,16 @@ def coded(source: Source, column: Column, settings: Settings) -> Coded | None:
     at = 0
     for its_low, _, its, valid in found:
         here = codes[at : at + len(its)]
-        np.add(its, its_low - low, out=here, casting="unsafe", dtype=codes.dtype)
+        if _has_values(its, valid):  # else its low is no value, and maybe below ours
+            np.add(its, its_low - low, out=here, casting="unsafe", dtype=codes.dtype)
         if valid is not None:
             here[~valid] = size - 1
         at += len(its)
     return Coded(column, codes, low, size)
+
+
+def _has_values(codes: Codes, valid: NDArray[np.bool_] | None) -> bool:
+    return bool(len(codes) if valid is None else valid.any())
 
 
 def _most(values: NDArray[Any]) -> int:
@@ -133,7 +138,8 @@ def narrowed(
     values: NDArray[Any], valid: NDArray[np.bool_] | None
 ) -> tuple[int, int, Codes] | None:
     """The least of the integers, the greatest, and uint8 or uint16 (n,) how far each lies above the
-    least; anything where it is not valid. None where there are too many from one to the other.
+    least; anything, but no more than the greatest does, where it is not valid. None where there are
+    too many from one to the other. Where none is valid both are 0.
     """
     if valid is not None:
         values = np.where(valid, values, values[valid][:1].sum(dtype=values.dtype))
@@ -143,7 +149,9 @@ def narrowed(
     # Without signs a difference is exact, as it wraps; in a signed type it may be too large.
     plain = values.view(np.dtype(f"u{values.dtype.itemsize}"))
     base = plain.dtype.type(low % (1 << 8 * plain.itemsize))
-    return low, high, (plain - base).astype(_narrow(high - low + 2))
+    codes = (plain - base).astype(_narrow(high - low + 2))
+    # The memory is the user's: should it change meanwhile, kernels still write within their tables.
+    return low, high, np.minimum(codes, high - low, out=codes) if low <= high else codes
 
 
 def only_column(weight: WeightCase) -> Column | None:

@@ -155,7 +155,8 @@ def _codes(column: Any, dtype: DType) -> tuple[list[Any] | None, Codes]:
         values = vec.values
         if len(values) and (values.max() >= size or values.min() < 0):
             values = np.where((values >= 0) & (values < size), values, size + 1)
-        codes: NDArray[Any] = values.astype(small)
+        # The memory is the user's: should it change meanwhile, `count` still stays in its table.
+        codes: NDArray[Any] = np.minimum(values.astype(small), small(size + 1))
         if vec.valid is not None:
             codes[~vec.valid] = size
         return None, codes
@@ -173,7 +174,8 @@ def _codes(column: Any, dtype: DType) -> tuple[list[Any] | None, Codes]:
     if indices.null_count:
         indices = pc.fill_null(indices, len(known))
         known.append(None)
-    return known, indices.to_numpy(zero_copy_only=False).astype(np.uint32)
+    codes = indices.to_numpy(zero_copy_only=False).astype(np.uint32)
+    return known, np.minimum(codes, max(len(known), 1) - 1, out=codes)
 
 
 def _near(column: Any, dtype: Int) -> tuple[list[Any], Codes] | None:
