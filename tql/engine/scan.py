@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tql.bits import BitWriter, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
-from tql.engine.computed import row_name
+from tql.engine.computed import row_name, stored_below
 from tql.engine.costs import reference_ns
 from tql.engine.frame import Frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
@@ -27,7 +27,7 @@ from tql.jit import CALL_NS
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.memory_size import budget
 from tql.schema import Column, Float, Int, Label, Schema, Time
-from tql.sources.protocol import Fragment, Source
+from tql.sources.protocol import Changeable, Fragment, Source
 from tql.threads import in_order
 
 T = TypeVar("T")
@@ -62,6 +62,9 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     Each is uint64 (ceil(rows / 64),), bits beyond the rows zero. Beside the bitmaps only what a
     fragment takes is held, times the threads.
     """
+    for below in stored_below(source):
+        if isinstance(below, Changeable):
+            below.refuse_changed()
     columns = sorted(frozenset().union(*map(columns_of, conditions)))
     program = _program(conditions, source.rows, settings)
     if any(isinstance(n, UserCall) for c in conditions for n in walk_inside(c)):

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any, Final, Literal
@@ -65,6 +65,28 @@ class File:
         """A new handle for random access; the caller closes it."""
         return self.place.filesystem.open_input_file(self.path)
 
+    def stamped(self) -> "File":
+        """The file with the stamp it has now where it is local; of others, as it was listed."""
+        return replace(self, stamp=self.stamp_now()) if self.place.local else self
+
+    def stamp_now(self) -> tuple[int, int] | None:
+        """The stamp it has now: microseconds where it is local, else a request."""
+        if self.place.local:
+            seen = os.stat(self.path)
+            return seen.st_size, seen.st_mtime_ns
+        info = self.place.filesystem.get_file_info(self.path)
+        if info.type == pafs.FileType.NotFound:
+            raise FileNotFoundError(self.path)
+        return _stamp(info)
+
+    def has_stamp(self, stamp: tuple[int, int] | None) -> bool:
+        """Whether `stamp` is the file's; to the second where it is not local, as lists of objects
+        say more of the time than what is asked of one.
+        """
+        if self.stamp is None or stamp is None or self.place.local:
+            return self.stamp == stamp
+        return (self.stamp[0], self.stamp[1] // 10**9) == (stamp[0], stamp[1] // 10**9)
+
 
 def unreadable(shown: str, e: BaseException) -> TqlDataError:
     """The error for a file or folder that the system does not let us read."""
@@ -98,12 +120,12 @@ def find_files(source: str | os.PathLike[str], filesystem: Any) -> list[File]:
             return [File(place, path, text, _stamp(info))]
         if not _WILD.search(path):
             raise _missing(place.filesystem, path, text)
-        paths = _matching(place.filesystem, path)
-        if not paths:
+        infos = _matching(place.filesystem, path)
+        if not infos:
             raise _nothing_matches(place.filesystem, path, text)
     except (OSError, pa.ArrowException) as e:
         raise unreadable(text, e) from e
-    return [File(place, p, _shown(p, path, text)) for p in paths]
+    return [File(place, i.path, _shown(i.path, path, text), _stamp(i)) for i in infos]
 
 
 def _stamp(info: pafs.FileInfo) -> tuple[int, int] | None:
@@ -196,11 +218,12 @@ def format_of_name(path: str) -> Format | None:
     return _FORMATS.get(PurePosixPath(path).suffix.lower())
 
 
-def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
+def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:
     """The files that match: * and ? and [] within a name, ** for any number of folders."""
     parts = pattern.split("/")
     first = next(i for i, part in enumerate(parts) if _WILD.search(part))
     folders = ["/".join(parts[:first]) or ("/" if pattern.startswith("/") else "")]
+    found: dict[str, pafs.FileInfo] = {}
     for at, part in enumerate(parts[first:], first):
         last = at == len(parts) - 1
         if part == "**" and not last:
@@ -213,13 +236,14 @@ def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
             folders = sorted(set(folders))
             continue
         wanted = pafs.FileType.File if last else pafs.FileType.Directory
-        folders = [
-            i.path
+        found = {
+            i.path: i
             for folder in folders
             for i in _list(filesystem, folder, deep=part == "**")
             if i.type == wanted and _name_matches(i.base_name, part)
-        ]
-    return sorted(set(folders))
+        }
+        folders = list(found)
+    return [found[path] for path in sorted(found)]
 
 
 def _name_matches(name: str, part: str) -> bool:

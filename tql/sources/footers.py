@@ -51,6 +51,7 @@ def read_footer(file: File) -> Footer:
     if kept is not None and kept.file.place.given is file.place.given:
         return footer_of(file, kept.metadata, kept.digest)
     try:
+        file = file.stamped()  # before it is read: what is written later has another
         with file.open() as handle:
             tail = _tail(handle, file)
         footer = footer_of(file, pq.read_metadata(pa.BufferReader(tail)), digest(tail))
@@ -61,6 +62,30 @@ def read_footer(file: File) -> Footer:
     if key is not None:
         _remember(key, footer)
     return footer
+
+
+def refuse_changed(footer: Footer) -> None:
+    """Raise a source error where the file is not the one whose footer was read.
+
+    Its size and time are compared, of a file that is not local with one request; where a file
+    system tells no time, the footer is read again and compared.
+    """
+    file = footer.file
+    try:
+        if file.stamp is not None:
+            same = file.has_stamp(file.stamp_now())
+        else:
+            with file.open() as handle:
+                same = digest(_tail(handle, file)) == footer.digest
+    except (OSError, pa.ArrowException) as e:
+        raise unreadable(file.shown, e) from e
+    if not same:
+        raise data_error(
+            "source",
+            f"'{file.shown}' has changed since it was opened: expected the size, the time and the "
+            "contents that it had then",
+            help="open the data set again",
+        )
 
 
 _Key: TypeAlias = tuple[int, str | None, str, tuple[int, int]]

@@ -19,6 +19,7 @@ from tql.sources.footers import (
     FooterStats,
     group_stats,
     read_footer,
+    refuse_changed,
     repeats_texts,
     without_nulls,
 )
@@ -59,15 +60,17 @@ class ParquetSource:
         self._names_part = names_part(class_names)
         self._digest = ""
         self._bounds: dict[str, ColumnBounds] = {}
+        self._asked: dict[int, object] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """The footers travel, so that a worker reads what was opened, or says that it has changed."""
-        made_again = ("_fragments", "_groups", "_bounds")
+        made_again = ("_fragments", "_groups", "_bounds", "_asked")
         return {k: v for k, v in vars(self).items() if k not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._bounds = {}
+        self._asked = {}
         self._fragments, self._groups = _fragments(self._footers, self._stored)
 
     @property
@@ -103,11 +106,35 @@ class ParquetSource:
             self._bounds[name] = found
         return found
 
+    def refuse_changed(self) -> None:
+        """Raise where a file is not what was opened: a query may be answered by the footers alone.
+
+        Of files that are not local each is asked when it is first read after this, once.
+        """
+        self._asked = {}
+        for footer in self._footers:
+            if footer.file.place.local:
+                refuse_changed(footer)
+
+    def _ask_once(self, footer: Footer) -> None:
+        mine = object()
+        if not footer.file.place.local and self._asked.setdefault(id(footer), mine) is mine:
+            try:
+                refuse_changed(footer)
+            except TqlDataError:
+                del self._asked[id(footer)]
+                raise
+
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         footer, group = self._groups[fragment]
+        self._ask_once(footer)
         stored = [self._stored[name] for name in columns]
         origin = self._fragments[fragment].origin
-        table = read_group(footer, group, stored, origin)
+        try:
+            table = read_group(footer, group, stored, origin)
+        finally:
+            if footer.file.place.local:
+                refuse_changed(footer)  # after reading: it may be written while it is read
         try:
             arrays = [deliver(table.column(s.name), s, origin) for s in stored]
         except pa.ArrowException as e:

@@ -89,3 +89,12 @@ class Source(Protocol):
         TqlDataError naming the file and fragment where it cannot be read.
         """
         ...
+
+
+@runtime_checkable
+class Changeable(Protocol):
+    """A source over storage that others may write to while it is open."""
+
+    def refuse_changed(self) -> None:
+        """Raise a TqlDataError where it sees that the data is not what was opened."""
+        ...
