@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -218,6 +219,26 @@ def test_a_file_that_was_just_written_is_not_remembered(path: Path) -> None:
     for _ in range(2):
         tql.open(str(path), filesystem=remote)
         assert len(log.take()[1]) == 1
+
+
+def test_of_the_footers_the_one_unused_for_longest_is_dropped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote(Log())
+    for name in "bcd":
+        shutil.copy2(path, path.with_name(f"{name}.parquet"))
+
+    def held() -> list[str]:
+        return [f.file.path[-9] for f in footers.remembered() if f.file.place.given is remote]
+
+    for name in "abca":
+        tql.open(str(path.with_name(f"{name}.parquet")), filesystem=remote)
+    assert held() == ["b", "c", "a"]
+    one = footers.remembered()[-1].metadata.serialized_size
+    monkeypatch.setattr(footers, "_REMEMBERED_BYTES", 15 * one)  # one decoded footer, not fifteen
+    tql.open(str(path.with_name("d.parquet")), filesystem=remote)
+    assert held() == ["d"]
+    assert footers._remembered_bytes == sum(map(footers._size, footers.remembered()))
 
 
 def test_local_footers_are_read_anew(path: Path) -> None:

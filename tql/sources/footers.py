@@ -1,7 +1,9 @@
 """Parquet footers: read once, and asked for what they know of each column."""
 
 import sys
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -47,7 +49,7 @@ def read_footer(file: File) -> Footer:
     file is another.
     """
     key = _key(file)
-    kept = None if key is None else _REMEMBERED.get(key)
+    kept = None if key is None else _recalled(key)
     if kept is not None and kept.file.place.given is file.place.given:
         return footer_of(file, kept.metadata, kept.digest)
     try:
@@ -90,15 +92,22 @@ def refuse_changed(footer: Footer) -> None:
 
 _Key: TypeAlias = tuple[int, str | None, str, tuple[int, int]]
 
-_REMEMBERED: Final[dict[_Key, Footer]] = {}
-_REMEMBERED_BYTES: Final = 64 << 20
+_REMEMBERED: Final = OrderedDict[_Key, Footer]()
+_REMEMBERING: Final = threading.Lock()
+_REMEMBERED_BYTES: Final = 256 << 20
+_remembered_bytes = 0
+_DECODED: Final = 12
+"""Times its size in the file is what a footer takes in memory, at the most: 7 (hundreds of row groups
+or columns) to 11 (ten columns) were measured, with its Arrow schema."""
+
 _SETTLED_NS: Final = 60 * 10**9
 """A file this old has another time when it is written again, also where clocks differ a little."""
 
 
 def remembered() -> Sequence[Footer]:
-    """The footers of remote files that this process need not read again; the newest last."""
-    return list(_REMEMBERED.values())
+    """The footers of remote files that this process need not read again; the last used last."""
+    with _REMEMBERING:
+        return list(_REMEMBERED.values())
 
 
 def _key(file: File) -> _Key | None:
@@ -109,15 +118,28 @@ def _key(file: File) -> _Key | None:
     return id(place.given), place.uri, file.path, stamp
 
 
+def _recalled(key: _Key) -> Footer | None:
+    with _REMEMBERING:
+        if key in _REMEMBERED:
+            _REMEMBERED.move_to_end(key)
+        return _REMEMBERED.get(key)
+
+
 def _remember(key: _Key, footer: Footer) -> None:
     """Keep a footer (and so the file system that its key names), and of the old ones what fits."""
-    _REMEMBERED[key] = footer
-    size = sum(f.metadata.serialized_size for f in remembered())
-    for old in list(_REMEMBERED):
-        if size <= _REMEMBERED_BYTES or old == key:
-            break
-        dropped = _REMEMBERED.pop(old, None)
-        size -= 0 if dropped is None else dropped.metadata.serialized_size
+    global _remembered_bytes
+    with _REMEMBERING:
+        old = _REMEMBERED.pop(key, None)
+        _REMEMBERED[key] = footer
+        _remembered_bytes += _size(footer) - (0 if old is None else _size(old))
+        while _remembered_bytes > _REMEMBERED_BYTES and len(_REMEMBERED) > 1:
+            _, dropped = _REMEMBERED.popitem(last=False)
+            _remembered_bytes -= _size(dropped)
+
+
+def _size(footer: Footer) -> int:
+    """Bytes of memory that a footer takes, about."""
+    return int(footer.metadata.serialized_size) * _DECODED
 
 
 def footer_of(file: File, metadata: pq.FileMetaData, digest: bytes) -> Footer:
