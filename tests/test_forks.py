@@ -86,8 +86,65 @@ def ask():
     return int(out[0]) == 3
 """
 
+# `first` is asked in the thread, where what it computes goes slowly; `second`, of the same class, in
+# the child. They are two objects: what is to be kept of one must not hold up another.
+KEPT = """
+import os, signal, sys, threading
+import numpy as np
+import tql, tql.chain, tql.dataset
+from tql.sources.memory import MemorySource
+parent, waits = os.getpid(), []
+def slow(owner, name):
+    real = getattr(owner, name)
+    def slower(*args, **kwargs):
+        if os.getpid() == parent and waits:
+            entered, leave = waits.pop()
+            entered.set()
+            leave.wait(60)
+        return real(*args, **kwargs)
+    setattr(owner, name, slower)
+def hold(entered, leave):
+    waits.append((entered, leave))
+    get(first)
+def ask():
+    return get(second) is not None
+data = [tql.open({"x": np.arange(9) + k}) for k in range(2)]
+"""
+VIEWS = """
+slow(MemorySource, "_fingerprint")
+first, second = (d.query("select x where x > 3").source for d in data)
+get = lambda source: source.fingerprint
+"""
+ROW_IDS = """
+slow(tql.dataset, "identify")
+first, second = (d.query("select x where x > 3") for d in data)
+get = lambda view: view.row_ids
+"""
+LOADER = """
+slow(tql.chain, "make_plan")
+first, second = (d.dataloader().batch(2) for d in data)
+get = lambda chain: len(chain) + len(chain.plan.ids())
+"""
+SAME_LOADER = LOADER + "second = first"
+SAMPLES = """
+slow(tql.dataset.Dataset, "pytorch")
+first, second = data
+get = lambda ds: ds[3]
+"""
 
-@pytest.mark.parametrize("script", [LOCK, PLAN, KERNEL], ids=["lock", "plan", "kernel"])
+SCRIPTS = {
+    "lock": LOCK,
+    "plan": PLAN,
+    "kernel": KERNEL,
+    "view": KEPT + VIEWS,
+    "row_ids": KEPT + ROW_IDS,
+    "loader": KEPT + LOADER,
+    "same loader": KEPT + SAME_LOADER,
+    "samples": KEPT + SAMPLES,
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_child_forked_while_a_lock_is_held_does_not_hang(script: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQL_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script + FORK]
@@ -99,3 +156,15 @@ def test_a_lock_that_travels_to_another_process_arrives_open() -> None:
     lock = ForkLock()
     with lock:
         assert lock.locked() and not pickle.loads(pickle.dumps(lock)).locked()
+
+
+def test_a_lock_of_the_parent_is_open_in_a_child_of_a_child_whatever_number_it_has() -> None:
+    """Numbers of processes are given again: a lock must not go by them."""
+    script = (
+        "import os; from tql.forks import ForkLock; real = os.getpid(); os.getpid = lambda: real\n"
+        "lock = ForkLock(); lock.__enter__(); pid = os.fork()\n"
+        "if pid == 0:\n    os._exit(int(lock.locked()))\n"
+        "assert os.waitpid(pid, 0)[1] == 0 and lock.locked()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=60, check=True)

@@ -13,12 +13,12 @@ sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size, view_of
 from tql.diagnostics import TqlError, error
 from tql.engine.derived import derive
+from tql.forks import ForkLock
 from tql.language.bind_expr import Params
 from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_collate
 from tql.memory_size import bytes_of
@@ -39,6 +39,15 @@ class Output:
     name: str
     options: Options
     collate: Callable[[], Any]
+
+
+@dataclass(slots=True)
+class _Made:
+    """What a chain makes of itself, once, when it is asked for."""
+
+    planned: tuple[Dataset, Plan] | None = None
+    loader: Loader | None = None
+    lock: ForkLock = field(default_factory=ForkLock)  # several threads must get one loader
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +73,7 @@ class DataLoader:
     batching: tuple[int, bool] | None = None
     transforming: tuple[Any, Mapping[str, Any]] | None = None
     output: Output | None = field(default=None, repr=False)
+    _made: _Made = field(default_factory=_Made, init=False, repr=False)
 
     @classmethod
     def of(cls, base: Dataset, seed: int, **options: Any) -> "DataLoader":
@@ -227,9 +237,12 @@ class DataLoader:
 
     # -- the plan ------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _planned(self) -> tuple[Dataset, Plan]:
-        return self._plan()
+        made = self._made.planned
+        if made is None:
+            made = self._made.planned = self._plan()
+        return made
 
     @property
     def dataset(self) -> Dataset:
@@ -310,8 +323,14 @@ class DataLoader:
 
     # -- iteration -----------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _loader(self) -> Loader:
+        with self._made.lock:
+            if self._made.loader is None:
+                self._made.loader = self._new_loader()
+            return self._made.loader
+
+    def _new_loader(self) -> Loader:
         dataset, plan = self._planned
         chosen = self.output or Output("numpy", Options(), lambda: numpy_collate)
         batch_size, drop_last = self.batching or (1, False)
@@ -344,8 +363,8 @@ class DataLoader:
 
     def close(self) -> None:
         """Stop every pass under way."""
-        if "_loader" in self.__dict__:
-            self._loader.close()
+        if self._made.loader is not None:
+            self._made.loader.close()
 
     def set_epoch(self, epoch: int) -> None:
         """Pin the epoch of the next passes."""

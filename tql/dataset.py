@@ -1,7 +1,6 @@
 """`Dataset` and `View`: named columns over a source, and the results of queries over them."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
@@ -46,6 +45,7 @@ class Dataset:
     def __init__(self, source: Source, name: str) -> None:
         self.source = source
         self.name = name
+        self._by_position: MapDataset | None = None
 
     def __len__(self) -> int:
         return self.source.rows
@@ -93,17 +93,18 @@ class Dataset:
                                 help="name each column once")  # fmt: skip
                 return self._view(everything(len(self)), "", key)
             case _ if hasattr(key, "__index__") and not isinstance(key, bool):
-                return self._samples[key]
+                return self._samples()[key]
             case _:
                 raise error(
                     "type", f"a {type(key).__name__} is no index of a data set",
                     help="give a position, a slice, a column name, or a list of column names",
                 )  # fmt: skip
 
-    @cached_property
     def _samples(self) -> MapDataset:
         """Samples by position, with one cache for all of them."""
-        return self.pytorch()
+        if self._by_position is None:
+            self._by_position = self.pytorch()
+        return self._by_position
 
     def query(
         self, text: str, params: Params = None, *, parameters: Params = None, seed: int = 0,
@@ -313,11 +314,14 @@ class View(Dataset):
         super().__init__(source, name)
         self.query_text = query_text
         self.notes = notes
+        self._row_ids: NDArray[np.int64] | None = None
 
-    @cached_property
+    @property
     def row_ids(self) -> NDArray[np.int64]:
         """int64 (n,): the rows of the root data set, in result order."""
-        return identify(self.source.parent, self.source.selected.to_numpy())
+        if self._row_ids is None:
+            self._row_ids = identify(self.source.parent, self.source.selected.to_numpy())
+        return self._row_ids
 
     @property
     def rowset(self) -> RowSet:

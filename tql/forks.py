@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from typing import Final
 
 
@@ -13,26 +14,36 @@ class ForkLock:
     so that the child finds it either made or not.
     """
 
-    __slots__ = ("_by_process",)
+    __slots__ = ("__weakref__", "_lock")
 
     def __init__(self) -> None:
-        self._by_process: Final = {os.getpid(): threading.Lock()}
+        self._lock = threading.Lock()
+        _LOCKS.add(self)
 
     def __enter__(self) -> None:
-        self._mine().acquire()
+        self._lock.acquire()
 
     def __exit__(self, *exc: object) -> None:
-        self._mine().release()
+        self._lock.release()
 
     def __reduce__(self) -> tuple[type["ForkLock"], tuple[()]]:
         return ForkLock, ()
 
     def locked(self) -> bool:
         """Whether a thread of this process holds it."""
-        return self._mine().locked()
+        return self._lock.locked()
 
-    def _mine(self) -> threading.Lock:
-        process = os.getpid()
-        lock = self._by_process.get(process)
-        # Two threads of a child may come here at once: setdefault gives both the same lock.
-        return lock or self._by_process.setdefault(process, threading.Lock())
+    def _open(self) -> None:
+        self._lock = threading.Lock()
+
+
+_LOCKS: Final[weakref.WeakSet[ForkLock]] = weakref.WeakSet()
+
+
+def _open_all() -> None:
+    for lock in _LOCKS:
+        lock._open()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_all)

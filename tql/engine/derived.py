@@ -1,7 +1,7 @@
 """The result of a query as a source again: rows of a parent, and expressions over its columns."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -49,6 +49,9 @@ class DerivedSource(Computed):
         self.generation += 1
         self.schema = Schema(o.column for o in self.outputs)
         self._by_name: Mapping[str, Expr] = {o.name: o.expr for o in self.outputs}
+        self._blocks: Sequence[Fragment] = ()
+        self._computed: frozenset[str] | None = None
+        self._digest = ""
 
     @property
     def kind(self) -> str:
@@ -60,26 +63,27 @@ class DerivedSource(Computed):
 
     @property
     def fragments(self) -> Sequence[Fragment]:
-        return self._fragments
+        if not self._blocks:
+            self._blocks = blocks_of(self.rows)
+        return self._blocks
 
     @property
     def fingerprint(self) -> str:
-        return self._fingerprint
+        if not self._digest:
+            self._digest = self._fingerprint()
+        return self._digest
 
     @property
     def below(self) -> tuple[Source, ...]:
         return (self.parent,)
 
-    @cached_property
+    @property
     def computed(self) -> frozenset[str]:
         """The columns that are made by expressions which may raise, here or in a view below."""
-        return frozenset(o.name for o in self.outputs if can_raise(o.expr))
+        if self._computed is None:
+            self._computed = frozenset(o.name for o in self.outputs if can_raise(o.expr))
+        return self._computed
 
-    @cached_property
-    def _fragments(self) -> Sequence[Fragment]:
-        return blocks_of(self.rows)
-
-    @cached_property
     def _fingerprint(self) -> str:
         digest = blake2b(self.parent.fingerprint.encode(), digest_size=16)
         digest.update(repr([(o.name, o.expr) for o in self.outputs]).encode())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from tql.engine.casting import as_type
 from tql.engine.columns import Vec, pc
-from tql.engine.computed import Computed, Fetch, Int64s, blocks_of, row_name, take
+from tql.engine.computed import (
+    FRAGMENT_ROWS,
+    Computed,
+    Fetch,
+    Int64s,
+    blocks_of,
+    row_name,
+    take,
+)
 from tql.engine.frame import Frame
 from tql.engine.matching import Key, check_pairs, matches, with_missing
 from tql.engine.reference import is_true
@@ -76,6 +84,9 @@ class JoinedSource(Computed):
         self.schema: Schema = plan.schema
         self.stand_on(left, right)
         self._columns = {c.column.name: c for c in plan.columns}
+        self._blocks: Sequence[Fragment] = ()
+        self._digest = ""
+        self._whole = WholeColumns(-(-self.rows // FRAGMENT_ROWS))
 
     @property
     def kind(self) -> str:
@@ -87,25 +98,20 @@ class JoinedSource(Computed):
 
     @property
     def fragments(self) -> Sequence[Fragment]:
-        return self._fragments
+        if not self._blocks:
+            self._blocks = blocks_of(self.rows)
+        return self._blocks
 
     @property
     def fingerprint(self) -> str:
-        return self._fingerprint
+        if not self._digest:
+            self._digest = self._fingerprint()
+        return self._digest
 
     @property
     def below(self) -> tuple[Source, ...]:
         return (self.left, self.right)
 
-    @cached_property
-    def _whole(self) -> WholeColumns:
-        return WholeColumns(len(self.fragments))
-
-    @cached_property
-    def _fragments(self) -> Sequence[Fragment]:
-        return blocks_of(self.rows)
-
-    @cached_property
     def _fingerprint(self) -> str:
         plan = self.plan
         said = (plan.kind, plan.columns, plan.keys, plan.only_left, plan.only_right, plan.rest)

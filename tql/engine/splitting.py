@@ -1,7 +1,6 @@
 """UNGROUP BY SPLIT: the members of the sequences of a query's rows, as rows."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -27,6 +26,7 @@ class SplitSource(Computed):
         self.schema = leaf.schema
         self.stand_on(inner)
         self.starts = np.concatenate([[0], np.cumsum(_lengths(inner, leaf))])
+        self._blocks: Sequence[Fragment] = ()
 
     @property
     def kind(self) -> str:
@@ -36,13 +36,11 @@ class SplitSource(Computed):
     def rows(self) -> int:
         return int(self.starts[-1])
 
-    @cached_property
-    def _fragments(self) -> Sequence[Fragment]:
-        return blocks_of(self.rows)
-
     @property
     def fragments(self) -> Sequence[Fragment]:
-        return self._fragments
+        if not self._blocks:
+            self._blocks = blocks_of(self.rows)
+        return self._blocks
 
     @property
     def fingerprint(self) -> str:

@@ -1,7 +1,6 @@
 """Several sources one after the other: UNION of different sources."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
 
@@ -25,6 +24,8 @@ class StackedSource(Computed):
         self.schema = schema
         self.stand_on(*self.branches)
         self.starts = [0, *accumulate(b.rows for b in self.branches)]
+        self._placed: list[tuple[Fragment, int, int]] = []
+        self._digest = ""
 
     @property
     def kind(self) -> str:
@@ -36,27 +37,30 @@ class StackedSource(Computed):
 
     @property
     def fragments(self) -> Sequence[Fragment]:
-        return [fragment for fragment, _, _ in self._fragments]
+        return [fragment for fragment, _, _ in self._fragments()]
 
     @property
     def fingerprint(self) -> str:
-        return self._fingerprint
+        if not self._digest:
+            self._digest = self._fingerprint()
+        return self._digest
 
     @property
     def below(self) -> tuple[Source, ...]:
         return self.branches
 
-    @cached_property
     def _fragments(self) -> list[tuple[Fragment, int, int]]:
         """Each with the number of the branch it is of, and its own number there."""
+        if self._placed:
+            return self._placed
         found: list[tuple[Fragment, int, int]] = []
         for at, (branch, start) in enumerate(zip(self.branches, self.starts, strict=False)):
             for f in branch.fragments:
                 moved = Fragment(len(found), start + f.start, f.rows, f.origin)
                 found.append((moved, at, f.index))
+        self._placed = found
         return found
 
-    @cached_property
     def _fingerprint(self) -> str:
         digest = blake2b(repr(self.schema).encode(), digest_size=16)
         for branch in self.branches:
@@ -65,7 +69,7 @@ class StackedSource(Computed):
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         """The columns of one fragment of one branch."""
-        f, at, index = self._fragments[fragment]
+        f, at, index = self._fragments()[fragment]
         return self._typed(self.branches[at].read(index, columns), at, np.arange(f.start, f.stop))
 
     def take(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:

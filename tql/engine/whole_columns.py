@@ -5,13 +5,13 @@ Without this, each block would read and decode the same fragments of the files a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from tql.engine.computed import Fetch, Int64s
+from tql.forks import ForkLock
 from tql.sources.gathering import gather, widened
 from tql.sources.protocol import Source
 
@@ -24,7 +24,7 @@ class _Kept:
 
     left: int
     tables: dict[int, pa.Table] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock)
+    lock: ForkLock = field(default_factory=ForkLock)
 
     def fetch(self, source: Source, rows: Int64s, columns: Sequence[str]) -> pa.Table:
         if not _worth_keeping(source, columns):
@@ -46,7 +46,7 @@ class WholeColumns:
 
     def __init__(self, blocks: int) -> None:
         self._blocks: Final = blocks
-        self._lock: Final = Lock()
+        self._lock: Final = ForkLock()
         self._kept: Final[dict[tuple[str, ...], _Kept]] = {}
 
     def __reduce__(self) -> tuple[type["WholeColumns"], tuple[int]]:
