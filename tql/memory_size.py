@@ -4,8 +4,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Final
 
+from tql.cgroups import memory_limits
 from tql.diagnostics import NOWHERE, Span, error
 
 _UNITS: Final = {
@@ -42,8 +44,16 @@ def shown(size: float) -> str:
 
 
 def budget() -> int:
-    """Bytes that one step of a query may take at once: half of the machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    """Bytes that one step of a query may take at once: half of the memory of the machine, or of the
+    container or job that the process is in, where that is less.
+    """
+    return _memory() // 2
+
+
+@cache
+def _memory() -> int:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *memory_limits()])
 
 
 @contextmanager
