@@ -1,10 +1,12 @@
 """Kernels: what a body may do, the cache on disk, and the rule when to compile."""
 
+import linecache
 import os
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module, invalidate_caches, reload
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,33 @@ def test_the_body_of_a_device_and_the_signature_are_part_of_the_fingerprint(
 
     monkeypatch.setitem(multiply.__globals__, "scaled", device(other))
     assert file_of(new_kernel()) != before
+
+
+def test_the_fingerprint_is_of_the_code_that_runs_not_of_the_file_as_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is replaced under a running process, or one that is not there."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "loops_of_test_jit.py"
+    text = "from tql.jit import device\n@device\ndef scaled(x):\n    return x * {factor}\n"
+    file.write_text(text.format(factor=3))
+    loaded = import_module("loops_of_test_jit")
+
+    def of_device() -> str:
+        monkeypatch.setitem(multiply.__globals__, "scaled", loaded.scaled)
+        return new_kernel().fingerprint
+
+    before = of_device()
+    file.write_text(text.format(factor=5))
+    linecache.checkcache()
+    assert of_device() == before
+    file.unlink()
+    linecache.checkcache()
+    assert of_device() == before
+    file.write_text(text.format(factor=57))
+    invalidate_caches()
+    loaded = reload(loaded)
+    assert of_device() != before
 
 
 # -- what a body may not do --------------------------------------------------------------------

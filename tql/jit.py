@@ -17,7 +17,6 @@ Python's or Numba's. Arrays are C-contiguous, one-dimensional and never resized 
 
 import ctypes
 import hashlib
-import inspect
 import logging  # noqa: F401  (see _COMPILING)
 import math
 import os
@@ -39,7 +38,7 @@ from tql.kernel_cache import cache_folder, keep, read, write
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FORMAT: Final = "tql kernel 2"
+_FORMAT: Final = "tql kernel 3"
 _SYMBOL: Final = "tql_kernel"
 _CTYPES: Final = {
     "i8": ctypes.c_int8,
@@ -211,7 +210,7 @@ class Kernel:
     def fingerprint(self) -> str:
         """Hex digest of all the machine code depends on: loop, callees, compiler, CPU."""
         if not self._fingerprint:  # no cached_property: in Python 3.11 it holds a lock at a fork
-            parts = [*_compiler_and_cpu(), self.signature, *_sources(self.python, self.source)]
+            parts = [*_compiler_and_cpu(), self.signature, *_compiled_from(self.python)]
             self._fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         return self._fingerprint
 
@@ -458,13 +457,24 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(f for f in ("neon", "sve", "sse4.2", "avx2", "avx512f") if f"+{f}" in known)
 
 
-def _sources(fn: Callable[..., Any], source: str | None = None) -> list[str]:
-    """The text of `fn`, of the devices it calls, and the constants they name."""
-    found = [source or inspect.getsource(fn)]
+def _compiled_from(fn: Callable[..., Any]) -> list[str]:
+    """All of `fn` that the compiler reads, of the devices it calls, and the constants they name.
+
+    It is the code that is loaded, not its text: a file may have been changed since, or be missing.
+    """
+    cells = [cell.cell_contents for cell in fn.__closure__ or ()]
+    found = [*_parts(fn.__code__), repr((fn.__defaults__, cells))]
     for name in fn.__code__.co_names:
         match fn.__globals__.get(name):
             case Device() as inner:
-                found += _sources(inner.python)
+                found += [name, *_compiled_from(inner.python)]
             case bool() | int() | float() | np.generic() as constant:
                 found.append(f"{name}={constant!r}")
+    return found
+
+
+def _parts(code: types.CodeType) -> list[str]:
+    found = [code.co_code.hex(), repr((code.co_names, code.co_varnames, code.co_freevars))]
+    for constant in code.co_consts:
+        found += _parts(constant) if isinstance(constant, types.CodeType) else [repr(constant)]
     return found

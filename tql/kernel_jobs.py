@@ -160,8 +160,10 @@ def _start(name: str, kernel: dict[str, Any]) -> bool:
         with tempfile.TemporaryFile() as told:
             told.write(json.dumps(order).encode())
             told.seek(0)
+            # Without asserts, or docstrings, where the parent has none: the same code, then.
+            same = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
             process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _CHILD], stdin=told, stdout=said, stderr=said
+                [sys.executable, "-I", *same, "-c", _CHILD], stdin=told, stdout=said, stderr=said
             )
         unless_started.pop_all()
     _STATE.job = _Job(process, file, said, time.monotonic())
