@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tql
 from tql import jit, kernel_cache
 from tql.diagnostics import TqlTypeError
+from tql.engine.scan import Settings
 from tql.jit import CALL_NS, COMPILE_NS, LOAD_NS, Kernel, cache_folder, device, kernel
+from tql.queries import ask
 
 ROOT = Path(__file__).parents[1]
 FACTOR = np.int64(3)
@@ -321,8 +324,8 @@ def test_compiling_pays_when_the_slow_twin_has_cost_as_much(cache: Path) -> None
 
 
 def test_one_piece_of_work_as_dear_as_compiling_pays_at_once(cache: Path) -> None:
-    assert new_kernel().pays(COMPILE_NS)
     assert not new_kernel().pays(COMPILE_NS * 0.99)
+    assert new_kernel().pays(COMPILE_NS)
 
 
 def test_loading_pays_sooner_than_compiling(cache: Path) -> None:
@@ -353,6 +356,62 @@ def test_another_way_of_compiling_is_an_error(cache: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TQL_COMPILE", "always")
     with pytest.raises(TqlTypeError, match="TQL_COMPILE is 'always'"):
         new_kernel().pays(COMPILE_NS)
+    few = tql.open({"x": np.arange(3)})
+    for tier in ("reference", "auto", "kernel"):
+        with pytest.raises(TqlTypeError, match="TQL_COMPILE is 'always'"):
+            ask(few.source, "select * where x > 1", settings=Settings(tier)).answer()
+
+
+@pytest.mark.parametrize("how", ["damaged", "unlinked", "of another user", "others may write it"])
+def test_a_file_that_cannot_be_read_is_not_compiled_again_before_that_pays(
+    how: str, cache: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[str]
+) -> None:
+    call(new_kernel())
+    (file,) = cache.iterdir()
+    k = new_kernel()
+    match how:
+        case "damaged":
+            file.write_bytes(bytes(100))
+        case "unlinked":  # after it was seen
+            monkeypatch.setattr(Kernel, "cached", True)
+            file.unlink()
+        case "of another user":
+            real = kernel_cache._is_mine
+            monkeypatch.setattr(
+                kernel_cache, "_is_mine", lambda s: real(s) and stat.S_ISDIR(s.st_mode)
+            )
+        case _:
+            file.chmod(0o666)
+    monkeypatch.setenv("TQL_COMPILE", "never")
+    assert not k.pays(COMPILE_NS * 10)
+    assert compilations == ["multiply"]
+    assert not file.exists(), "the next process does not try it again"
+    monkeypatch.setenv("TQL_COMPILE", "inline")
+    assert k.pays(1)
+    assert compilations == ["multiply"] * 2
+
+
+def test_a_compiler_that_fails_leaves_queries_to_the_reference_tier(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def broken(k: Kernel) -> bytes:
+        tried.append(k.__name__)
+        raise RuntimeError("no such pass\nand more")
+
+    monkeypatch.setattr(jit, "compile_kernel", broken)
+    k = new_kernel()
+    assert not k.pays(COMPILE_NS)
+    assert k.failure == "RuntimeError: no such pass"
+    assert not k.pays(COMPILE_NS), "it is not tried again"
+    assert tried == ["multiply"]
+    assert k.outlook(COMPILE_NS) == (
+        "leave",
+        "the kernel cannot be compiled here: RuntimeError: no such pass",
+    )
+    with pytest.raises(RuntimeError, match="no such pass"):
+        call(k)
 
 
 # -- the folder --------------------------------------------------------------------------------

@@ -18,22 +18,22 @@ Python's or Numba's. Arrays are C-contiguous, one-dimensional and never resized 
 import ctypes
 import hashlib
 import logging  # noqa: F401  (see _COMPILING)
-import math
 import os
 import re
 import sys
 import threading
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
 from tql import kernel_jobs
-from tql.kernel_cache import cache_folder, keep, read, write
+from tql.kernel_cache import cache_folder, discard, keep, read, write
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,6 +82,10 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_COMPILING.release,
         after_in_child=_COMPILING.release,
     )
+
+
+Step: TypeAlias = Literal["call", "load", "compile", "wait", "leave"]
+_FEW: Final = "it has not cost enough yet for the kernel to pay"
 
 
 class Device(Generic[P, R]):
@@ -137,6 +141,7 @@ class Kernel:
         self._entry: Callable[..., None] | None = None
         self._engine: Any = None
         self._owed_ns = 0.0
+        self.failure: str | None = None  # why it cannot be compiled in this process
 
     def __call__(self, *args: Any) -> None:
         entry = self._entry or self._prepare()
@@ -160,29 +165,50 @@ class Kernel:
         that no program spends more than twice the best it could have done, and a first query on
         small data never waits for a compiler. Where a child can compile it (`tql.kernel_jobs`),
         it is started sooner, and nobody waits unless the child is late (PATIENCE_NS).
+
+        When it pays, the machine code is loaded. What cannot be compiled never pays (`failure`).
         """
+        step, _ = self.outlook(slow_ns)
         if self._entry is not None:
-            return slow_ns > CALL_NS
+            return step == "call"
         self._owed_ns += slow_ns
-        if self._owed_ns < LOAD_NS:
-            return False
-        if self.cached:
-            return True
-        chosen = kernel_jobs.mode()
-        waits = START_NS <= self._owed_ns < PATIENCE_NS
-        if chosen == "background" and waits and self._is_coming():
-            return False
-        return chosen != "never" and self._owed_ns >= COMPILE_NS
+        if step == "load":
+            if self._loads():
+                return True
+            step, _ = self._without_file(0.0)
+        if step == "wait":
+            if self._is_coming():
+                return False
+            step, _ = self._without_file(0.0)
+        return step == "compile" and self._compiles()
 
     def would_pay(self, slow_ns: float) -> bool:
         """Whether the kernel would be called now; nothing is counted, loaded or started."""
+        return self.outlook(slow_ns)[0] in ("call", "load", "compile")
+
+    def outlook(self, slow_ns: float) -> tuple[Step, str]:
+        """What `pays` would do now, and why; nothing is counted, loaded or started.
+
+        "call", "load" and "compile" it, "wait" for a child, or "leave" it to the slow twin.
+        """
         if self._entry is not None:
-            return slow_ns > CALL_NS
+            if slow_ns > CALL_NS:
+                return "call", "it pays"
+            return "leave", "a call of the kernel would cost more than it saves"
+        if self.failure is not None:
+            return "leave", f"the kernel cannot be compiled here: {self.failure}"
+        if self._owed_ns + slow_ns < LOAD_NS:
+            return "leave", _FEW
+        return ("load", "it pays") if self.cached else self._without_file(slow_ns)
+
+    def _without_file(self, slow_ns: float) -> tuple[Step, str]:
         owed = self._owed_ns + slow_ns
-        if owed < LOAD_NS:
-            return False
-        most = {"inline": COMPILE_NS, "background": PATIENCE_NS, "never": math.inf}
-        return self.cached or owed >= most[kernel_jobs.mode()]
+        chosen = kernel_jobs.mode()
+        if chosen == "never":
+            return "leave", f"{kernel_jobs.VARIABLE}=never: what is not on disk is not compiled"
+        if chosen == "background" and START_NS <= owed < PATIENCE_NS and self._may_come():
+            return "wait", "a child process compiles it, or soon will"
+        return ("compile", "it pays") if owed >= COMPILE_NS else ("leave", _FEW)
 
     @property
     def python(self) -> Callable[..., None]:
@@ -199,7 +225,7 @@ class Kernel:
     @property
     def cached(self) -> bool:
         """Whether the machine code lies in the user's cache folder, or in this process's own."""
-        return self._on_disk() is not None
+        return bool(self._on_disk())
 
     @property
     def file_name(self) -> str:
@@ -216,27 +242,49 @@ class Kernel:
 
     def _prepare(self) -> Callable[..., None]:
         with _COMPILING:
-            if self._entry is None:
-                code = read(self._on_disk())
-                if code is None:
-                    code = compile_kernel(self)
-                    folder = cache_folder()
-                    keep(folder and folder / self.file_name, code, made_by())
+            if self._entry is None and not self._loads():
+                code = compile_kernel(self)
+                folder = cache_folder()
+                keep(folder and folder / self.file_name, code, made_by())
                 self._engine, self._entry = _load(code, self._types)
+            assert self._entry is not None
             return self._entry
 
-    def _on_disk(self) -> Path | None:
+    def _compiles(self) -> bool:
+        try:
+            self._prepare()
+        except Exception as e:  # noqa: BLE001 — whatever the compiler raises, the slow twin can do it
+            self.failure = f"{type(e).__name__}: {e}".strip().splitlines()[0]
+            return False
+        return True
+
+    def _loads(self) -> bool:
+        """Whether it could be loaded from disk; what lies there and cannot be read is removed."""
+        with _COMPILING:
+            for file in self._on_disk():
+                code = read(file)
+                if code is not None:
+                    with suppress(RuntimeError):  # LLVM's, of code that it cannot link
+                        self._engine, self._entry = _load(code, self._types)
+                        return True
+                discard(file)
+        return False
+
+    def _on_disk(self) -> list[Path]:
         files = (folder / self.file_name for folder in kernel_jobs.folders())
-        return next((f for f in files if f.is_file()), None)
+        return [f for f in files if f.is_file()]
 
     def compile_anew(self) -> None:
         """Compile and load it, whatever is on disk; nothing is kept."""
         with _COMPILING:
             self._engine, self._entry = _load(compile_kernel(self), self._types)
 
+    def _may_come(self) -> bool:
+        """Whether a child process can make it; only what is in this package can be told to one."""
+        return self.module.startswith("tql.") and kernel_jobs.may_come(self.file_name)
+
     def _is_coming(self) -> bool:
-        """Whether a child process makes it; only what is in this package can be told to one."""
-        return self.module.startswith("tql.") and kernel_jobs.is_coming(*self.order)
+        return kernel_jobs.is_coming(*self.order)
 
     @property
     def order(self) -> tuple[str, dict[str, Any]]:

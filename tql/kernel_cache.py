@@ -89,12 +89,16 @@ def cache_folder() -> Path | None:
     return None if found.problem else found.path
 
 
-def read(file: Path | None) -> bytes | None:
-    """The object code in `file`, or None when it is absent, cut short or changed."""
-    if file is None:
-        return None
+def read(file: Path) -> bytes | None:
+    """The object code in `file`, or None when it is absent, cut short or changed, or when it
+    belongs to somebody else, or others may write to it.
+    """
     try:
-        content = file.read_bytes()
+        with file.open("rb") as f:
+            status = os.fstat(f.fileno())
+            if not _is_mine(status) or status.st_mode & _OTHERS:
+                return None  # it would be run as code
+            content = f.read()
     except OSError:
         return None
     digest, rest = content[:_DIGEST], content[_DIGEST:]
@@ -103,6 +107,12 @@ def read(file: Path | None) -> bytes | None:
     with suppress(OSError):  # what is used stays; in a folder that cannot be written all does
         os.utime(file)
     return rest[_DIGEST:]
+
+
+def discard(file: Path) -> None:
+    """Remove a file that cannot be read, where that is possible."""
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def write(file: Path, code: bytes, made_by: bytes) -> None:

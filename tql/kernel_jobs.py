@@ -90,7 +90,7 @@ def is_coming(name: str, kernel: dict[str, Any]) -> bool:
     """
     with _LOCK:
         _look(_STATE)
-        if why_not() is not None or name in _STATE.failures:
+        if not may_come(name):
             return False
         if _STATE.job is not None:
             return True
@@ -99,6 +99,11 @@ def is_coming(name: str, kernel: dict[str, Any]) -> bool:
         except OSError as e:
             _failed(_STATE, name, f"no child can be started: {e.strerror or e}")
             return False
+
+
+def may_come(name: str) -> bool:
+    """Whether a child makes the file `name`, or could be started to; nothing is."""
+    return why_not() is None and name not in _STATE.failures
 
 
 def why_not() -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tql import kernel_jobs
 from tql.bits import BitWriter, pack
 from tql.cpus import usable_cpus
 from tql.engine.columns import Numbers
@@ -197,6 +198,7 @@ def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
 
 
 def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Program | None:
+    kernel_jobs.mode()  # a misspelt one is an error of every query
     if settings.tier == "reference":
         return None
     if settings.tier == "auto" and reference_ns(conditions) * rows < CALL_NS:

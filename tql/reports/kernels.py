@@ -163,11 +163,9 @@ class _Notes:
                 return "reference", "asked for"
             case "kernel":
                 return "kernel", "asked for"
-            case "auto" if k.would_pay(reference_ns):
-                return "kernel", "it pays"
-        if k.compiled:
-            return "reference", "a call of the kernel would cost more than it saves"
-        return "reference", "it has not cost enough yet for the kernel to pay"
+            case "auto":
+                step, why = k.outlook(reference_ns)
+                return "reference" if step in ("wait", "leave") else "kernel", why
 
 
 def _reorders(plan: Plan) -> bool:
@@ -188,7 +186,7 @@ def _state(k: Kernel) -> str:
         return "compiled"
     if k.cached:
         return "on disk"
-    return kernel_jobs.failure(k.file_name) or "not compiled"
+    return k.failure or kernel_jobs.failure(k.file_name) or "not compiled"
 
 
 def lines_of(notes: Sequence[KernelNote]) -> list[str]:
