@@ -13,7 +13,8 @@ from tests.strategies import Pieces
 from tests.tiers import rows_true
 from tql.engine.costs import SCAN, reference_ns
 from tql.engine.frame import Frame
-from tql.engine.kernels import compile_program, numbers
+from tql.engine.kernels import Unsuitable, compile_program, numbers
+from tql.engine.kernels.build import Build
 from tql.engine.kernels.numbers import number
 from tql.engine.reference import is_true
 from tql.engine.scan import Tier
@@ -161,3 +162,22 @@ def test_elements_of_a_row_are_loaded_side_by_side() -> None:
     program = compile_program([bound("any(emb > 3)")])
     assert program is not None
     assert "gather" not in assembly(program.kernel)
+
+
+def test_the_lines_of_all_lanes_of_a_kernel_together_are_bounded() -> None:
+    build = Build()
+
+    def lane(k: int) -> str:
+        with build.loop("5"):
+            for _ in range(500):
+                build.variable("f64", f"{k}.0")
+        return f"f64_1 > {k}"
+
+    with pytest.raises(Unsuitable, match="too many operations"):
+        for k in range(60):
+            build.lane(lambda k=k: lane(k), mask=lambda: "w0")  # type: ignore[misc]
+    assert 1500 < len(build.lines("64")) <= build.size + 1 <= 2600
+    build = Build()
+    with pytest.raises(Unsuitable, match="too many operations"):
+        for k in range(3000):
+            build.word(f"x{k}")

@@ -31,8 +31,8 @@ from tql.language.user_function import UserFunction
 
 # Compiling takes about 25 ms a comparison; a condition of thousands is data, not a shape.
 _MOST_LEAVES: Final = 64
-_MOST_LINES: Final = 2048
-
+_MOST_LINES: Final = 2048  # for one word, all of its lanes together
+_OWN_LINES: Final = 7  # of a lane, beside its statements, at most
 
 # What makes a lane dear: 2 ns a row and more, where passing over a row costs nothing and going to the
 # next one that is wanted 0.5 to 1 ns (rows in random order, 10 M).
@@ -139,6 +139,7 @@ class Build:
     parts: list[str | _Rows] = field(default_factory=list)
     arguments: list[Argument] = field(default_factory=list)
     leaves: int = 0  # loops and operations, for the estimate
+    size: int = 0  # lines for one word, at most
     null_elements: bool = False  # whether elements of arrays may be NULL
     has_elements: bool = False  # whether there are such elements at all
     _lanes: list[_Lane] = field(default_factory=list)
@@ -168,11 +169,15 @@ class Build:
         if self.leaves > _MOST_LEAVES:
             raise Unsuitable(_TOO_LONG)
 
+    def _grow(self, lines: int) -> None:
+        self.size += lines
+        if self.size > _MOST_LINES:
+            raise Unsuitable(_TOO_LONG)
+
     def word(self, expression: str) -> str:
         """The name of a word."""
         if expression not in self._known:
-            if len(self.parts) >= _MOST_LINES:
-                raise Unsuitable(_TOO_LONG)
+            self._grow(1)
             word = f"w{len(self._known)}"
             self.parts.append(f"{word} = {expression}")
             self._known[expression] = word
@@ -198,8 +203,9 @@ class Build:
         (statements,) = lane.blocks
         key = outcome if not statements else (outcome, *statements)
         if key not in self._known:
-            if self.leaves >= _MOST_LEAVES or len(self.parts) + len(statements) > _MOST_LINES:
+            if self.leaves >= _MOST_LEAVES:
                 raise Unsuitable(_TOO_LONG)
+            self._grow(len(statements) + _OWN_LINES)
             dear = _is_dear([*statements, outcome])
             chosen = mask() if dear else None
             word = f"w{len(self._known)}"
