@@ -22,6 +22,7 @@ from tql.dataset import Dataset
 from tql.engine.scan import Settings
 from tql.planner.stream import Remainder
 from tql.queries import ask
+from tql.reports import class_table as class_tables
 from tql.reports import scans
 from tql.reports.class_counts import Drawing
 from tql.reports.class_table import ClassLine, class_table
@@ -637,3 +638,30 @@ def test_what_lies_below_a_chain_of_unions_is_asked_once(monkeypatch: pytest.Mon
     assert view.explain(f"select * where {name} > 3").root.rows is not None
     # A union and its two sides for each level, by the scan and by what is fetched later.
     assert 0 < len(asked) <= 2 * 3 * levels
+
+
+FEW_LABELS = '(select labels from "demo:digits" limit 60)'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["select a.labels, b.labels as other from {few} a, {few} b",
+     "select labels from (select a.labels from {few} a, {few} b "
+     "union all select a.labels from {few} a, {few} b)"],
+)  # fmt: skip
+def test_pairs_of_rows_beyond_a_bound_are_not_counted_by_class(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text.format(few=FEW_LABELS)
+    data = digits()
+    told = data.explain(text)
+    assert told.table is not None and not told.notes
+    pairs = sum(line.source_rows for line in told.table.lines)
+    assert pairs >= 3600
+    monkeypatch.setattr(class_tables, "_MOST_PAIRS", pairs)
+    assert data.explain(text).table == told.table
+    monkeypatch.setattr(class_tables, "_MOST_PAIRS", pairs - 1)
+    told = data.explain(text)
+    assert told.table is None
+    (note,) = told.notes
+    assert note.startswith("a table by") and f"{pairs:,} pairs of rows" in note

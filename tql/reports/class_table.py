@@ -7,6 +7,8 @@ from typing import Final, assert_never
 
 import numpy as np
 
+from tql.engine.computed import Computed
+from tql.engine.joined import JoinedSource
 from tql.engine.scan import Settings
 from tql.language.expr import Column, Expr, WeightCase, walk
 from tql.language.plan import Output
@@ -18,6 +20,7 @@ from tql.weights import ClassWeights, RowWeights, class_masses, integer_weights
 
 MOST_CLASSES: Final = 1000  # distinct values of a column without class names that make a table
 MOST_LINES: Final = 20
+_MOST_PAIRS: Final = 100_000_000  # of a join; counting so many takes six seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,14 +222,27 @@ def _rate(counts: Int64s, weights: Float64s, size: int) -> float:
 
 def tabled(
     source: Source, population: RowSet, drawing: Drawing | None, weight: Expr | None,
-    where: Sequence[Expr], outputs: Sequence[Output], settings: Settings,
+    where: Sequence[Expr], outputs: Sequence[Output], settings: Settings, notes: list[str],
 ) -> ClassTable | None:  # fmt: skip
-    """The class table by the column that the query speaks of most; else by weight."""
+    """The class table by the column that the query speaks of most; else by weight. A table that
+    would take too long is left out, which `notes` then say.
+    """
     for name in _candidates(source, weight, where, outputs):
+        if source.rows > _MOST_PAIRS and _is_of_pairs(source):
+            notes.append(f"a table by {name} is left out: it would count {source.rows:,} pairs of "
+                         "rows")  # fmt: skip
+            break
         table = class_table(source, name, population, drawing, settings)
         if table is not None:
             return table
     return None if drawing is None else weight_table(population, drawing)
+
+
+def _is_of_pairs(source: Source) -> bool:
+    """Whether each row has to be put together from two others before it can be counted."""
+    return isinstance(source, JoinedSource) or (
+        isinstance(source, Computed) and any(_is_of_pairs(s) for s in source.below)
+    )
 
 
 def _candidates(

@@ -64,7 +64,9 @@ def tell_loader(loader: DataLoader) -> Told:
     story = _Story(base, base, scan_node(base.source, ()), outputs, over, base.source)
     story.fragments = base.source.fragments
     if not loader.steps:
-        story.table = tabled(over, base.plan_rows(), None, None, (), outputs, Settings())
+        story.table = tabled(
+            over, base.plan_rows(), None, None, (), outputs, Settings(), story.notes
+        )
     for n, step in enumerate(loader.steps):
         last = n == len(loader.steps) - 1
         match step:
@@ -126,7 +128,9 @@ def _tell_sample(story: _Story, step: SampleStep, seed: int, last: bool) -> None
     story.over, story.outputs = over, outputs
     drawing = Drawing(weights, len(plan), step.replace)
     if last:
-        story.table = tabled(over, population, drawing, weight, (), outputs, Settings())
+        story.table = tabled(
+            over, population, drawing, weight, (), outputs, Settings(), story.notes
+        )
     else:
         story.here = below.sample_by(step.weights, step.replace, step.size, seed=seed, mix=step.mix)
 

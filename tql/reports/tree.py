@@ -377,9 +377,10 @@ def _table_of(teller: Teller) -> ClassTable | None:
         if drawing is None:
             return None
         return tabled(
-            source, population, drawing, plan.weight, where, teller.bound.outputs, settings
-        )
+            source, population, drawing, plan.weight, where, teller.bound.outputs, settings,
+            teller.notes,
+        )  # fmt: skip
     if not teller.known(plan):
         return None
     rows = teller.run.rows(plan)
-    return tabled(source, rows, None, None, where, teller.bound.outputs, settings)
+    return tabled(source, rows, None, None, where, teller.bound.outputs, settings, teller.notes)
