@@ -107,6 +107,22 @@ def test_an_item_larger_than_the_budget_is_worked_on_alone() -> None:
     assert list(in_order(sizes, work, 3, int, 10)) == sizes
 
 
+def test_a_size_that_cannot_be_told_is_an_error_before_anything_is_begun() -> None:
+    begun = list[int]()
+    asked = list[bool]()
+
+    def size(n: int) -> int:
+        asked.append(threading.current_thread() is caller)
+        if n == 5:
+            raise ValueError(n)
+        return 1
+
+    caller = threading.current_thread()
+    with pytest.raises(ValueError, match=r"^5$"):
+        list(in_order(range(30), begun.append, 4, size, 10))
+    assert all(asked) and not begun
+
+
 def test_work_within_work_within_work_waits_for_nobody() -> None:
     def work(depth: int) -> int:
         return 1 + sum(in_order([depth - 1] * 3, work, 9)) if depth else 1

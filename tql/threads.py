@@ -36,6 +36,8 @@ def in_order(
 
     size, budget  bytes that an item takes while it is worked on, and how many the items in work may
                   take together: fewer run at once where they are large. One alone may take more.
+                  With several threads `size` is called first, on the caller's, for all items; what
+                  it raises is raised before any item is begun.
 
     The error of the first item that fails is the one raised. Items are begun in order; those after
     one that failed may not be begun at all. With one thread they run one by one, as they are asked
@@ -45,7 +47,8 @@ def in_order(
     if threads <= 1:
         yield from map(work, items)
         return
-    shared = _Shared(items, work, size, budget)
+    sizes = [size(item) for item in items] if size else [0] * len(items)
+    shared = _Shared(items, work, sizes, budget)
     for _ in range(threads - 1):
         if not _lend(shared.help):
             break
@@ -75,17 +78,16 @@ class _Shared(Generic[A, T]):
         self,
         items: Sequence[A],
         work: Callable[[A], T],
-        size: Callable[[A], int] | None,
+        sizes: Sequence[int],
         budget: int,
     ) -> None:
         self._items: Final = items
         self._work: Final = work
-        self._size: Final = size
+        self._sizes: Final = sizes
         self._budget: Final = budget
         self._changed: Final = Condition()
         self._next = 0  # the first item that nobody has begun
         self._stop = len(items)  # items from here on are not begun
-        self._wanted = self._size_of(0)  # bytes of the next item
         self._held: Final[dict[int, int]] = {}  # bytes of the items that run
         self._helpers_at_work = 0
         self._done: Final[dict[int, T]] = {}
@@ -130,20 +132,17 @@ class _Shared(Generic[A, T]):
             while self._helpers_at_work:
                 self._changed.wait()
 
-    def _size_of(self, at: int) -> int:
-        return self._size(self._items[at]) if self._size and at < len(self._items) else 0
-
     def _free(self) -> bool:
         return self._next < self._stop and self._fits()
 
     def _fits(self) -> bool:
-        return not self._held or sum(self._held.values()) + self._wanted <= self._budget
+        held = self._held.values()
+        return not held or sum(held) + self._sizes[self._next] <= self._budget
 
     def _begin(self) -> int:
         at = self._next
-        self._held[at] = self._wanted
+        self._held[at] = self._sizes[at]
         self._next += 1
-        self._wanted = self._size_of(self._next)
         return at
 
     def _run(self, at: int) -> None:
