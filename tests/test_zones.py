@@ -131,3 +131,35 @@ def test_conditions_without_use_or_with_errors_make_none(condition: str) -> None
         except tql.TqlDataError as e:
             assert "row" in str(e)
     assert zones._MAPS.get(ds.source) is None
+
+
+def test_data_that_was_changed_all_the_same_is_looked_at_again() -> None:
+    near = np.arange(ROWS)
+    stamps = near.astype("datetime64[us]")
+    ds = tql.open({"near": near, "stamps": stamps})
+    for condition in ("near > 1300000", "stamps > '1970-01-01T00:00:01.3'"):
+        assert _asked(ds, condition, 4).columns
+        near[:] = near[::-1].copy()
+        stamps[:] = stamps[::-1].copy()
+        for _ in range(5):  # also when there is a map of what stands there now
+            assert (
+                ds.query(f"select * where {condition}").row_ids.tolist()
+                == np.flatnonzero(near > 1300000).tolist()
+            )
+        assert zones._MAPS[ds.source].columns
+        near[:] = near[::-1].copy()
+        stamps[:] = stamps[::-1].copy()
+
+
+def test_what_tells_of_changes_sees_the_first_and_last_value_and_four_of_every_zone() -> None:
+    values = np.arange(ROWS, dtype=np.float32)
+    values[-1] = np.nan
+    ds = tql.open({"near": values})
+    maps = _asked(ds, "near > 1300000", 3)
+    watches = maps.watched["near"]
+    assert all(w.holds() for w in watches)  # NaN is the same NaN
+    assert sum(len(w.seen) for w in watches) <= 5 * len(maps.zones)
+    for at in (0, 3 * ZONE_ROWS, ROWS - 1):
+        before, values[at] = values[at], -1
+        assert not all(w.holds() for w in watches)
+        values[at] = before

@@ -23,6 +23,9 @@ def open(
 ) -> "Dataset":
     """A data set over data where it lies; nothing is copied or converted.
 
+    So arrays and tables must not be changed while they are open: what was learned of them (their
+    fingerprint, where which values lie) is kept. Open them again after a change.
+
     source       a Parquet or Arrow file, a folder or glob of them, a list of paths, an URI
                  ("s3://…"); a dict of arrays; an Arrow table or anything that exports one
                  (Polars, pandas, DuckDB); a Hugging Face Dataset; "demo:digits"

@@ -2,7 +2,8 @@
 
 They are made when the same column has been searched for a range or a value again and again, and only
 where the values lie in some order, so that most zones can be left out. They live as long as the
-source. A result never depends on them.
+source. A result never depends on them, as data must not change while it is open. Where it was changed
+all the same, as one can with NumPy's arrays, a few values of each zone usually tell, and the map goes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tql.engine.columns import Numbers, from_arrow
@@ -40,7 +42,20 @@ _LEAST_ROWS: Final = 16 * ZONE_ROWS  # below, reading everything takes 0.1 ms
 _SCANS: Final = 3
 
 _SAMPLE: Final = 64  # values of each zone that tell whether the zones part at all
+_WATCHED: Final = ZONE_ROWS // 4  # rows from one value that is compared again to the next
 _PARTED: Final = 0.25  # of the whole range of values: a zone's part, on average, where it pays
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """Values of a column in memory as they stood: unsigned integers of their bits."""
+
+    memory: NDArray[Any]
+    seen: NDArray[Any]
+
+    def holds(self) -> bool:
+        """Whether they still stand there."""
+        return np.array_equal(_few(self.memory), self.seen)
 
 
 @dataclass(slots=True)
@@ -51,6 +66,7 @@ class ZoneMaps:
     rows: NDArray[np.int64]
     columns: dict[str, ColumnBounds | None] = field(default_factory=dict)
     searched: dict[str, int] = field(default_factory=dict)
+    watched: dict[str, tuple[_Watch, ...]] = field(default_factory=dict)
 
 
 _MAPS: WeakKeyDictionary[Source, ZoneMaps] = WeakKeyDictionary()
@@ -123,12 +139,38 @@ def _cut(source: Source) -> ZoneMaps:
 
 
 def _known(maps: ZoneMaps, source: Source, name: str, dtype: DType) -> bool:
-    if name not in maps.columns:
-        times = maps.searched[name] = maps.searched.get(name, 0) + 1
-        if times < _SCANS:
-            return False
-        maps.columns[name] = _bounds(source, name, dtype)
-    return maps.columns[name] is not None
+    if name in maps.columns and all(w.holds() for w in maps.watched[name]):
+        return maps.columns.get(name) is not None
+    if maps.columns.pop(name, None) is not None:  # the data was changed: count anew
+        maps.searched[name] = 0
+    times = maps.searched[name] = maps.searched.get(name, 0) + 1
+    if times < _SCANS:
+        return False
+    maps.watched[name] = tuple(_watches(source, name))
+    bounds = maps.columns[name] = _bounds(source, name, dtype)
+    if bounds is None:
+        maps.watched[name] = ()  # nothing depends on it
+    return bounds is not None
+
+
+def _watches(source: Source, name: str) -> Iterator[_Watch]:
+    """Of the fragments that lie in one piece, as those of NumPy's arrays do."""
+    for f in source.fragments:
+        column = source.read(f.index, [name]).column(name)
+        if source.kind != "memory" or column.num_chunks != 1:
+            continue
+        array = column.chunk(0)
+        if pa.types.is_dictionary(array.type):
+            array = array.indices
+        if pa.types.is_primitive(array.type) and array.type.bit_width in (8, 16, 32, 64):
+            bits = np.dtype(f"u{array.type.bit_width // 8}")
+            start = array.offset * bits.itemsize
+            memory = np.frombuffer(array.buffers()[1], bits, len(array), start)
+            yield _Watch(memory, _few(memory))
+
+
+def _few(values: NDArray[Any]) -> NDArray[Any]:
+    return np.append(values[::_WATCHED], values[-1:])
 
 
 def _bounds(source: Source, name: str, dtype: DType) -> ColumnBounds | None:
