@@ -1,6 +1,7 @@
 """Kernels compiled by a child process: when, where to, and what is left when things go wrong."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,47 @@ def test_a_python_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch
     assert k.pays(COMPILE_NS)
 
 
+def test_a_private_folder_that_was_removed_or_taken_is_made_anew(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    k = new_kernel()
+    for _ in "12":
+        assert not k.pays(START_NS)
+        private = kernel_jobs._STATE.private
+        assert private is not None and private in kernel_jobs.folders()
+        child().kill()
+        shutil.rmtree(private)
+        kernel_jobs.settle(DEADLINE)
+        assert kernel_jobs.failure(k.file_name) is None, "that is not the compiler's"
+        private.mkdir()
+        private.chmod(0o777)
+        assert private not in kernel_jobs.folders()
+        private.rmdir()
+
+
+def test_a_child_that_is_late_is_ended_and_no_failure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    k = new_kernel()
+    monkeypatch.setattr(kernel_jobs, "ABANDONED", -1.0)
+    assert not k.pays(START_NS)
+    process = child()
+    kernel_jobs.look()
+    assert process.returncode is not None and kernel_jobs._STATE.job is None
+    assert kernel_jobs.failure(k.file_name) is None and kernel_jobs.why_not() is None
+    assert kinds(folder) == []
+
+
+def test_who_compiles_it_at_once_puts_an_ended_child_away(folder: Path) -> None:
+    k = new_kernel()
+    assert not k.pays(START_NS)
+    process = child()
+    while process.poll() is None:
+        time.sleep(0.02)
+    assert k.pays(0.0)
+    assert kernel_jobs._STATE.job is None
+
+
 # -- several processes -------------------------------------------------------------------------
 
 
@@ -252,6 +294,29 @@ def test_a_process_ends_at_once_while_its_child_compiles(folder: Path) -> None:
     assert kinds(folder) == []
     with pytest.raises(ProcessLookupError):
         os.kill(int(out), 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the pipe is for POSIX systems")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_child_ends_with_a_process_that_is_killed(how: signal.Signals, folder: Path) -> None:
+    process = python(
+        "print(kernel_jobs._STATE.job.process.pid, flush=True)\ntime.sleep(600)", folder
+    )
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    os.kill(pid, signal.SIGSTOP)  # so that it does not end by itself
+    process.send_signal(how)
+    process.communicate(timeout=DEADLINE)
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not is_running(pid))
+    assert kinds(folder) == [], "neither a kernel nor a lock"
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

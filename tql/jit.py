@@ -173,6 +173,7 @@ class Kernel:
             return step == "call"
         self._owed_ns += slow_ns
         if step == "load":
+            kernel_jobs.look()  # the child that made it has ended
             if self._loads():
                 return True
             step, _ = self._without_file(0.0)
@@ -241,6 +242,7 @@ class Kernel:
         return self._fingerprint
 
     def _prepare(self) -> Callable[..., None]:
+        kernel_jobs.look()
         with _COMPILING:
             if self._entry is None and not self._loads():
                 code = compile_kernel(self)

@@ -83,6 +83,16 @@ def _is_mine(status: os.stat_result) -> bool:
     return not hasattr(os, "getuid") or status.st_uid == os.getuid()
 
 
+def is_trusted(folder: Path) -> bool:
+    """Whether it is a folder of this user's that others may not write to."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    mine = _is_mine(status) and not status.st_mode & _OTHERS
+    return mine and stat.S_ISDIR(status.st_mode)
+
+
 def cache_folder() -> Path | None:
     """The folder for kernels, or None where there is none that can be trusted."""
     found = find_folder()
@@ -210,6 +220,14 @@ def take_lock(file: Path) -> bool:
     with os.fdopen(handle, "w") as out:
         out.write(f"{os.getpid()} {_host()}")
     return True
+
+
+def release_lock(file: Path, process: int) -> None:
+    """Give up the lock that `process` took, unless another has taken it over."""
+    lock = lock_of(file)
+    with suppress(OSError):
+        if lock.read_text().partition(" ")[0] == str(process):
+            lock.unlink()
 
 
 def lock_of(file: Path) -> Path:

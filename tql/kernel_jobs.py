@@ -3,13 +3,15 @@
 Numba compiles under the GIL, so that a thread would stall its user for the 0.5 to 1 s it takes. The
 child is a Python of its own at low priority: it is told the kernel as JSON, writes the object
 file into the cache and ends; whoever asks for the kernel later finds the file. One child at a time.
-It ends with the process that started it, and a process that is forked meanwhile has none.
+It ends with the process that started it, however that ends (on POSIX systems: elsewhere when that
+exits), and a process that is forked meanwhile has none.
 """
 
 import atexit
 import os
 import sys
 import tempfile
+import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -18,7 +20,15 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tql.diagnostics import error
 from tql.forks import ForkLock
-from tql.kernel_cache import ABANDONED, cache_folder, lock_of, remove_parts, take_lock
+from tql.kernel_cache import (
+    ABANDONED,
+    cache_folder,
+    is_trusted,
+    lock_of,
+    release_lock,
+    remove_parts,
+    take_lock,
+)
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -40,6 +50,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 spec = spec_from_file_location("tql", order["package"])
 sys.modules["tql"] = module_from_spec(spec)
 spec.loader.exec_module(sys.modules["tql"])
+from tql.kernel_jobs import end_with_parent
+end_with_parent(order["parent"], order["parent_fd"], order["file"])
 from tql.jit import carry_out
 carry_out(order["kernel"], order["file"])
 """
@@ -65,6 +77,7 @@ class _Job:
     file: Path
     said: IO[bytes]
     began: float
+    alive: int | None  # the child ends when this end of a pipe is closed
 
 
 @dataclass(slots=True)
@@ -125,8 +138,32 @@ def failure(name: str) -> str | None:
 
 def folders() -> list[Path]:
     """Where kernels are looked for: the user's folder, and this process's own if it has one."""
+    private = _STATE.private
+    mine = [private] if private is not None and is_trusted(private) else []
     shared = cache_folder()
-    return [f for f in (shared, _STATE.private) if f is not None]
+    return mine if shared is None else [shared, *mine]
+
+
+def look() -> None:
+    """Put away a child that has ended."""
+    with _LOCK:
+        _look(_STATE)
+
+
+def end_with_parent(parent: int, fd: int | None, file: str) -> None:
+    """In a child process: end, and leave neither lock nor part, when the other end of the pipe is
+    closed, which the system does for a parent that is killed.
+    """
+    if fd is None:
+        return
+
+    def watch(fd: int = fd) -> None:
+        os.read(fd, 1)
+        release_lock(Path(file), parent)
+        remove_parts(Path(file).parent, os.getpid())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def settle(seconds: float) -> None:
@@ -157,21 +194,36 @@ def _start(name: str, kernel: dict[str, Any]) -> bool:
         "file": str(file),
         "package": str(Path(__file__).with_name("__init__.py")),
         "path": [p for p in sys.path if os.path.isabs(p)],
+        "parent": os.getpid(),
+        "parent_fd": None,
     }
     with ExitStack() as unless_started:
         unless_started.callback(lock_of(file).unlink, missing_ok=True)
         # Files, not pipes: nothing here ever waits for the child.
         said = unless_started.enter_context(tempfile.TemporaryFile())
-        with tempfile.TemporaryFile() as told:
+        watched, alive = os.pipe() if os.name == "posix" else (None, None)
+        passed: list[int] = []
+        if watched is not None and alive is not None:
+            unless_started.callback(os.close, alive)
+            order["parent_fd"] = watched
+            passed = [watched]
+        with ExitStack() as here:
+            if watched is not None:
+                here.callback(os.close, watched)
+            told = here.enter_context(tempfile.TemporaryFile())
             told.write(json.dumps(order).encode())
             told.seek(0)
             # Without asserts, or docstrings, where the parent has none: the same code, then.
             same = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
             process = subprocess.Popen(
-                [sys.executable, "-I", *same, "-c", _CHILD], stdin=told, stdout=said, stderr=said
+                [sys.executable, "-I", *same, "-c", _CHILD],
+                stdin=told,
+                stdout=said,
+                stderr=said,
+                pass_fds=passed,
             )
         unless_started.pop_all()
-    _STATE.job = _Job(process, file, said, time.monotonic())
+    _STATE.job = _Job(process, file, said, time.monotonic(), alive)
     atexit.unregister(_stop)
     atexit.register(_stop)
     return True
@@ -185,9 +237,11 @@ def _place(name: str) -> Path | None:
             return shared / name if take_lock(shared / name) else None
         except OSError:
             pass  # a folder that can only be read: this process has one of its own
-    if _STATE.private is None or _STATE.owner != os.getpid():
-        _STATE.private, _STATE.owner = Path(tempfile.mkdtemp(prefix="tql-")), os.getpid()
-    file = _STATE.private / name
+    private = _STATE.private
+    if private is None or _STATE.owner != os.getpid() or not is_trusted(private):
+        private = Path(tempfile.mkdtemp(prefix="tql-"))
+        _STATE.private, _STATE.owner = private, os.getpid()
+    file = private / name
     return file if take_lock(file) else None
 
 
@@ -209,9 +263,10 @@ def _look(state: _State) -> None:
     if job.file.is_file():
         state.in_a_row = 0
         return
+    if late or not is_trusted(job.file.parent):
+        return  # a machine that is busy, or a folder that was removed, says nothing of the compiler
     code = job.process.returncode
-    last = said.splitlines()[-1] if said else f"exit code {code}"
-    why = f"it took more than {ABANDONED:g} s" if late else last
+    why = said.splitlines()[-1] if said else f"exit code {code}"
     _failed(state, job.file.name, f"the compiling child ended without a kernel: {why}")
 
 
@@ -221,10 +276,16 @@ def _failed(state: _State, name: str, why: str) -> None:
 
 
 def _tidy(job: _Job) -> None:
-    job.said.close()
+    _close(job)
     with suppress(OSError):
         lock_of(job.file).unlink(missing_ok=True)
     remove_parts(job.file.parent, job.process.pid)
+
+
+def _close(job: _Job) -> None:
+    job.said.close()
+    if job.alive is not None:
+        os.close(job.alive)
 
 
 def _stop() -> None:
@@ -246,7 +307,7 @@ def _forget() -> None:
     job, _STATE.job = _STATE.job, None
     if job is not None:
         job.process.returncode = 0  # so that it is neither waited for nor warned of here
-        job.said.close()
+        _close(job)
 
 
 if hasattr(os, "register_at_fork"):
