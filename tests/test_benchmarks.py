@@ -28,6 +28,7 @@ from benchmarks.peers.__main__ import END, START, main, with_table
 from benchmarks.peers.data import Data
 from benchmarks.peers.report import Report, as_json, table, times
 from benchmarks.peers.tasks import NOT_INSTALLED, PEERS, Peer, keys, tasks
+from benchmarks.peers.with_tqlkit import ANEW
 
 ROWS = 20_000
 MISSING = Peer("Deep Lake 4", "a_package_that_nobody_has", "with_deep_lake")
@@ -198,7 +199,7 @@ def test_the_better_of_two_measurements_of_memory_counts() -> None:
 
 def test_a_report_shows_every_part(data: Data, ours: dict[str, Task]) -> None:
     report = Report(
-        [run(ours["range"], 1, 0)],
+        [run(ours["range"], 1, 0), run(ours["labels_not"], 1, 0)],
         bandwidth.measure(1, 1 << 16),
         calls.measure(1, 1_000, ["labels != 5"]),
         startup.measure(1, 1_000, data.parquet),
@@ -217,8 +218,38 @@ def test_a_report_shows_every_part(data: Data, ours: dict[str, Task]) -> None:
     for calls_ in report.calls:
         figures = " | ".join(f"{s * 1e3:,.2f}" for s in calls_.seconds)
         assert f"| `labels != 5` | {calls_.cache} | {figures} |" in text
-    assert content["tasks"][0]["of_memory"] > 0
+    assert content["tasks"][0]["of_memory"] is None  # zone maps spare it the column
+    assert content["tasks"][1]["of_memory"] > 0
+    assert ANEW in content["tasks"][0]["ratios"] and f"“{ANEW}”" in text
     assert "| a text | 1.00 ms | 2.00 ms | 3.00 ms |" in text
+
+
+def test_what_is_kept_of_open_data_is_measured_without_it_too(ours: dict[str, Task]) -> None:
+    """And no share of the memory's speed is claimed for bytes that were not read."""
+    anew = {key for key, task in ours.items() if ANEW in {c.name for c in task.contenders}}
+    assert anew == {"text_is", "text_like", "kind_is", "kind_like", "range"}
+    assert all(ours[key].nbytes is None for key in anew)
+    assert ours["labels_not"].nbytes == 4 * ROWS
+
+
+def test_each_first_query_has_a_new_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def first(tier: str, rows: int, environment: dict[str, str]) -> float:
+        asked.append(environment["TQL_CACHE_DIR"])
+        return 1.0 + len(asked)
+
+    monkeypatch.setattr(startup, "_first_query", first)
+    monkeypatch.setattr(startup, "_command", lambda arguments, environment: 0.1)
+    found = startup.measure(5, 1000, Path("a.parquet"))
+    assert len(set(asked)) == 10
+    assert found[0].goal == startup.OF_REFERENCE * found[1].middle
+
+
+def test_a_start_meets_its_goal_by_the_median() -> None:
+    assert startup.Cold("x", 1.0, 3.0, 2.0).met is False
+    assert startup.Cold("x", 1.0, 2.0, 2.0).met is True
+    assert startup.Cold("x", 1.0, 2.0, None).met is None
 
 
 def test_the_table_takes_the_place_between_the_markers() -> None:

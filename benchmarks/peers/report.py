@@ -13,6 +13,7 @@ from benchmarks.calls import CALLS, Calls
 from benchmarks.measure import OF_FLOOR, OURS, Result, Timing
 from benchmarks.parsing import Read
 from benchmarks.peers.tasks import NOT_ASKED, PEERS
+from benchmarks.peers.with_tqlkit import ANEW
 from benchmarks.startup import Cold
 
 DISTRIBUTIONS: Final = (
@@ -105,9 +106,12 @@ def _tasks(report: Report) -> str:
         "Milliseconds, best / median of the repeated runs, in turn in one process, in a new order "
         "each round, all with the same answer; how many times faster "
         f"{OURS} is by the best runs, and the goal where there is one. "
-        "“of memory”: bytes of the columns read / time, against the fastest figure for memory below. "
+        "“of memory”: bytes of the columns read / time, against the fastest figure for memory below; "
+        "— where what ours keeps of a data set that is open, zone maps and dictionaries, may "
+        f"spare it some of them. “{ANEW}” has nothing kept from earlier runs. "
         f"{OURS} and Deep Lake answer a filter with a row set, the others with row numbers. "
-        f"Kernels of {OURS} were compiled beforehand. Parquet files are opened anew each time. "
+        f"Kernels of {OURS} were compiled beforehand: see “When kernels are compiled”. "
+        "Parquet files are opened anew each time. "
         "—: has nothing for it.",
     ]
     reasons = dict.fromkeys(_refusals(report.results))

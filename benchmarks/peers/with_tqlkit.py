@@ -16,6 +16,8 @@ from tql.rowset import RowSet
 from tql.weights import ClassWeights, RowWeights
 
 AS_IDS: Final = f"{OURS}, as ids"
+ANEW: Final = f"{OURS}, opened anew"  # with nothing kept from earlier runs: zone maps, dictionaries
+_KEEPING: Final = ("text_is", "text_like", "kind_is", "kind_like", "range")
 BOXES: Final = "any(boxes[:,2] > 100)"
 COSINE: Final = "select * order by cosine_similarity(emb, $wanted) desc limit 10"
 
@@ -26,6 +28,9 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
     for key, condition in conditions(data).items():
         text = f"select * where {condition}"
         yield from _filter(key, ds, text)
+        if key in _KEEPING:
+            work = lambda text=text: tql.open(data.table).query(text).rowset  # noqa: E731
+            yield key, Contender(ANEW, work, _ids)
     yield from _filter("boxes", tql.open(data.boxes), f"select * where {BOXES}")
     files = {"parquet_number": data.parquet, "parquet_text": data.parquet,
              "parquet_range": data.sorted_parquet}  # fmt: skip
