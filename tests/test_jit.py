@@ -287,7 +287,7 @@ def prints(values: Any, out: Any) -> None:
 def test_a_kernel_that_does_more_than_arithmetic_is_refused(body: Any, cache: Path) -> None:
     k = kernel("i64[], i64[]")(body)
     with pytest.raises(
-        AssertionError, match=f"kernel {body.__name__} raises, allocates or calls out"
+        RuntimeError, match=f"kernel {body.__name__} raises, allocates or calls out"
     ):
         k(np.arange(3), np.zeros(3, np.int64))
     assert not cache.exists() or list(cache.iterdir()) == []
@@ -301,9 +301,9 @@ def test_a_kernel_of_unknown_types_is_refused_where_it_is_written() -> None:
 def test_an_array_of_another_type_or_layout_is_refused(cache: Path) -> None:
     k = new_kernel()
     out = np.zeros(4, np.int64)
-    with pytest.raises(AssertionError, match="was given int32"):
+    with pytest.raises(RuntimeError, match="was given int32"):
         k(np.arange(4, dtype=np.int32), 1, out)
-    with pytest.raises(AssertionError):
+    with pytest.raises(RuntimeError):
         k(np.arange(8)[::2], 1, out)
 
 

@@ -148,9 +148,8 @@ class Kernel:
         flat: list[Any] = []
         for kind, value in zip(self._types, args, strict=True):
             if kind.endswith("[]"):
-                assert value.dtype == _NUMPY[kind[:-2]] and value.flags.c_contiguous, (
-                    f"kernel {self.__name__}: {kind} was given {value.dtype}"
-                )
+                if value.dtype != _NUMPY[kind[:-2]] or not value.flags.c_contiguous:
+                    raise RuntimeError(f"kernel {self.__name__}: {kind} was given {value.dtype}")
                 flat.append(value.__array_interface__["data"][0])
                 flat.append(value.size)
             else:
@@ -334,7 +333,8 @@ def carry_out(told: dict[str, Any], file: str) -> None:
     else:
         k = getattr(import_module(told["module"]), name)
         assert isinstance(k, Kernel), f"{told['module']}.{name} is no kernel"
-    assert k.fingerprint == told["fingerprint"], "the child has another compiler or other sources"
+    if k.fingerprint != told["fingerprint"]:
+        raise RuntimeError("the child has another compiler or other sources")
     write(Path(file), compile_kernel(k), made_by())
 
 
@@ -346,7 +346,8 @@ def compile_kernel(k: Kernel) -> bytes:
         for f in ir.functions
         if f.is_declaration and not f.name.startswith(("llvm.", "mem")) and f.name not in _LIBM
     ]
-    assert not foreign, f"kernel {k.__name__} raises, allocates or calls out: {foreign}"
+    if foreign:
+        raise RuntimeError(f"kernel {k.__name__} raises, allocates or calls out: {foreign}")
     return bytes(_target_machine().emit_object(ir))
 
 
