@@ -1,7 +1,6 @@
 """The result of a query as a source again: rows of a parent, and expressions over its columns."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -16,10 +15,9 @@ from tql.engine.computed import (
     blocks_of,
     identify,
     root_of,
-    row_name,
-    take,
 )
 from tql.engine.frame import Frame
+from tql.engine.framing import frame_over
 from tql.engine.reference import evaluate
 from tql.language.expr import (
     Column,
@@ -100,14 +98,13 @@ class DerivedSource(Computed):
     def project(self, rows: Int64s, columns: Sequence[str], fetch: Fetch | None = None) -> pa.Table:
         """The columns for these rows of the parent."""
         needed = sorted(frozenset().union(*(columns_of(self._by_name[c]) for c in columns)))
-        table = take(self.parent, rows, needed, fetch) if needed else None
-        frame = Frame(table, rows, self.seed, partial(row_name, self.parent))
+        frame = frame_over(self.parent, rows, needed, self.seed, fetch)
+        everywhere = np.ones(len(rows), np.bool_)
         arrays, fields = [], []
         for name in columns:
             e = self._by_name[name]
             if isinstance(e, Column):
-                assert table is not None
-                array = table.column(e.name)
+                array = frame.stored(e.name, everywhere)
             else:
                 array = to_arrow(evaluate(e, frame), e.dtype, len(rows))
             arrays.append(array)
@@ -164,5 +161,4 @@ def column_at(source: Source, rows: Int64s, e: Expr, seed: int) -> Vec:
 def frame_at(source: Source, rows: Int64s, expressions: Sequence[Expr], seed: int) -> Frame:
     """What these expressions need of these rows."""
     needed = sorted(frozenset().union(*map(columns_of, expressions)))
-    table = take(source, rows, needed) if needed else None
-    return Frame(table, rows, seed, partial(row_name, source))
+    return frame_over(source, rows, needed, seed)

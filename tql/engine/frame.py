@@ -16,6 +16,8 @@ from tql.language.expr import Column
 class Frame:
     """Rows to evaluate over: their columns (None where none is needed), and their positions in FROM,
     int64 of shape (n,). `name` turns a position into the row of the root data set, for messages.
+    `late`, where there is no table as some row of it would be an error, reads a column of the active
+    rows alone; the other rows are NULL.
     """
 
     table: Any
@@ -23,7 +25,9 @@ class Frame:
     seed: int
     name: Callable[[int], int] = int
     slots: tuple[Vec, ...] = ()
+    late: Callable[[Mask, str], Any] | None = None
     _read: dict[str, tuple[Vec, tuple[Flaw, ...]]] = field(default_factory=dict)
+    _known: dict[str, tuple[Mask, Any]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -31,8 +35,9 @@ class Frame:
 
     def column(self, c: Column, active: Mask) -> Vec:
         """The column's values; an error where an active row contradicts the column's type."""
+        stored = self.stored(c.name, active)
         if c.name not in self._read:
-            self._read[c.name] = read(self.table.column(c.name), c.dtype)
+            self._read[c.name] = read(stored, c.dtype)
         vec, flaws = self._read[c.name]
         for flaw in flaws:
             bad = flaw.rows & active
@@ -41,9 +46,15 @@ class Frame:
             self.reject(bad, flaw.code, what, c.span, flaw.help)
         return vec
 
-    def stored(self, name: str) -> Any:
-        """The column as it lies in Arrow."""
-        return self.table.column(name)
+    def stored(self, name: str, active: Mask) -> Any:
+        """The column as it lies in Arrow; an error where an active row of it cannot be computed."""
+        if self.late is None:
+            return self.table.column(name)
+        known = self._known.get(name)
+        if known is None or (active & ~known[0]).any():
+            known = self._known[name] = active, self.late(active, name)
+            self._read.pop(name, None)
+        return known[1]
 
     def named(self, at: int) -> int:
         """The row of the root data set at this place of the frame."""

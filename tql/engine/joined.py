@@ -1,7 +1,7 @@
 """Two sources side by side: pairs of their rows as rows of one source."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias, assert_never
@@ -21,7 +21,7 @@ from tql.engine.computed import (
     row_name,
     take,
 )
-from tql.engine.frame import Frame
+from tql.engine.framing import frame_over
 from tql.engine.matching import Key, check_pairs, matches, with_missing
 from tql.engine.reference import is_true
 from tql.engine.whole_columns import WholeColumns
@@ -274,7 +274,7 @@ def _tested(
     kept = [np.zeros(0, np.bool_)]
     for start in range(0, len(candidates.pairs), _BLOCK):
         positions = np.arange(start, min(start + _BLOCK, len(candidates.pairs)))
-        table = candidates.take(positions, needed) if needed else None
-        frame = Frame(table, pairs[0][positions], seed, partial(row_name, left))
-        kept.append(is_true(condition, frame))
+        frame = frame_over(candidates, positions, needed, seed)
+        ours = replace(frame, positions=pairs[0][positions], name=partial(row_name, left))
+        kept.append(is_true(condition, ours))
     return np.concatenate(kept)

@@ -8,15 +8,14 @@ raised an error.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from tql.diagnostics import NOWHERE, TqlError
 from tql.engine.columns import Arrow, Numbers, Objects, Vec
-from tql.engine.computed import Computed, Int64s, row_name, take
-from tql.engine.frame import Frame
+from tql.engine.computed import Computed, Int64s, take
+from tql.engine.framing import frame_over
 from tql.engine.joined import Crossed, JoinedSource
 from tql.engine.matching import Key, Numbered, Partners, combined, numbered, partners
 from tql.engine.reference import is_true
@@ -347,8 +346,7 @@ def _kept(source: JoinedSource, blocks: _Blocks, rest: Expr | None, seed: int) -
     for block in blocks:
         kept = block
         if rest is not None:
-            table = source.take(block, needed, fetch) if needed else None
-            frame = Frame(table, block, seed, partial(row_name, source))
+            frame = frame_over(source, block, needed, seed, fetch)
             kept = block[is_true(rest, frame)]
         if dense:
             _mark(words, kept)

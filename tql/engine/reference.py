@@ -138,7 +138,7 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             hits = np.isin(inner.values, np.array(values, inner.values.dtype))
             return Numbers(hits, inner.valid)
         case IsNull(Column(name, List() | Opaque())):
-            return Numbers(_missing(frame.stored(name)))
+            return Numbers(_missing(frame.stored(name, active)))
         case IsNull(operand):
             valid = _evaluate(operand, frame, active).valid
             return Numbers(np.asarray(False) if valid is None else ~valid)
@@ -185,7 +185,11 @@ def _missing(column: Any) -> Mask:
 
 
 def _json_reader(frame: Frame, active: Mask) -> Reader:
-    return Reader(frame.rows, lambda e: _evaluate(e, frame, active), frame.stored)
+    return Reader(
+        frame.rows,
+        lambda e: _evaluate(e, frame, active),
+        lambda name: frame.stored(name, active),
+    )
 
 
 def _numbers(e: Expr, frame: Frame, active: Mask) -> Numbers:

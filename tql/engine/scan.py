@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from tql import kernel_jobs
 from tql.bits import BitWriter, pack
 from tql.cpus import usable_cpus
+from tql.diagnostics import TqlDataError
 from tql.engine.columns import Numbers
-from tql.engine.computed import row_name, stored_below
+from tql.engine.computed import Computed, row_name, stored_below
 from tql.engine.costs import reference_ns
 from tql.engine.frame import Frame
+from tql.engine.framing import late_frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
 from tql.engine.pruning import decided
 from tql.engine.reference import evaluate, is_true
@@ -77,10 +79,16 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     writers = [BitWriter(source.rows) for _ in conditions]
 
     def write(piece: Fragment) -> None:
-        table = _read(source, piece, columns)
-        if program is not None and _run(program, table, piece, seed, settings, writers):
-            return
-        frame = Frame(table, np.arange(piece.start, piece.stop), seed, name)
+        try:
+            table = _read(source, piece, columns)
+        except TqlDataError:  # which need not be that of a row that a condition looks at
+            if not isinstance(source, Computed):
+                raise
+            frame = late_frame(source, np.arange(piece.start, piece.stop), seed)
+        else:
+            if program is not None and _run(program, table, piece, seed, settings, writers):
+                return
+            frame = Frame(table, np.arange(piece.start, piece.stop), seed, name)
         for c, writer in zip(conditions, writers, strict=True):
             writer.put(piece.start, piece.rows, pack(is_true(c, frame)))
 

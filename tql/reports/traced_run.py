@@ -1,14 +1,12 @@
 """A run that explains itself: rows of each node, seconds, and what a NULL keeps out."""
 
 from collections.abc import Sequence
-from functools import partial
 from time import perf_counter
 
 import numpy as np
 
-from tql.engine.computed import row_name
 from tql.engine.derived import frame_at
-from tql.engine.frame import Frame
+from tql.engine.framing import frame_over
 from tql.engine.pruning import kept
 from tql.engine.reference import is_true, kept_out_by_null
 from tql.engine.select import Environment, Run
@@ -72,11 +70,11 @@ class TracedRun(Run):
     def _kept_out(self, predicate: Expr) -> int:
         """Rows that a NULL keeps out, in the fragments that the filter reads."""
         columns = sorted(columns_of(predicate))
-        name, seed = partial(row_name, self.source), self.environment.seed
+        seed = self.environment.seed
 
         def counted(fragment: Fragment) -> int:
-            table = self.source.read(fragment.index, columns) if columns else None
-            frame = Frame(table, np.arange(fragment.start, fragment.stop), seed, name)
+            rows = np.arange(fragment.start, fragment.stop)
+            frame = frame_over(self.source, rows, columns, seed)
             return int(np.count_nonzero(kept_out_by_null(predicate, frame)))
 
         # On this thread: a function of the user's may be called.
