@@ -15,6 +15,7 @@ import pytest
 import tql
 from tests.tiers import bound
 from tql import rowset
+from tql.engine.decoding import decoded_bytes
 from tql.engine.scan import Settings, scan
 from tql.planner import make_plan
 from tql.rowset import Bitmap, Range
@@ -167,6 +168,37 @@ def test_codes_in_the_file_count_as_the_numbers_that_they_stand_for(tmp_path: Pa
     source = Counting(opened)
     scan(source, [bound("x == 1", source)], 0, Settings("reference", 4, memory_bytes=GROUP * 8))
     assert source.most == 1 and source.reads == N // GROUP
+
+
+@pytest.mark.parametrize(
+    ("name", "view"),
+    [(n, v) for n in ("fixed", "lists", "texts", "bytes") for v in (False, True)]
+    + [("text", False)],  # a view may make plain texts of codes, which no statistics tell of
+)
+def test_what_is_stored_as_codes_counts_as_it_is_read(
+    tmp_path: Path, name: str, view: bool
+) -> None:
+    """Lists and texts of few values take little in a file: their size is told within a half."""
+    file = tmp_path / "codes.parquet"
+    rows = 10_000
+    table = pa.table({
+        "fixed": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(64 * rows)), 64),
+        "lists": pa.array([[1.0] * 40] * rows),
+        "text": ["x" * 20 + str(i % 3) for i in range(rows)],
+        "texts": [["a long text that is repeated", "b"]] * rows,
+        "bytes": [b"z" * 200] * rows,
+    })  # fmt: skip
+    pq.write_table(table, file)
+    opened = tql.open(str(file))
+    source = (
+        opened.query(f"select {name}, 1 as one where {name} is not null").source
+        if view
+        else opened.source
+    )
+    told = decoded_bytes(source, [name])(source.fragments[0])
+    assert not source.fragments[0].in_place
+    read = source.read(0, [name]).nbytes
+    assert read / 2 <= told <= 2 * read
 
 
 def test_data_in_memory_does_not_count(stored: tql.Dataset) -> None:

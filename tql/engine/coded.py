@@ -95,7 +95,7 @@ def coded(source: Source, column: Column, settings: Settings) -> Coded | None:
         return None if its is None else (*its, vec.valid)
 
     found = []
-    for p in over(source.fragments, part, settings, source.schema, [column.name]):
+    for p in over(source, source.fragments, part, settings, [column.name]):
         if p is None:
             return None
         found.append(p)

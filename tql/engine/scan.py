@@ -20,6 +20,7 @@ from tql.diagnostics import TqlDataError
 from tql.engine.columns import Numbers
 from tql.engine.computed import Computed, row_name, stored_below
 from tql.engine.costs import reference_ns
+from tql.engine.decoding import decoded_bytes
 from tql.engine.frame import Frame
 from tql.engine.framing import late_frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
@@ -29,7 +30,6 @@ from tql.engine.zones import zones_of
 from tql.jit import CALL_NS
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.memory_size import budget
-from tql.schema import Column, Float, Int, Label, Schema, Time
 from tql.sources.protocol import Changeable, Fragment, Source
 from tql.threads import in_order
 
@@ -100,7 +100,7 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     for truth, writer in zip(always, writers, strict=True):
         _fill(writer, pieces, known, truth)
     unread = [f for f, k in zip(pieces, known.tolist(), strict=True) if not k]
-    for _ in over(unread, write, settings, source.schema, columns):
+    for _ in over(source, unread, write, settings, columns):
         pass
     return [writer.finish() for writer in writers]
 
@@ -196,7 +196,7 @@ def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
         assert isinstance(vec, Numbers)
         return Numbers(np.broadcast_to(vec.values, (fragment.rows,)), vec.valid)
 
-    parts = list(over(source.fragments, part, settings, source.schema, columns))
+    parts = list(over(source, source.fragments, part, settings, columns))
     valid = None
     if any(p.valid is not None for p in parts):
         valid = np.concatenate(
@@ -218,38 +218,18 @@ def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Progr
 
 
 def over(
+    source: Source,
     fragments: Sequence[Fragment],
     work: Callable[[Fragment], T],
     settings: Settings,
-    schema: Schema,
     columns: Sequence[str],
 ) -> Iterator[T]:
-    """`work`, which reads these columns, of every fragment, in fragment order; see `in_order`.
+    """`work`, which reads these columns, of these fragments of `source`, in order; see `in_order`.
 
     Fragments that have to be decoded are not all in work at once where they are large: see
     `Settings.memory_bytes`.
     """
-
     if all(f.in_place for f in fragments):
         return in_order(fragments, work, settings.workers)
-
-    def decoded(f: Fragment) -> int:
-        return 0 if f.in_place else sum(_decoded_bytes(f, schema[c]) for c in columns)
-
     memory = budget() if settings.memory_bytes is None else settings.memory_bytes
-    return in_order(fragments, work, settings.workers, decoded, memory)
-
-
-def _decoded_bytes(fragment: Fragment, column: Column) -> int:
-    """What a column of the fragment takes in memory: at least what the file says of its pages,
-    where numbers may stand as codes.
-    """
-    stats = fragment.columns.get(column.name)
-    stored = (stats.bytes if stats else None) or 0
-    match column.dtype:
-        case Int(bits) | Float(bits) | Label(storage=Int(bits)):
-            return max(stored, fragment.rows * bits // 8)
-        case Time():
-            return max(stored, fragment.rows * 8)
-        case _:
-            return stored
+    return in_order(fragments, work, settings.workers, decoded_bytes(source, columns), memory)

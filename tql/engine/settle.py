@@ -172,6 +172,6 @@ def _with_statistics(call: Call, source: Source, seed: int, settings: Settings) 
         assert isinstance(vec, Arrow)
         return bm25.statistics(vec.array, words)
 
-    parts = over(source.fragments, counted, settings, source.schema, columns)
+    parts = over(source, source.fragments, counted, settings, columns)
     query = bm25.weighed(sought.value, parts)
     return Bm25Score(text, query.words, query.weights, query.mean_length, span=call.span)

@@ -84,7 +84,7 @@ def tally(
 
     known: dict[Any, int] = {}
     total = _Total(most if named is None else named, counter)
-    for found in over(source.fragments, part, settings, source.schema, [by]):
+    for found in over(source, source.fragments, part, settings, [by]):
         if found is None:
             return None
         values, before, cells = found

@@ -127,9 +127,7 @@ def column_statistics(source: Source, name: str) -> Statistics:
             data = source.read(fragment.index, [c.name for c in read])
             return [_part(data.column(c.name), c) for c in read]
 
-        parts = list(
-            over(source.fragments, part, Settings(), source.schema, [c.name for c in read])
-        )
+        parts = list(over(source, source.fragments, part, Settings(), [c.name for c in read]))
     found = {c.name: _line(c, [p[k] for p in parts], source) for k, c in enumerate(read)}
     return Statistics(
         name, source.rows, tuple(found.get(c.name) or _line(c, [], source) for c in source.schema)

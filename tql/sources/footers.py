@@ -193,20 +193,20 @@ def _leaves(schema: pa.Schema) -> dict[str, range]:
     leaves = {}
     start = 0
     for field in schema:
-        count = _leaf_count(field.type)
+        count = len(_leaf_types(field.type))
         leaves[field.name] = range(start, start + count)
         start += count
     return leaves
 
 
-def _leaf_count(stored: pa.DataType) -> int:
+def _leaf_types(stored: pa.DataType) -> list[pa.DataType]:
     if isinstance(stored, pa.BaseExtensionType):
-        return _leaf_count(stored.storage_type)
+        return _leaf_types(stored.storage_type)
     if kind.is_map(stored):
-        return _leaf_count(stored.key_type) + _leaf_count(stored.item_type)
+        return _leaf_types(stored.key_type) + _leaf_types(stored.item_type)
     if kind.is_struct(stored):
-        return sum(_leaf_count(stored.field(i).type) for i in range(stored.num_fields))
-    return _leaf_count(stored.value_type) if kind.is_nested(stored) else 1
+        return [leaf for field in stored for leaf in _leaf_types(field.type)]
+    return _leaf_types(stored.value_type) if kind.is_nested(stored) else [stored]
 
 
 def without_nulls(footer: Footer, columns: Iterable[StoredColumn]) -> set[str]:
@@ -255,13 +255,35 @@ def repeats_texts(chunk: pq.ColumnChunkMetaData) -> bool:
 def group_stats(footer: Footer, group: int, stored: StoredColumn) -> ColumnStats:
     """What the footer says of a column in one row group."""
     leaves = footer.leaves[stored.name]
-    chunks = _chunks(footer.metadata.row_group(group), leaves, stored.name, stored.part)
+    whole = footer.metadata.row_group(group)
+    chunks = _chunks(whole, leaves, stored.name, stored.part)
     size = sum(c.total_uncompressed_size for c in chunks)
-    if len(leaves) > 1 or kind.is_nested(footer.schema.field(stored.name).type):
-        return ColumnStats(bytes=size)
+    as_stored = footer.schema.field(stored.name).type
+    if len(leaves) > 1 or kind.is_nested(as_stored):
+        types = dict(zip(leaves, _leaf_types(as_stored), strict=True))
+        paths = {c.path_in_schema for c in chunks}
+        values = sum(
+            _decoded(whole.column(i), leaf)
+            for i, leaf in types.items()
+            if whole.column(i).path_in_schema in paths
+        )
+        return ColumnStats(bytes=size, decoded=values + 4 * whole.num_rows)  # offsets of lists
     stats = chunks[0].statistics
     low, high = _bounds(stats, chunks[0].physical_type, stored)
-    return ColumnStats(nulls=_nulls(stats), low=low, high=high, bytes=size)
+    decoded = _decoded(chunks[0], as_stored) if stored.column.dtype == Binary() else None
+    return ColumnStats(nulls=_nulls(stats), low=low, high=high, bytes=size, decoded=decoded)
+
+
+def _decoded(chunk: pq.ColumnChunkMetaData, leaf: pa.DataType) -> int:
+    """Bytes of the values of a chunk once they are not codes any more, about."""
+    count = int(chunk.num_values)
+    if chunk.physical_type != "BYTE_ARRAY":
+        return 0 if kind.is_null(leaf) else count * int(leaf.bit_width) // 8
+    stats, longest = chunk.statistics, 0
+    if chunk.has_dictionary_page and stats is not None and stats.has_min_max:
+        # Nothing tells the lengths of what stands as codes; those of two values are some of them.
+        longest = max(len(stats.min_raw), len(stats.max_raw))
+    return max(int(chunk.total_uncompressed_size), count * (4 + longest))
 
 
 class FooterStats(Mapping[str, ColumnStats]):

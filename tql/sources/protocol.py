@@ -18,13 +18,15 @@ class ColumnStats:
     """What is known of a column in one fragment without reading it; None where it is not.
 
     `low` and `high` bound the values that are neither null nor NaN, and need not occur among them;
-    times are counts in the column's unit. `bytes` is the size uncompressed.
+    times are counts in the column's unit. `bytes` is the size uncompressed, `decoded` about what the
+    column takes in memory where that is not told by its type and the number of rows.
     """
 
     nulls: int | None = None
     low: Any = None
     high: Any = None
     bytes: int | None = None
+    decoded: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
