@@ -207,7 +207,10 @@ class Logic(ABC):
 
     def _after(self, active: Active, part: str, wanted: bool) -> Active:
         """What is left undecided of `active` when `part` is known."""
-        return active if part in (self.everywhere, self.nowhere) else (*active, (part, wanted))
+        # Once each: a chain of 100,000 terms repeats the few conditions that a kernel has room for.
+        if part in (self.everywhere, self.nowhere) or (part, wanted) in active:
+            return active
+        return (*active, (part, wanted))
 
     def where(self, active: Active) -> str:
         """As one truth value."""
