@@ -414,6 +414,9 @@ FOUND = [
     # What logical_and() gives for a group is one value, and for its members a sequence of them.
     "select logical_and(id > 2, id < 5) as x group by u8",
     "select x from (select u8, logical_and(jag > 0, boxes_n > 0) as x) group by u8",
+    # An array literal with a number below 0 is one of int64, beside uint64 too.
+    "select (array[-1, 1, 0] * u64_n) as x where u64_n < 9",
+    "select array[1, 0] + u64_n as x where u64_n < 9",
     # A value that data() has found may be NULL.
     "select id, data(i8_n, 2) as x where not (data(i8_n, 2) is null and i8 > 0)",
     # The column that USING makes for a RIGHT join is that of the right: 0.0 equals -0.0.

@@ -34,6 +34,8 @@ class Kind:
     grouped           whether the first dimension of an array is that of a group; then `item` may be
                       an array itself, and the value is a list of members
     document          of JSON: a stored column of objects, and not a value taken out of it
+    negative          of the numbers in an array literal: one is below 0, so that beside uint64 they
+                      are int64 still
     """
 
     name: Literal["bool", "int", "float", "text", "label", "time", "array", "json", "binary"]
@@ -47,6 +49,7 @@ class Kind:
     rank: int = 0
     grouped: bool = False
     document: bool = False
+    negative: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -127,6 +130,8 @@ def constant_array(items: list[Value]) -> Value:
         data, rank = filled([v.data for v in items]), 1
     if inner.name == "float":
         data = objects(data.shape, [float(v) for v in data.flat])
+    elif inner.name == "int":
+        inner = replace(inner, negative=any(v < 0 for v in data.flat))
     return Value(replace(array_of(inner, rank), constant=True), data)
 
 

@@ -70,7 +70,8 @@ def arithmetic_kind(op: str, a: Kind, b: Kind) -> Kind:
         if op == "/":
             return Kind("float", constant=not columns)
         wide = [k.name == "int" and k.bits == 64 and not k.signed for k in columns]
-        return Kind("int", 64, not (columns and all(wide)), not columns)
+        unsigned = columns and all(wide) and not (a.negative or b.negative)
+        return Kind("int", 64, not unsigned, not columns)
     narrow = all(k.bits <= (32 if k.name == "float" else 16) for k in columns)
     single = narrow and any(k.name == "float" for k in columns)
     return Kind("float", 32 if single else 64, constant=not columns)
