@@ -11,6 +11,7 @@ import tql
 from tests.explain_data import digits
 from tql import cli
 from tql.dataset import Dataset
+from tql.engine import dictionaries
 from tql.engine.kernels import program
 from tql.engine.scan import Settings
 from tql.queries import ask
@@ -118,3 +119,17 @@ def test_a_prepared_query_tells_them() -> None:
     prepared = table().prepare("select * where n > 2")
     assert "np.uint64" in str(prepared.explain(kernels=True))
     assert "np.uint64" not in str(prepared.explain())
+
+
+def test_text_that_is_kept_by_code_is_told_as_it_would_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = tql.open(pa.table({"s": ["a", "b"] * 1000}))
+    text = "select * where s == 'a'"
+    before = only(explained(dataset, text, Settings("kernel")))
+    assert before.tier == "reference" and "without a dictionary" in before.why
+    monkeypatch.setattr(dictionaries, "TEXT_ENCODE", 0.0)
+    ask(dataset.source, text, settings=Settings("kernel")).answer()
+    after = only(explained(dataset, text, Settings("kernel")))
+    assert (after.tier, after.state) == ("kernel", "compiled")
+    assert after.source is not None

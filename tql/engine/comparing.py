@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tql.engine.columns import Mask, Numbers, one_array, pc
+from tql.engine.columns import Mask, Numbers, one_array, pc, storage
 from tql.language.expr import CompareOp
 
 
@@ -78,10 +78,40 @@ ARROW_COMPARE: Final[Mapping[CompareOp, Any]] = {
 
 def compare_texts(op: CompareOp, left: Any, right: Any) -> Numbers:
     """Two Arrow arrays of text, plain or dictionaries, row by row."""
+    if _by_code(left) and _by_code(right):
+        texts = [plain_text(a.dictionary).cast(pa.large_string()) for a in (left, right)]
+        together = pc.rank(pa.concat_arrays(map(one_array, texts)), tiebreaker="dense").to_numpy()
+        (a, known), (b, also) = codes_of(left), codes_of(right)
+        first, second = np.split(together, [len(left.dictionary)])
+        valid = both(known, also)
+        if not (len(first) and len(second)):  # then a side has nothing but NULL
+            return Numbers(np.zeros(len(left), np.bool_), valid)
+        return Numbers(_NUMPY_COMPARE[op](np.take(first, a), np.take(second, b)), valid)
     a, b = plain_text(left), plain_text(right)
     if a.type != b.type:
         a, b = a.cast(pa.large_string()), b.cast(pa.large_string())
     return bools(ARROW_COMPARE[op](a, b))
+
+
+_RANKING: Final = 32  # to put a text in its place takes as long as to compare so many rows
+
+
+def _by_code(array: Any) -> bool:
+    """Whether comparing codes is less work than comparing texts."""
+    return (
+        pa.types.is_dictionary(array.type)
+        and not array.dictionary.null_count
+        and _RANKING * len(array.dictionary) <= len(array)
+    )
+
+
+def codes_of(array: Any) -> tuple[NDArray[Any], Mask | None]:
+    """The codes of a dictionary array, those of NULL rows 0, and where it is not NULL."""
+    codes = storage(array.indices)
+    if not array.indices.null_count:
+        return codes, None
+    valid = array.indices.is_valid().to_numpy(zero_copy_only=False)
+    return np.where(valid, codes, codes.dtype.type(0)), valid
 
 
 def plain_text(array: Any) -> Any:

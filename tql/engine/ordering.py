@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc, storage
-from tql.engine.comparing import plain_text
+from tql.engine.columns import Arrays, Arrow, Numbers, Objects, Vec, one_array, pc
+from tql.engine.comparing import codes_of, plain_text
 from tql.engine.json_values import KIND
 
 # Sorting is left for selecting where so many times more rows arrive than are wanted.
@@ -109,7 +109,5 @@ def _text_ranks(array: Any) -> NDArray[np.int64]:
     if not len(words):
         return np.zeros(len(array), np.int64)
     ranks = pc.rank(words, sort_keys="ascending", tiebreaker="dense").to_numpy()
-    codes = storage(array.indices)
-    if array.indices.null_count:
-        codes = np.where(array.indices.is_valid().to_numpy(zero_copy_only=False), codes, 0)
-    return np.asarray(ranks.astype(np.int64)[codes])
+    codes, _ = codes_of(array)
+    return np.take(ranks.astype(np.int64), codes)

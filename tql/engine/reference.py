@@ -129,7 +129,7 @@ def _evaluate(e: Expr, frame: Frame, active: Mask) -> Vec:
             a, b = _numbers(left, frame, active), _numbers(right, frame, active)
             return Numbers(compare(op, a.values, b.values), both(a.valid, b.valid))
         case CompareText(op, left, right):
-            a_text, b_text = _text(left, frame, active), _text(right, frame, active)
+            a_text, b_text = (_text_column(t, frame, active) for t in (left, right))
             return compare_texts(op, a_text, b_text)
         case TextTest(operand, rule):
             return tested(rule, _evaluate(operand, frame, active))

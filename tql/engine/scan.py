@@ -17,6 +17,7 @@ from tql import kernel_jobs
 from tql.bits import BitWriter, pack
 from tql.cpus import usable_cpus
 from tql.diagnostics import TqlDataError
+from tql.engine import dictionaries
 from tql.engine.columns import Numbers
 from tql.engine.computed import Computed, row_name, stored_below
 from tql.engine.costs import reference_ns
@@ -76,11 +77,12 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     if program is not None and _is_quick(program, source, settings.workers):
         settings = replace(settings, threads=1)
     name = partial(row_name, source)
+    text = dictionaries.uses(conditions)
     writers = [BitWriter(source.rows) for _ in conditions]
 
     def write(piece: Fragment) -> None:
         try:
-            table = _read(source, piece, columns)
+            table = _read(source, piece, columns, text)
         except TqlDataError:  # which need not be that of a row that a condition looks at
             if not isinstance(source, Computed):
                 raise
@@ -122,12 +124,12 @@ def _fill(
             writer.fill(start, pieces[end - 1].stop - start, kinds[first] == 2)
 
 
-def _read(source: Source, piece: Fragment, columns: Sequence[str]) -> Any:
+def _read(source: Source, piece: Fragment, columns: Sequence[str], text: dictionaries.Uses) -> Any:
     """These columns of a fragment, or of a piece of it; None without columns."""
     if not columns:
         return None
-    table = source.read(piece.index, columns)
     whole = source.fragments[piece.index]
+    table = dictionaries.read(source, whole, columns, text, piece.rows)
     return table if piece.rows == whole.rows else table.slice(piece.start - whole.start, piece.rows)
 
 
@@ -146,6 +148,10 @@ def _run(
     places = [w.place(start, rows) for w in writers]
     outs = [np.empty((rows + 63) // 64, np.uint64) if p is None else p for p in places]
     try:
+        if program.has_codes and settings.tier != "kernel":
+            kernel = program.kernel_for(lambda name: table.column(name).type)
+            if not kernel.pays(rows * program.cost_ns_per_row):
+                return False
         program.run(table, rows, outs, start, seed)
     except NullElements:
         again = program.with_nulls
@@ -176,12 +182,26 @@ _FED_BY_ONE: Final = 2  # so many threads get no more from memory than one
 
 def _is_quick(program: Program, source: Source, threads: int) -> bool:
     """Whether one thread is done before a second would have helped."""
+    if program.has_codes and not _is_ready(program, source):
+        return False
     if not all(f.in_place for f in source.fragments):
         return False
     if threads <= _FED_BY_ONE and program.cost_ns_per_row <= _COMPARED_NS * program.leaves:
         return True
     row_ns = max(program.leaves * _KERNEL_NS, program.cost_ns_per_row * _OF_REFERENCE)
     return source.rows * row_ns < _QUICK_NS
+
+
+def _is_ready(program: Program, source: Source) -> bool:
+    """Whether the codes of the first fragment are there, and the kernel that takes them."""
+    made = {
+        name: dictionaries.CACHE.known(source, 0, name)
+        for name in (a.codes_of for a in program.arguments)
+        if name is not None
+    }
+    if any(array is None for array in made.values()):
+        return False
+    return program.kernel_for(lambda name: made[name].type).compiled
 
 
 def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
@@ -212,8 +232,8 @@ def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Progr
     if settings.tier == "auto" and reference_ns(conditions) * rows < CALL_NS:
         return None  # not even a kernel that is there would pay
     program = compile_program(conditions)
-    if program is None or settings.tier == "kernel":
-        return program
+    if program is None or settings.tier == "kernel" or program.has_codes:
+        return program  # with codes each fragment has to say: their kernels differ
     return program if _pays(program, rows) else None
 
 

@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from tql.diagnostics import error
-from tql.engine.columns import Arrow, Numbers, Vec, from_arrow, pc
-from tql.engine.comparing import ARROW_COMPARE, bools, both, plain_text
+from tql.engine.columns import Arrow, Numbers, Vec, pc
+from tql.engine.comparing import ARROW_COMPARE, bools, both, codes_of, plain_text
 from tql.language.expr import TextContains, TextIn, TextIs, TextLike, TextRule
-from tql.schema import Int
 
 
 def tested(rule: TextRule, text: Vec) -> Numbers:
@@ -21,14 +20,12 @@ def tested(rule: TextRule, text: Vec) -> Numbers:
     if not pa.types.is_dictionary(array.type):
         return bools(matches(rule, plain_text(array)))
     hits = bools(matches(rule, plain_text(array.dictionary)))
-    codes = from_arrow(array.indices, Int(32))
-    assert isinstance(codes, Numbers)
+    codes, valid = codes_of(array)
     if not len(hits.values):
-        return Numbers(np.zeros(len(array), np.bool_), codes.valid)
-    found = codes.values if codes.valid is None else np.where(codes.valid, codes.values, 0)
+        return Numbers(np.zeros(len(array), np.bool_), valid)
     # A dictionary may itself hold a null.
-    valid = codes.valid if hits.valid is None else both(codes.valid, hits.valid[found])
-    return Numbers(hits.values[found], valid)
+    known = valid if hits.valid is None else both(valid, np.take(hits.valid, codes))
+    return Numbers(np.take(hits.values, codes), known)  # twice as fast as hits.values[codes]
 
 
 def matches(rule: TextRule, array: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tql import kernel_jobs
+from tql.engine import dictionaries
 from tql.engine.coded import only_column
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program, reason_against
 from tql.engine.select import FILTERS_PER_PASS, Environment, source_at
@@ -130,32 +131,32 @@ class _Notes:
             return KernelNote(
                 node, named, "reference", f"not for kernels: {reason_against(conditions)}"
             )
-        against, program = self._against(program, source, conditions)
+        against, program, k = self._against(program, source, conditions)
         if against is not None:
             return KernelNote(node, named, "reference", f"not for kernels: {against}")
-        k = program.kernel
         tier, why = self._tier(k, source.rows * program.cost_ns_per_row)
         return KernelNote(node, named, tier, why, _state(k), k.source)
 
     def _against(
         self, program: Program, source: Source, conditions: Sequence[Expr]
-    ) -> tuple[str | None, Program]:
+    ) -> tuple[str | None, Program, Kernel]:
         """Why the first fragment is not for the program, which is another one where elements of
-        arrays are NULL; None where it is.
+        arrays are NULL; None where it is. And the kernel of the program that takes it.
         """
         columns = sorted(frozenset().union(*map(columns_of, conditions)))
         if not source.fragments or not columns:
-            return None, program
+            return None, program, program.kernel
         first = source.fragments[0]
-        table = source.read(first.index, columns)
+        table = dictionaries.now(source, first, columns, dictionaries.uses(conditions))
         try:
             program.check(table, first.start, self.environment.seed)
+            return None, program, program.kernel_for(lambda name: table.column(name).type)
         except NullElements:
             if program.with_nulls is not None:
                 return self._against(program.with_nulls, source, conditions)
         except Unsuitable as e:
-            return str(e), program
-        return None, program
+            return str(e), program, program.kernel
+        return None, program, program.kernel
 
     def _tier(self, k: Kernel, reference_ns: float) -> _Why:
         match self.environment.settings.tier:

@@ -94,10 +94,15 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One kernel argument: its C type, and how to make it from a fragment's columns."""
+    """One kernel argument: its C type, and how to make it from a fragment's columns.
+
+    `codes_of` names a column of text: then "code" in `kind` stands for the type of its codes, which
+    differs from fragment to fragment.
+    """
 
     kind: str
     make: Callable[[Columns], Any]
+    codes_of: str | None = None
 
 
 @dataclass(slots=True)
@@ -153,11 +158,13 @@ class Build:
             found += [part] if isinstance(part, str) else part.lines(steps, inside)
         return found
 
-    def argument(self, key: Any, kind: str, make: Callable[[Columns], Any]) -> str:
+    def argument(
+        self, key: Any, kind: str, make: Callable[[Columns], Any], codes_of: str | None = None
+    ) -> str:
         """The name of the argument that `make` gives; one per `key`."""
         if key not in self._known:
             self._known[key] = f"x{len(self.arguments)}"
-            self.arguments.append(Argument(kind, make))
+            self.arguments.append(Argument(kind, make, codes_of))
         return self._known[key]
 
     def literal(self, value: Any, kind: str) -> str:

@@ -1,6 +1,6 @@
 """Conditions as a kernel, and that kernel over the columns of a fragment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tql.engine.costs import reference_ns
 from tql.engine.kernels import devices
+from tql.engine.kernels.arguments import WIDEST, code_kind
 from tql.engine.kernels.build import Argument, Build, Columns, Unsuitable
 from tql.engine.kernels.words import Words
 from tql.jit import Kernel, generated
@@ -20,7 +21,11 @@ Bitmap: TypeAlias = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A kernel and the recipe for its arguments; `outputs` bitmaps come out."""
+    """A kernel and the recipe for its arguments; `outputs` bitmaps come out.
+
+    There is one source, and a kernel of it for each width that the codes of texts have; `kernel` is
+    the one for the widest.
+    """
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
@@ -29,6 +34,24 @@ class Program:
     cost_ns_per_row: float  # of the reference tier, for the rule when to compile
     leaves: int  # loops over 64 rows
     with_nulls: "Program | None" = None  # for fragments where an element of an array is NULL
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether `kernel_for` depends on the fragment."""
+        return any(a.codes_of is not None for a in self.arguments)
+
+    def kernel_for(self, type_of: Callable[[str], Any]) -> Kernel:
+        """The kernel for a fragment whose columns have these Arrow types; Unsuitable where text is
+        no dictionary there.
+        """
+        if not self.has_codes:
+            return self.kernel
+        assert self.kernel.source is not None
+        kinds = [
+            a.kind if a.codes_of is None else _coded(a.kind, code_kind(type_of(a.codes_of)))
+            for a in self.arguments
+        ]
+        return _kernel(self.kernel.source, _signature(kinds, self.outputs + self.reports))
 
     def run(
         self, table: Any, rows: int, outs: Sequence[Bitmap], start: int = 0, seed: int = 0
@@ -41,7 +64,9 @@ class Program:
         columns = Columns(table, start, seed)
         made = [a.make(columns) for a in self.arguments]
         bad = np.zeros(1, np.uint64)
-        self.kernel(rows, *made, *outs, *([bad] if self.reports else []))
+        self.kernel_for(lambda name: columns[name].type)(
+            rows, *made, *outs, *([bad] if self.reports else [])
+        )
         if bad[0]:
             raise Unsuitable("a row is an error")
 
@@ -85,14 +110,23 @@ def _made(predicates: Sequence[Expr], *, null_elements: bool) -> Program:
     bad = words.combine("|", words.failures)
     source = _source(build, outputs, None if bad == words.nowhere else bad)
     reports = bad != words.nowhere
-    kinds = ["i64", *(a.kind for a in build.arguments), *["u64[]"] * (len(outputs) + reports)]
+    kinds = [_coded(a.kind, WIDEST) for a in build.arguments]
     return Program(
-        _kernel(source, ", ".join(kinds)), tuple(build.arguments), len(outputs), reports,
+        _kernel(source, _signature(kinds, len(outputs) + reports)), tuple(build.arguments), len(outputs), reports,
         reference_ns(predicates), build.leaves,
         _program(predicates, null_elements=True)
         if build.has_elements and not null_elements
         else None,
     )  # fmt: skip
+
+
+def _coded(kind: str, code: str) -> str:
+    """The C type of an argument where codes are of type `code`."""
+    return kind.replace("code", code)
+
+
+def _signature(kinds: Sequence[str], outputs: int) -> str:
+    return ", ".join(["i64", *kinds, *["u64[]"] * outputs])
 
 
 @lru_cache(maxsize=512)

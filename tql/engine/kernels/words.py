@@ -153,7 +153,9 @@ class Words(Logic):
                 raise Unsuitable("text of another kind than a stored column")
 
     def _codes(self, name: str) -> str:
-        return self.build.argument(("codes", name), "i32[]", lambda t: arguments.codes(t, name))
+        return self.build.argument(
+            ("codes", name), "code[]", lambda t: arguments.codes(t, name), codes_of=name
+        )
 
     def _rank(self, name: str, other: str) -> str:
         table = self.build.argument(
@@ -166,8 +168,9 @@ class Words(Logic):
         if isinstance(rule, TextIs) and rule.op in (CompareOp.EQ, CompareOp.NE):
             value = rule.value
             sought = self.build.argument(
-                ("code of", name, value), "i32", lambda t: arguments.code_of(t, name, value)
-            )
+                ("code of", name, value), "code",
+                lambda t: arguments.code_of(t, name, value), codes_of=name,
+            )  # fmt: skip
             return f"({codes}[i] {rule.op.value} {sought})"
         table = self.build.argument(
             ("hits", name, rule), "u8[]", lambda t: arguments.hits(t, name, rule)
