@@ -249,7 +249,7 @@ def test_local_footers_are_read_anew(path: Path) -> None:
 def test_a_file_that_changed_after_it_was_opened_says_so(path: Path) -> None:
     ds = tql.open(str(path), filesystem=Remote(Log()))
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(tql.TqlDataError, match=r"a\.parquet' has changed since it was opened"):
+    with pytest.raises(tql.TqlDataError, match=r"a\.parquet' is truncated or damaged"):
         ds.query("select * where score > 0.5")
 
 
@@ -271,6 +271,18 @@ def test_a_file_that_is_written_again_gives_no_rows_of_both(
     again = tql.open(str(path), filesystem=given)
     table = pq.read_table(path)
     assert again.query(text).row_ids.tolist() == tql.open(table).query(text).row_ids.tolist()
+
+
+def test_a_file_that_was_touched_or_copied_is_the_same_data(path: Path) -> None:
+    ds = tql.open(path)
+    text = f"select * where id < {ROWS // 2 + 1}"
+    rows = ds.query(text).row_ids.tolist()
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert ds.query(text).row_ids.tolist() == rows
+    assert pickle.loads(pickle.dumps(ds.source)).read(0, ["score"]).num_rows == ROWS // 4
 
 
 def _write_backwards(path: Path) -> None:

@@ -69,23 +69,22 @@ def read_footer(file: File) -> Footer:
 def refuse_changed(footer: Footer) -> None:
     """Raise a source error where the file is not the one whose footer was read.
 
-    Its size and time are compared, of a file that is not local with one request; where a file
-    system tells no time, the footer is read again and compared.
+    Its size and time are compared, of a file that is not local with one request. Where they differ
+    or are not told, the footer is read again: a copy of the file, or one that was touched, has the
+    same, and is the same data.
     """
     file = footer.file
     try:
-        if file.stamp is not None:
-            same = file.has_stamp(file.stamp_now())
-        else:
-            with file.open() as handle:
-                same = digest(_tail(handle, file)) == footer.digest
+        if file.stamp is not None and file.has_stamp(file.stamp_now()):
+            return
+        with file.open() as handle:
+            same = digest(_tail(handle, file)) == footer.digest
     except (OSError, pa.ArrowException) as e:
         raise unreadable(file.shown, e) from e
     if not same:
         raise data_error(
             "source",
-            f"'{file.shown}' has changed since it was opened: expected the size, the time and the "
-            "contents that it had then",
+            f"'{file.shown}' has changed since it was opened: its footer is another",
             help="open the data set again",
         )
 
