@@ -421,6 +421,9 @@ FOUND = [
     "select id, data(i8_n, 2) as x where not (data(i8_n, 2) is null and i8 > 0)",
     # The column that USING makes for a RIGHT join is that of the right: 0.0 equals -0.0.
     "select k, y from (select f32 as k) as a right join (select -f32 as k, id as y) as b using (k)",
+    # Where several branches fail in their rows, each of their errors will do.
+    "(select id order by (-1 - u64_n)) intersect select id where contains(jag_n, -1)",
+    "(select id where 10 % id > 1) union all (select id where contains(jag_n, -1))",
 ]
 
 

@@ -95,10 +95,31 @@ def _rows_of(body: s.Body, world: World) -> Relation:
 
 
 def _combined(c: s.Combined, world: World) -> Relation:
-    rows = _rows_of(c.first, world)
-    for step in c.steps:
-        rows = combined(step, rows, _rows_of(step.body, world))
+    branches = _all_rows_of([c.first, *(step.body for step in c.steps)], world)
+    rows = branches[0]
+    for step, branch in zip(c.steps, branches[1:]):
+        rows = combined(step, rows, branch)
     return rows
+
+
+def _all_rows_of(bodies: list[s.Body], world: World) -> list[Relation]:
+    """The rows of each; or the errors of all, for the order in which branches run is not promised."""
+    found: list[Relation] = []
+    failed: list[QueryError | RowError] = []
+    for body in bodies:
+        try:
+            found.append(_rows_of(body, world))
+        except (QueryError, RowError) as e:
+            failed.append(e)
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        errors = {x for e in failed if isinstance(e, QueryError) for x in e.errors}
+        codes = {(e.code, -1) for e in failed if isinstance(e, RowError)}
+        base = failed[0].base if isinstance(failed[0], QueryError) else None
+        same = all(isinstance(e, QueryError) and e.base is base for e in failed)
+        raise QueryError(errors | codes, base if same else None)
+    return found
 
 
 def _select(q: s.Select, world: World) -> tuple[Relation, Scope]:
