@@ -17,6 +17,7 @@ from tests.tiers import bound, outcome
 from tql.diagnostics import Diagnostic, TqlTypeError
 from tql.engine.kernels import NullElements, compile_program
 from tql.engine.scan import Tier
+from tql.language.expr import walk_inside
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -254,3 +255,49 @@ def test_a_picture_without_boxes_fits_every_width(
         found = outcome([condition], source, tier)
         assert isinstance(found, Diagnostic)
         assert f"shapes {shapes} do not fit each other in row {row}" in found.message
+
+
+# -- conditions within conditions, asked of each element ---------------------------------------
+
+LEVELS = {
+    "in": (" in (1, small))", lambda x, small, n: x in (1, small)),
+    "not in": (" not in (1, small))", lambda x, small, n: x not in (1, small)),
+    "between": (" between small and n)", lambda x, small, n: small <= x <= n),
+}
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_a_condition_within_a_condition_asked_of_each_element_grows_by_what_is_written(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written out while that is short, then bound once: by the level, not by 2 to the power of it."""
+    run_as_python(monkeypatch)
+    closing, meaning = LEVELS[kind]
+
+    def write(depth: int) -> str:
+        return f"any(i64s > 0 and {'(' * depth}10 % (small * small + 1){closing * depth} = 1)"
+
+    table = ragged_table(["i64s", "small", "n"], 70, 3, 2, tame=True)
+    source = arrays_of(table, [30])
+
+    def wanted(depth: int) -> list[int]:
+        rows = []
+        for at, row in enumerate(table.to_pylist()):
+            x = 10 % (row["small"] ** 2 + 1)
+            for _ in range(depth):
+                x = int(meaning(x, row["small"], row["n"]))
+            if x == 1 and any(v > 0 for v in row["i64s"]):
+                rows.append(at)
+        return rows
+
+    sizes: dict[int, int] = {}
+    for n in range(1, 41):
+        sizes[n] = sum(1 for _ in walk_inside(bound(write(n), source)))
+        assert sizes[n] <= 1000, f"at {n} levels"
+    per_level = sizes[40] - sizes[39]
+    assert 0 < per_level <= 20
+    assert sizes[40] - sizes[20] == 20 * per_level and sizes[20] - sizes[10] == 10 * per_level
+    assert any(wanted(n) for n in sizes)
+    for n in (*range(1, 11), 20, 40):
+        for tier in ("reference", "kernel"):
+            assert outcome([write(n)], source, tier) == [wanted(n)], (n, tier)
