@@ -132,6 +132,75 @@ first, second = data
 get = lambda ds: ds[3]
 """
 
+# Locks of whole modules: the thread is in the middle of what they guard.
+FOOTERS = """
+import os, signal, sys, threading
+from types import SimpleNamespace
+from tql.sources import footers
+class Metadata:
+    serialized_size = 9
+class Slow(Metadata):
+    @property
+    def serialized_size(self):
+        if os.getpid() == parent:
+            entered.set()
+            leave.wait(60)
+        return 9
+parent = os.getpid()
+def hold(entered_, leave_):
+    global entered, leave
+    entered, leave = entered_, leave_
+    footers._remember("slow", SimpleNamespace(metadata=Slow()))
+def ask():
+    footers._remember("own", SimpleNamespace(metadata=Metadata()))
+    found = footers.remembered()
+    counted = sum(footers._size(f) for f in found)
+    return footers._recalled("own") is found[-1] and footers._remembered_bytes >= counted > 0
+"""
+TRYING = """
+import os, signal, sys, threading
+import numpy as np
+import tql
+from tql.engine import trying
+parent = os.getpid()
+class Slow(type(trying._FOUND)):
+    def setdefault(self, *args):
+        if os.getpid() == parent and waits:
+            entered, leave = waits.pop()
+            entered.set()
+            leave.wait(60)
+        return super().setdefault(*args)
+waits, trying._FOUND = [], Slow()
+tql.register_function(lambda x: x + 1, "next_one")
+one, other = (tql.open({"x": np.arange(9)}) for _ in range(2))
+def hold(entered, leave):
+    waits.append((entered, leave))
+    one.query("select next_one(x) as y")
+def ask():
+    return other.query("select next_one(x) as y where next_one(x) > 7").row_ids.tolist() == [7, 8]
+"""
+FUNCTIONS = """
+import os, signal, sys, threading
+import numpy as np
+import tql
+from tql.language import user_functions
+parent = os.getpid()
+class Slow(dict):
+    def __setitem__(self, name, made):
+        super().__setitem__(name, made)
+        if os.getpid() == parent:
+            entered.set()
+            leave.wait(60)
+user_functions._KNOWN = Slow()
+def hold(entered_, leave_):
+    global entered, leave
+    entered, leave = entered_, leave_
+    tql.register_function(abs, "plain")
+def ask():
+    tql.register_function(lambda x: x + 1, "next_one", returns=int)
+    return tql.open({"x": np.arange(9)}).query("select * where next_one(x) > 8").row_ids.tolist() == [8]
+"""
+
 SCRIPTS = {
     "lock": LOCK,
     "plan": PLAN,
@@ -141,6 +210,9 @@ SCRIPTS = {
     "loader": KEPT + LOADER,
     "same loader": KEPT + SAME_LOADER,
     "samples": KEPT + SAMPLES,
+    "footers": FOOTERS,
+    "types of user functions": TRYING,
+    "user functions": FUNCTIONS,
 }
 
 

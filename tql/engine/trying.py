@@ -1,6 +1,5 @@
 """What a user function gives, found by calling it on the first rows of the data."""
 
-from threading import Lock
 from typing import Final, assert_never
 from weakref import WeakKeyDictionary
 
@@ -12,6 +11,7 @@ from tql.engine.derived import frame_at
 from tql.engine.reference import evaluate
 from tql.engine.scan import Settings
 from tql.engine.settle import settled_expr
+from tql.forks import ForkLock
 from tql.language.expr import (
     Column,
     Const,
@@ -30,7 +30,7 @@ from tql.sources.protocol import Source
 FIRST_ROWS: Final = 64
 _MOST_KNOWN: Final = 256  # types kept for one source
 
-_LOCK: Final = Lock()
+_LOCK: Final = ForkLock()
 _FOUND: Final[WeakKeyDictionary[Source, dict[object, DType]]] = WeakKeyDictionary()
 
 

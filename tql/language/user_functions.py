@@ -8,13 +8,13 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from threading import Lock
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from tql.diagnostics import Span, did_you_mean, error
+from tql.forks import ForkLock
 from tql.grammar.tokens import is_bare_name
 from tql.language import functions
 from tql.language.expr import Expr, UserCall
@@ -26,7 +26,7 @@ from tql.schema import Bool, DType, Float, Int, Text
 # calling it on the first rows.
 TryOut: TypeAlias = Callable[[Leaf | None, UserFunction, tuple[Expr, ...], Span], DType]
 
-_LOCK: Final = Lock()
+_LOCK: Final = ForkLock()
 _KNOWN: Final[dict[str, UserFunction]] = {}  # replaced and read under the lock, never iterated
 
 

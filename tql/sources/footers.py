@@ -1,7 +1,6 @@
 """Parquet footers: read once, and asked for what they know of each column."""
 
 import sys
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import types as kind
 
 from tql.diagnostics import TqlDataError, counted, data_error, error
+from tql.forks import ForkLock
 from tql.schema import Binary, Bool, DType, Float, Int, Json, Label, List, Opaque, Text, Time
 from tql.sources.classes import unlabelled
 from tql.sources.files import File, unreadable
@@ -92,7 +92,7 @@ def refuse_changed(footer: Footer) -> None:
 _Key: TypeAlias = tuple[int, str | None, str, tuple[int, int]]
 
 _REMEMBERED: Final = OrderedDict[_Key, Footer]()
-_REMEMBERING: Final = threading.Lock()
+_REMEMBERING: Final = ForkLock()
 _REMEMBERED_BYTES: Final = 256 << 20
 _remembered_bytes = 0
 _DECODED: Final = 12
@@ -127,10 +127,12 @@ def _recalled(key: _Key) -> Footer | None:
 def _remember(key: _Key, footer: Footer) -> None:
     """Keep a footer (and so the file system that its key names), and of the old ones what fits."""
     global _remembered_bytes
-    with _REMEMBERING:
+    with _REMEMBERING:  # a child that is forked meanwhile may count too much, never too little
+        _remembered_bytes += _size(footer)
         old = _REMEMBERED.pop(key, None)
         _REMEMBERED[key] = footer
-        _remembered_bytes += _size(footer) - (0 if old is None else _size(old))
+        if old is not None:
+            _remembered_bytes -= _size(old)
         while _remembered_bytes > _REMEMBERED_BYTES and len(_REMEMBERED) > 1:
             _, dropped = _REMEMBERED.popitem(last=False)
             _remembered_bytes -= _size(dropped)
