@@ -189,6 +189,7 @@ def test_the_kernels_write_what_their_twins_write(mask: np.ndarray) -> None:
     out = np.empty(len(bitmap), np.int64)
     bits.EXPAND(bitmap.words, 640, out)
     assert np.array_equal(out, bits.expand_twin(bitmap.words, 640))
+    assert np.array_equal(out, bits.expand_few(bitmap.words, 640))
     ks = np.random.default_rng(2).permutation(len(bitmap))
     found = np.empty_like(ks)
     bits.SELECT(bitmap.words, bitmap.ranks, ks, found)

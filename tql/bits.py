@@ -19,6 +19,7 @@ assert sys.byteorder == "little", "bitmaps are read as little-endian bytes"
 
 BLOCK_WORDS: Final = 32  # words per entry of the rank directory: 64 bits on 2,048, 3.1 %
 ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
+_FEW: Final = 20  # up to one row in so many, members are found faster by words than by rows
 LOW: Final = np.array([(1 << b) - 1 for b in range(64)], np.uint64)
 _SELECT_IN_BYTE: Final = np.argsort(
     1 - np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"),
@@ -55,11 +56,13 @@ def pack(mask: NDArray[np.bool_]) -> Words:
 
 def expand(words: Words, base: int, members: int) -> Int64s:
     """Row ids, int64 (members,), of the `members` bits set in `words`; bit 0 is row `base`."""
-    if EXPAND.pays(2.0 * 64 * words.size):
+    # 10 M rows, of which 1 % are members: 0.7 ms, the twins 1.4 and 2.8; 10 %: 1.5, 12 and 9.
+    few = members * _FEW < 64 * words.size
+    if EXPAND.pays(2.0 * words.size + 12.0 * members if few else 32.0 * words.size + 3.0 * members):
         out = np.empty(members, np.int64)
         EXPAND(np.ascontiguousarray(words), base, out)
         return out
-    return expand_twin(words, base)
+    return expand_few(words, base) if few else expand_twin(words, base)
 
 
 def expand_twin(words: Words, base: int) -> Int64s:
@@ -72,6 +75,23 @@ def expand_twin(words: Words, base: int) -> Int64s:
         for a in range(0, words.size, 65_536)
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def expand_few(words: Words, base: int) -> Int64s:
+    """What `EXPAND` writes, word by word that is not 0: the lowest bit of each, the next of those
+    that have one, and so on.
+    """
+    at = np.flatnonzero(words)
+    left, rows = words[at], at * 64 + base
+    upto = np.bitwise_count(left).cumsum(dtype=np.int64)
+    place = upto - np.bitwise_count(left)
+    out = np.empty(int(upto[-1]) if upto.size else 0, np.int64)
+    while left.size:
+        out[place] = rows + np.bitwise_count((left - _ONE) & ~left)
+        left = left & (left - _ONE)
+        more = np.flatnonzero(left)
+        left, rows, place = left[more], rows[more], place[more] + 1
+    return out
 
 
 def select_twin(words: Words, ranks: Int64s, ks: Int64s) -> Int64s:
