@@ -345,7 +345,11 @@ def test_sample_by_draws_from_the_rows_that_may_be_drawn(
 ) -> None:
     """As many rows as asked for, none without weight, none twice without replacement."""
     text, params = query
-    table = data.draw(tables(text))
+    check_draws(data.draw(tables(text)), text, params, seed)
+
+
+def check_draws(table: pa.Table, text: str, params: Any, seed: int) -> None:
+    """Both tiers draw what the interpreter says may be drawn, and the same."""
     here = relations.from_arrow(table)
     ds = tql.open(table)
 
@@ -432,3 +436,16 @@ def test_what_was_wrong_once_is_right(query: str) -> None:
     for seed in range(6):
         table = random_rows(columns_in(query), 9, seed, [3 + seed], tame=seed % 2 == 0)
         tried(Counter(), table, query, None, threads=1)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        # data() in a weight is of FROM, before WHERE, as in the rest of the query.
+        "select * where id > 2 order by id sample by max_weight(data(i8, 0) > i8: 2) limit 40",
+        "select * where id > 2 sample by max_weight(data(text, 1) > text: 1, data(id, 0) = 0: 2)",
+    ],
+)
+def test_what_was_drawn_wrongly_once_is_drawn_rightly(query: str) -> None:
+    for seed in range(6):
+        check_draws(random_rows(columns_in(query), 20, seed, [7], tame=True), query, None, seed)

@@ -42,13 +42,16 @@ def drawn(q: s.Query, world: World) -> Drawn:
     """What the SAMPLE BY at the end of a query draws from."""
     assert q.sample is not None
     sample = q.sample
-    population = _tail(q, *_body(q.body, world), world)
+    rows, scope = _body(q.body, world)
+    population = _tail(q, rows, scope, world)
     n = len(population.rows)
     fraction = sample.weight.value if isinstance(sample.weight, s.Number) else 0
     if 0 < fraction < 1 and sample.limit is None:
         part = int(n * fraction)
         return Drawn(population, [1.0] * n, part, part, sample.replace is True)
     envs = (env_of(population, row, world) for row in range(n))
+    if scope is not None and scope.groups is None:  # data() is of FROM, before WHERE
+        envs = (replace(env, column=scope.nothing.column) for env in envs)
     found = [expressions.value(sample.weight, env).data for env in envs]
     weights = [math.nan if w is None else float(w) for w in found]
     asked = None if sample.limit is None else _count(sample.limit, n, world)
