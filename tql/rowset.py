@@ -8,7 +8,7 @@ set end in the same bytes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Final, TypeAlias, overload
 
 import numpy as np
@@ -24,6 +24,7 @@ from tql.bits import (
     expand,
     first_and_last,
     pack,
+    pays,
     ranks_of,
     read_only,
     select_twin,
@@ -146,11 +147,9 @@ class Range(_Rows):
         return np.arange(self.start, self.stop, dtype=np.int64)
 
     def to_bitmap(self) -> "Bitmap":
-        bits = BitWriter(self.universe)
-        bits.fill(0, self.start, False)
-        bits.fill(self.start, len(self), True)
-        bits.fill(self.stop, self.universe - self.stop, False)
-        return Bitmap(bits.finish(), self.universe)
+        bits = BitWriter(self.universe, blank=True)
+        bits.fill(self.start, len(self))
+        return Bitmap(bits.finish(), self.universe, self)
 
     def _select(self, k: Int64s) -> Int64s:
         return k + self.start
@@ -170,20 +169,23 @@ class Bitmap(_Rows):
     """Row r is bit r % 64 of `words[r // 64]`; bits from `universe` on are zero.
 
     words  uint64 (⌈universe / 64⌉,); not copied, not to be written to afterwards
+    within  rows beyond which no bit is set, where that is known: no other words are looked at
     ranks  int64 (⌈words / 32⌉ + 1,): members before each block of 2,048 rows, then all of them.
            Built at once: the count of the members, which everyone asks for, costs as much.
     """
 
     words: Words
     universe: int
+    within: InitVar[Range | None] = None
     ranks: Int64s = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, within: Range | None) -> None:
         assert self.words.dtype == np.uint64 and self.words.shape == (-(-self.universe // 64),)
         tail = self.universe % 64
         assert not tail or not self.words[-1] >> np.uint64(tail), "a bit beyond the universe is set"
         object.__setattr__(self, "words", read_only(self.words))
-        object.__setattr__(self, "ranks", read_only(ranks_of(self.words)))
+        span = (0, None) if within is None else (within.start // 64, -(-within.stop // 64))
+        object.__setattr__(self, "ranks", read_only(ranks_of(self.words, *span)))
 
     def __len__(self) -> int:
         return int(self.ranks[-1])
@@ -200,7 +202,11 @@ class Bitmap(_Rows):
         return True
 
     def to_numpy(self) -> Int64s:
-        return expand(self.words, 0, len(self))
+        # Blocks before the first member and after the last are not looked at.
+        first = max(0, int(np.searchsorted(self.ranks, 0, side="right")) - 1)
+        last = int(np.searchsorted(self.ranks, len(self)))
+        words = self.words[first * BLOCK_WORDS : last * BLOCK_WORDS]
+        return expand(words, first * BLOCK_WORDS * 64, len(self))
 
     def to_bitmap(self) -> "Bitmap":
         return self
@@ -224,7 +230,7 @@ class Bitmap(_Rows):
             yield np.concatenate(held)
 
     def _select(self, k: Int64s) -> Int64s:
-        if SELECT.pays(1e3 * k.size):
+        if pays(SELECT, 1e3 * k.size):
             out = np.empty(k.size, np.int64)
             SELECT(self.words, self.ranks, np.ascontiguousarray(k), out)
             return out
@@ -337,9 +343,11 @@ def from_mask(mask: NDArray[np.bool_]) -> RowSet:
     return from_words(pack(mask), mask.size)
 
 
-def from_words(words: Words, universe: int) -> RowSet:
-    """The set that the bits of uint64 (⌈universe / 64⌉,) `words` say, in its leanest form."""
-    bitmap = Bitmap(words, universe)
+def from_words(words: Words, universe: int, within: Range | None = None) -> RowSet:
+    """The set that the bits of uint64 (⌈universe / 64⌉,) `words` say, in its leanest form; see
+    `Bitmap` for `within`.
+    """
+    bitmap = Bitmap(words, universe, within)
     n = len(bitmap)
     if n == 0:
         return Range(0, 0, universe)

@@ -19,7 +19,7 @@ from tql.engine.framing import frame_over
 from tql.engine.joined import Crossed, JoinedSource
 from tql.engine.matching import Key, Numbered, Partners, combined, numbered, partners
 from tql.engine.reference import is_true
-from tql.engine.scan import Settings, Words, scan
+from tql.engine.scan import Settings, Words, rows_where
 from tql.engine.whole_columns import WholeColumns
 from tql.language.expr import (
     And,
@@ -198,8 +198,8 @@ def _about(
     one = _part_of(term, parts)
     if one is not None:
         part = parts[one]
-        (words,) = scan(part.source, [substitute(term, part.own)], seed, settings)
-        return one, from_words(words, part.source.rows)
+        (rows,) = rows_where(part.source, [substitute(term, part.own)], seed, settings)
+        return one, rows
     sides = equated(term)
     if sides is None:
         return None

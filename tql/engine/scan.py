@@ -7,8 +7,7 @@ column is read once. The result does not depend on the tier or the number of thr
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,12 @@ from tql.engine.framing import late_frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
 from tql.engine.pruning import decided
 from tql.engine.reference import evaluate, is_true
+from tql.engine.remembered import remembered
 from tql.engine.zones import zones_of
 from tql.jit import CALL_NS
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.memory_size import budget
+from tql.rowset import Range, RowSet, from_words
 from tql.sources.protocol import Changeable, Fragment, Source
 from tql.threads import in_order
 
@@ -66,19 +67,38 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
     Each is uint64 (ceil(rows / 64),), bits beyond the rows zero. Beside the bitmaps only what a
     fragment takes is held, times the threads.
     """
+    return [words for words, _ in _scan(source, conditions, seed, settings)]
+
+
+def rows_where(
+    source: Source, conditions: Sequence[Expr], seed: int, settings: Settings
+) -> list[RowSet]:
+    """The rows of `source` for which each condition is TRUE, found as `scan` does."""
+    found = _scan(source, conditions, seed, settings)
+    return [from_words(words, source.rows, within) for words, within in found]
+
+
+def _scan(
+    source: Source, conditions: Sequence[Expr], seed: int, settings: Settings
+) -> list[tuple[Words, Range]]:
+    """The bitmap of each condition, and rows beyond which it is zero."""
     for below in stored_below(source):
         if isinstance(below, Changeable):
             below.refuse_changed()
-    columns = sorted(frozenset().union(*map(columns_of, conditions)))
+    columns, text, calls_users, _ = _needs(conditions)
     program = _program(conditions, source.rows, settings)
-    if any(isinstance(n, UserCall) for c in conditions for n in walk_inside(c)):
+    if calls_users:
         # Code of the user's is called in the order of the rows, and by nobody but the caller.
         settings = replace(settings, threads=1)
     if program is not None and _is_quick(program, source, settings.workers):
         settings = replace(settings, threads=1)
     name = partial(row_name, source)
-    text = dictionaries.uses(conditions)
-    writers = [BitWriter(source.rows) for _ in conditions]
+    pieces, always, never = zones_of(source, conditions) or (
+        source.fragments,
+        *decided(source, conditions),
+    )
+    known: NDArray[np.bool_] = np.all(always | never, axis=0)
+    writers = [BitWriter(source.rows, blank=bool(none.any())) for none in never]
 
     def write(piece: Fragment) -> None:
         try:
@@ -94,34 +114,51 @@ def scan(source: Source, conditions: Sequence[Expr], seed: int, settings: Settin
         for c, writer in zip(conditions, writers, strict=True):
             writer.put(piece.start, piece.rows, pack(is_true(c, frame)))
 
-    pieces, always, never = zones_of(source, conditions) or (
-        source.fragments,
-        *decided(source, conditions),
-    )
-    known: NDArray[np.bool_] = np.all(always | never, axis=0)
-    for truth, writer in zip(always, writers, strict=True):
-        _fill(writer, pieces, known, truth)
+    for truth, writer in zip(known & always, writers, strict=True) if always.any() else ():
+        # Runs of pieces in which it is TRUE; where it never is, the bitmap is blank.
+        edges = np.flatnonzero(np.diff(truth, prepend=False, append=False))
+        for first, end in edges.reshape(-1, 2).tolist():
+            start = pieces[first].start
+            writer.fill(start, pieces[end - 1].stop - start)
     unread = [f for f, k in zip(pieces, known.tolist(), strict=True) if not k]
     for _ in over(source, unread, write, settings, columns):
         pass
-    return [writer.finish() for writer in writers]
+    spans = (_span(source, pieces, none) for none in never)
+    return [(writer.finish(), span) for writer, span in zip(writers, spans, strict=True)]
 
 
-def _fill(
-    writer: BitWriter,
-    pieces: Sequence[Fragment],
-    known: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
-) -> None:
-    """Write the pieces whose outcome is known, each run of equal ones at once."""
-    if not known.any():
-        return
-    kinds = np.where(known, truth + 1, 0)
-    edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(pieces)]
-    for first, end in pairwise(edges):
-        if kinds[first]:
-            start = pieces[first].start
-            writer.fill(start, pieces[end - 1].stop - start, kinds[first] == 2)
+class _Needs(NamedTuple):
+    """What conditions read, whether they call code of the user's, and what the reference tier takes
+    for them, nanoseconds a row.
+    """
+
+    columns: Sequence[str]
+    text: dictionaries.Uses
+    calls_users: bool
+    reference_ns: float
+
+
+@remembered
+def _needs(conditions: Sequence[Expr]) -> _Needs:
+    return _Needs(
+        sorted(frozenset().union(*map(columns_of, conditions))),
+        dictionaries.uses(conditions),
+        any(isinstance(n, UserCall) for c in conditions for n in walk_inside(c)),
+        reference_ns(conditions),
+    )
+
+
+_compiled = remembered(compile_program)
+
+
+def _span(source: Source, pieces: Sequence[Fragment], never: NDArray[np.bool_]) -> Range:
+    """The rows from the first to the last piece that may have some; bool (pieces,) `never`."""
+    if not never.any():
+        return Range(0, source.rows, source.rows)
+    some = np.flatnonzero(~never).tolist()
+    if not some:
+        return Range(0, 0, source.rows)
+    return Range(pieces[some[0]].start, pieces[some[-1]].stop, source.rows)
 
 
 def _read(source: Source, piece: Fragment, columns: Sequence[str], text: dictionaries.Uses) -> Any:
@@ -229,9 +266,9 @@ def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Progr
     kernel_jobs.mode()  # a misspelt one is an error of every query
     if settings.tier == "reference":
         return None
-    if settings.tier == "auto" and reference_ns(conditions) * rows < CALL_NS:
+    if settings.tier == "auto" and _needs(conditions).reference_ns * rows < CALL_NS:
         return None  # not even a kernel that is there would pay
-    program = compile_program(conditions)
+    program = _compiled(conditions)
     if program is None or settings.tier == "kernel" or program.has_codes:
         return program  # with codes each fragment has to say: their kernels differ
     return program if _pays(program, rows) else None

@@ -26,7 +26,7 @@ from tql.engine.joined import JoinedSource, Side, join
 from tql.engine.ordering import stable_order
 from tql.engine.pairing import Paired, paired
 from tql.engine.reference import is_true
-from tql.engine.scan import Settings, column, scan
+from tql.engine.scan import Settings, column, rows_where, scan
 from tql.engine.settle import settled
 from tql.engine.splitting import SplitSource
 from tql.engine.stacked import StackedSource
@@ -59,7 +59,7 @@ from tql.language.plan import (
 )
 from tql.language.plan_parts import source_of, walk_plan
 from tql.memory_size import within_budget
-from tql.rowset import RowSet, concat, everything, from_ids, from_words, intersect, subtract, union
+from tql.rowset import RowSet, concat, everything, from_ids, intersect, subtract, union
 from tql.schema import Float, Int, Label
 from tql.sources.protocol import Source
 from tql.weights import Weights
@@ -216,8 +216,13 @@ class Run:
 
     def _evaluate(self, filters: Sequence[Filter]) -> None:
         """One pass over the data for these filters of the whole source."""
-        for f, words in zip(filters, self._scan([f.predicate for f in filters]), strict=True):
-            self._filtered[id(f)] = from_words(words, self.source.rows)
+        found = rows_where(
+            self.source,
+            [f.predicate for f in filters],
+            self.environment.seed,
+            self.environment.settings,
+        )
+        self._filtered.update(zip(map(id, filters), found, strict=True))
 
     def unpaired(self, filters: Sequence[Filter]) -> list[Filter]:
         """The filters that have to look at every row; the others are answered, as they range over

@@ -6,8 +6,9 @@ source. A result never depends on them, as data must not change while it is open
 all the same, as one can with NumPy's arrays, a few values of each zone usually tell, and the map goes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from tql.engine.columns import Numbers, from_arrow
 from tql.engine.pruning import Stretches, outcomes
+from tql.engine.remembered import remembered
 from tql.language.expr import (
     And,
     Column,
@@ -51,19 +53,23 @@ class _Watch:
     """Values of a column in memory as they stood: unsigned integers of their bits."""
 
     memory: NDArray[Any]
+    places: NDArray[np.int64]
     seen: NDArray[Any]
 
     def holds(self) -> bool:
         """Whether they still stand there."""
-        return np.array_equal(_few(self.memory), self.seen)
+        return bool((self.memory[self.places] == self.seen).all())
 
 
 @dataclass(slots=True)
 class ZoneMaps:
-    """What is known of one source: None for a column that is no use. `searched` counts scans."""
+    """What is known of one source: None for a column that is no use. `searched` counts scans;
+    `cuts`, bool (zones - 1,), says where the next zone is of another fragment.
+    """
 
     zones: tuple[Fragment, ...]
     rows: NDArray[np.int64]
+    cuts: NDArray[np.bool_]
     columns: dict[str, ColumnBounds | None] = field(default_factory=dict)
     searched: dict[str, int] = field(default_factory=dict)
     watched: dict[str, tuple[_Watch, ...]] = field(default_factory=dict)
@@ -83,8 +89,8 @@ def zones_of(
     """
     if source.rows < _LEAST_ROWS or not all(f.in_place for f in source.fragments):
         return None
-    names = {c.name: c.dtype for e in conditions for c in _searched(e)}
-    if not names or any(_must_see_all(e) for e in conditions):
+    names = _columns(conditions)
+    if not names:
         return None
     maps = _MAPS.get(source)
     if maps is None:
@@ -97,7 +103,15 @@ def zones_of(
     for k, condition in enumerate(conditions):
         found = outcomes(condition, stretches)
         always[k], never[k] = found.surely, ~found.true
-    return _joined(source, maps, always, never)
+    return _joined(maps, always, never)
+
+
+@remembered
+def _columns(conditions: Sequence[Expr]) -> Mapping[str, DType]:
+    """The columns whose zones may tell; none where every row has to be seen."""
+    if any(map(_must_see_all, conditions)):
+        return {}
+    return {c.name: c.dtype for e in conditions for c in _searched(e)}
 
 
 def _must_see_all(e: Expr) -> bool:
@@ -135,7 +149,8 @@ def _cut(source: Source) -> ZoneMaps:
         for f in source.fragments
         for start in range(f.start, f.stop, ZONE_ROWS)
     )
-    return ZoneMaps(zones, np.array([z.rows for z in zones], np.int64))
+    index = np.array([z.index for z in zones])
+    return ZoneMaps(zones, np.array([z.rows for z in zones], np.int64), index[1:] != index[:-1])
 
 
 def _known(maps: ZoneMaps, source: Source, name: str, dtype: DType) -> bool:
@@ -166,11 +181,8 @@ def _watches(source: Source, name: str) -> Iterator[_Watch]:
             bits = np.dtype(f"u{array.type.bit_width // 8}")
             start = array.offset * bits.itemsize
             memory = np.frombuffer(array.buffers()[1], bits, len(array), start)
-            yield _Watch(memory, _few(memory))
-
-
-def _few(values: NDArray[Any]) -> NDArray[Any]:
-    return np.append(values[::_WATCHED], values[-1:])
+            places = np.append(np.arange(0, len(memory), _WATCHED), len(memory) - 1)
+            yield _Watch(memory, places, memory[places])
 
 
 def _bounds(source: Source, name: str, dtype: DType) -> ColumnBounds | None:
@@ -209,16 +221,13 @@ def _stats(part: Numbers) -> Iterator[ColumnStats]:
 
 
 def _joined(
-    source: Source, maps: ZoneMaps, always: NDArray[np.bool_], never: NDArray[np.bool_]
+    maps: ZoneMaps, always: NDArray[np.bool_], never: NDArray[np.bool_]
 ) -> tuple[Sequence[Fragment], NDArray[np.bool_], NDArray[np.bool_]]:
     """Zones of one fragment, side by side, of which the same is known, are one piece."""
-    index = np.array([z.index for z in maps.zones])
-    told = np.vstack([index, always, never])
-    edges = np.flatnonzero(np.any(told[:, 1:] != told[:, :-1], axis=0)) + 1
-    firsts = np.concatenate([[0], edges])
-    stops = [*edges.tolist(), len(maps.zones)]
+    others = (always[:, 1:] != always[:, :-1]) | (never[:, 1:] != never[:, :-1])
+    firsts = np.flatnonzero(np.append(True, maps.cuts | others.any(axis=0)))
     pieces = []
-    for first, stop in zip(firsts.tolist(), stops, strict=True):
+    for first, stop in pairwise([*firsts.tolist(), len(maps.zones)]):
         a, b = maps.zones[first], maps.zones[stop - 1]
         pieces.append(Fragment(a.index, a.start, b.stop - a.start, a.origin, in_place=True))
     return pieces, always[:, firsts], never[:, firsts]

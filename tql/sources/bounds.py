@@ -1,8 +1,9 @@
 """What is known of a column in many stretches of rows, side by side, so that it is asked at once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,12 @@ class ColumnBounds:
     nulls: NDArray[np.int64]
 
 
-@runtime_checkable
-class Bounded(Protocol):
+class Bounded(ABC):
     """A source that has the statistics of all its fragments side by side."""
 
+    @abstractmethod
     def bounds(self, name: str) -> ColumnBounds:
         """Of the column `name`, for each fragment in order."""
-        ...
 
 
 def side_by_side(stats: Sequence[ColumnStats]) -> ColumnBounds:

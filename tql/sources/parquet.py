@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tql.diagnostics import TqlDataError, data_error
 from tql.schema import Schema, Text
 from tql.sources.arrow_types import is_text_dictionary
-from tql.sources.bounds import ColumnBounds, side_by_side
+from tql.sources.bounds import Bounded, ColumnBounds, side_by_side
 from tql.sources.classes import merged_dictionary
 from tql.sources.files import File
 from tql.sources.fingerprint import digest_of, names_part
@@ -23,7 +23,7 @@ from tql.sources.footers import (
     repeats_texts,
     without_nulls,
 )
-from tql.sources.protocol import Fragment
+from tql.sources.protocol import Changeable, Fragment
 from tql.sources.stored import (
     StoredColumn,
     as_label,
@@ -41,7 +41,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class ParquetSource:
+class ParquetSource(Bounded, Changeable):
     """Rows of Parquet files in the order of the files. A file is opened anew for every read."""
 
     def __init__(

@@ -4,6 +4,7 @@ A fragment is the unit of reading and of parallel evaluation: a Parquet row grou
 batch, a slice of a table in memory. Rows are numbered through the fragments in order, from 0.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -93,10 +94,9 @@ class Source(Protocol):
         ...
 
 
-@runtime_checkable
-class Changeable(Protocol):
+class Changeable(ABC):
     """A source over storage that others may write to while it is open."""
 
+    @abstractmethod
     def refuse_changed(self) -> None:
         """Raise a TqlDataError where it sees that the data is not what was opened."""
-        ...
