@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from tql.language.passes import optimize
 from tql.language.places import LeftToTheRun, check_places
 from tql.language.plan import Bound, Leaf, Sample
 from tql.language.user_function import UserFunction
-from tql.language.user_functions import TryOut, never_tried
+from tql.language.user_functions import TryOut, never_tried, registered
 from tql.planner import sample
 from tql.rowset import Range, RowSet, everything, from_ids
 from tql.schema import DType, Schema
@@ -180,7 +182,29 @@ def ask(
 ) -> Question:
     """Parse and bind `text` over `here` (None where FROM is required); nothing is evaluated."""
     statement = state(here, text)
-    return statement.question(statement.rewritten(params), seed=seed, settings=settings)
+    bound = statement.rewritten(params) if params is not None else _as_before(statement)
+    return statement.question(bound, seed=seed, settings=settings)
+
+
+# By text, what binding and rewriting gave for queries of a source that is open. Nothing but these
+# two decides it, for a query without parameters, files of its own and functions of the user's.
+_BOUND: Final[WeakKeyDictionary[Source, dict[str, Bound]]] = WeakKeyDictionary()
+_MOST_BOUND: Final = 64
+
+
+def _as_before(statement: Statement) -> Bound:
+    """The typed query after all passes; the same object where it was asked before."""
+    if statement.here is None:
+        return statement.rewritten()
+    known = _BOUND.setdefault(statement.here, {})
+    bound = known.get(statement.text)
+    if bound is None:
+        bound = statement.rewritten()
+        if not statement.tables.opened and not registered():
+            if len(known) >= _MOST_BOUND:
+                known.clear()
+            known[statement.text] = bound
+    return bound
 
 
 def _environment(
