@@ -183,7 +183,7 @@ def scans_of(
         return is_true(e, frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tql.engine.scan.compile_program", compiled)
+        patch.setattr("tql.engine.scan._compiled", compiled)
         patch.setattr(Program, "kernel_for", running)
         patch.setattr("tql.engine.scan.is_true", interpreted)
         answer(case, paths, "kernel").to_arrow()
