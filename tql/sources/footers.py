@@ -212,33 +212,32 @@ def _leaf_types(stored: pa.DataType) -> list[pa.DataType]:
 
 def without_nulls(footer: Footer, columns: Iterable[StoredColumn]) -> set[str]:
     """The columns of which every row group says that no row is null."""
-    groups = range(footer.metadata.num_row_groups)
-    parts = {s.name: s.part for s in columns}
-    never = {n for n, part in parts.items() if part is None and not footer.schema.field(n).nullable}
-    candidates = parts.keys() - never
-    for g in groups:
-        if not candidates:
-            break
-        group = footer.metadata.row_group(g)
-        # A leaf counts the nulls and empty lists above it, too: 0 in one of them says enough.
-        candidates = {
-            name
-            for name in candidates
-            if any(
-                _nulls(c.statistics) == 0
-                for c in _chunks(group, footer.leaves[name], name, parts[name])
-            )
-        }
-    return candidates | never
+    groups = [footer.metadata.row_group(g) for g in range(footer.metadata.num_row_groups)]
+    found = set()
+    for s in columns:
+        leaves = _leaves_of(footer, s)
+        required = s.part is None and not footer.schema.field(s.name).nullable
+        if required or all(_is_full(group, leaves) for group in groups):
+            found.add(s.name)
+    return found
 
 
-def _chunks(
-    group: pq.RowGroupMetaData, leaves: range, name: str, part: str | None
-) -> list[pq.ColumnChunkMetaData]:
-    chunks = [group.column(i) for i in leaves]
-    if part is None:
-        return chunks
-    return [c for c in chunks if c.path_in_schema == f"{name}.{part}"]
+def _is_full(group: pq.RowGroupMetaData, leaves: Iterable[int]) -> bool:
+    """Whether one of the leaves says that it has no null; it counts those above it, too."""
+    for i in leaves:
+        stats = group.column(i).statistics
+        if stats is not None and stats.has_null_count and not stats.null_count:
+            return True
+    return False
+
+
+def _leaves_of(footer: Footer, stored: StoredColumn) -> Sequence[int]:
+    """The Parquet columns that hold what is delivered of a column."""
+    leaves = footer.leaves[stored.name]
+    if stored.part is None:
+        return leaves
+    path = f"{stored.name}.{stored.part}"
+    return [i for i in leaves if footer.metadata.schema.column(i).path == path]
 
 
 def _nulls(stats: pq.Statistics | None) -> int | None:
@@ -255,23 +254,19 @@ def repeats_texts(chunk: pq.ColumnChunkMetaData) -> bool:
 
 def group_stats(footer: Footer, group: int, stored: StoredColumn) -> ColumnStats:
     """What the footer says of a column in one row group."""
-    leaves = footer.leaves[stored.name]
     whole = footer.metadata.row_group(group)
-    chunks = _chunks(whole, leaves, stored.name, stored.part)
-    size = sum(c.total_uncompressed_size for c in chunks)
+    leaves = footer.leaves[stored.name]
     as_stored = footer.schema.field(stored.name).type
     if len(leaves) > 1 or kind.is_nested(as_stored):
         types = dict(zip(leaves, _leaf_types(as_stored), strict=True))
-        paths = {c.path_in_schema for c in chunks}
-        values = sum(
-            _decoded(whole.column(i), leaf)
-            for i, leaf in types.items()
-            if whole.column(i).path_in_schema in paths
-        )
+        chunks = [(whole.column(i), types[i]) for i in _leaves_of(footer, stored)]
+        size = sum(c.total_uncompressed_size for c, _ in chunks)
+        values = sum(_decoded(c, leaf) for c, leaf in chunks)
         return ColumnStats(bytes=size, decoded=values + 4 * whole.num_rows)  # offsets of lists
-    stats = chunks[0].statistics
-    low, high = _bounds(stats, chunks[0].physical_type, stored)
-    decoded = _decoded(chunks[0], as_stored) if stored.column.dtype == Binary() else None
+    chunk = whole.column(leaves[0])
+    stats, size = chunk.statistics, chunk.total_uncompressed_size
+    low, high = _bounds(stats, chunk, stored)
+    decoded = _decoded(chunk, as_stored) if stored.column.dtype == Binary() else None
     return ColumnStats(nulls=_nulls(stats), low=low, high=high, bytes=size, decoded=decoded)
 
 
@@ -313,7 +308,9 @@ class FooterStats(Mapping[str, ColumnStats]):
         return len(self._columns)
 
 
-def _bounds(stats: pq.Statistics | None, physical: str, stored: StoredColumn) -> tuple[Any, Any]:
+def _bounds(
+    stats: pq.Statistics | None, chunk: pq.ColumnChunkMetaData, stored: StoredColumn
+) -> tuple[Any, Any]:
     """The least and the greatest value, or (None, None) where they are unknown or in doubt."""
     if stats is None or not stats.has_min_max or stored.names is not None:
         return None, None
@@ -325,9 +322,8 @@ def _bounds(stats: pq.Statistics | None, physical: str, stored: StoredColumn) ->
         case Time(unit=unit):
             # The 96 bits of old timestamps have no order that all writers agree on.
             days = unit == "D"
-            return (
-                _time_bounds(stats) if physical == ("INT32" if days else "INT64") else (None, None)
-            )
+            sure = chunk.physical_type == ("INT32" if days else "INT64")
+            return _time_bounds(stats) if sure else (None, None)
         case Text():
             return _text_bounds(stats)
         case Float() | Binary() | List() | Json() | Opaque():
