@@ -1,13 +1,14 @@
 """What generated kernels cost: nanoseconds a row, bytes a second, and what LLVM made of them.
 
 `python -m benchmarks.kernels [TEXT]` runs the conditions that contain TEXT over data in memory, on
-one thread, beside the speed at which the same thread adds up an array in the same run.
+one thread, beside the speed at which one thread copies and reads an array, in turn in the same run.
+All conditions take about a minute and a half, 1 GB of memory, and half a second each to compile.
 """
 
 import argparse
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import bandwidth
+from benchmarks.bandwidth import Bandwidth
 from tql.engine.kernels import Program, compile_program
 from tql.engine.kernels.build import Columns
 from tql.grammar.parser import parse
@@ -54,6 +56,11 @@ CONDITIONS: Final = {
 }  # fmt: skip
 """Conditions over the tables of `data`, by table."""
 
+_PARTLY_READ: Final = re.compile(r"^shape\(|^i32 .* and (any|cosine|i64 in)")
+"""Conditions that need only some of the bytes they are handed: no GB/s is claimed for them."""
+
+_SHOWN: Final = 60  # characters of a condition
+
 # Compares of several numbers at once, for x86 (SSE, AVX, AVX-512) and for ARM (NEON).
 _VECTOR_COMPARE: Final = re.compile(
     r"\b(v?pcmp\w+|v?cmp\w*p[sd]|vptestn?m[bwdq]|v?pmovmsk\w*|cm(?:eq|gt|ge|hi|hs)\s+v\w+)\b"
@@ -64,18 +71,22 @@ _VECTOR_COMPARE: Final = re.compile(
 class Measured:
     """One condition, its kernel alone: arguments are made before.
 
-    ns_per_row  by the best run
-    nbytes      of the arrays that are handed to the kernel
-    share       of the bandwidth of this machine, 0 to 1
-    compares    instructions of the kernel that compare several numbers at once
+    compile_seconds  of one thread, Numba being imported
+    ns_per_row       by the best run
+    nbytes           of the arrays that are handed to the kernel; None where it reads a part of them
+    compares         instructions of the kernel that compare several numbers at once
     """
 
     condition: str
     rows: int
+    compile_seconds: float
     ns_per_row: float
-    nbytes: int
-    share: float
+    nbytes: int | None
     compares: int
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        return None if self.nbytes is None else self.nbytes / self.rows / self.ns_per_row * 1e9
 
 
 @cache
@@ -129,31 +140,74 @@ def _no_tables(*_: Any) -> Any:
     raise AssertionError("the conditions have no FROM")
 
 
-def measure(rows: int = ROWS, only: str = "", seconds: float = 0.3) -> tuple[float, list[Measured]]:
-    """Bytes per second that one thread adds up, and every condition that contains `only`."""
-    speed = max(b.bytes_per_second for b in bandwidth.measure(5, 12 * rows) if b.threads == 1)
-    chosen = [(kind, c) for kind, many in CONDITIONS.items() for c in many if only in c]
-    return speed, [_measured(c, data(kind, rows), seconds, speed) for kind, c in chosen]
+def measure(
+    rows: int = ROWS, only: str = "", seconds: float = 0.3
+) -> tuple[list[Bandwidth], list[Measured]]:
+    """What one thread copies and reads, the best of before and after each condition; and every
+    condition that contains `only`.
+    """
+    memory, found = _memory(rows), list[Measured]()
+    program("i8 != 5", data("flat", 64)).kernel.compile_anew()  # imports Numba
+    for kind, conditions in CONDITIONS.items():
+        for condition in conditions:
+            if only in condition:
+                found.append(_measured(condition, data(kind, rows), seconds))
+                memory = bandwidth.best_of(memory, _memory(rows))
+    return memory, found
 
 
-def _measured(condition: str, table: pa.Table, seconds: float, speed: float) -> Measured:
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _memory(rows: int) -> list[Bandwidth]:
+    return bandwidth.measure(3, 12 * rows, threads=[1])
+
+
+def _measured(condition: str, table: pa.Table, seconds: float) -> Measured:
     made = program(condition, table)
     rows = table.num_rows
     columns = Columns(table, 0, 0)
     given = [a.make(columns) for a in made.arguments]
     out, bad = np.zeros((rows + 63) // 64, np.uint64), np.zeros(1, np.uint64)
     handed = [rows, *given, out, *([bad] if made.reports else [])]
-    best, end = float("inf"), 0.0
-    while not end or time.perf_counter() < end:
-        start = time.perf_counter()
-        made.kernel(*handed)
-        took = time.perf_counter() - start
-        best = min(best, took) if end else best  # the first run compiles
-        end = end or time.perf_counter() + seconds
+    compiling = _seconds(made.kernel.compile_anew)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while best == float("inf") or time.perf_counter() < end:
+        best = min(best, _seconds(lambda: made.kernel(*handed)))
     nbytes = sum(a.nbytes for a in given if isinstance(a, np.ndarray))
-    code = assembly(made.kernel)
-    return Measured(condition, rows, best / rows * 1e9, nbytes, nbytes / best / speed,
-                    len(_VECTOR_COMPARE.findall(code)))  # fmt: skip
+    return Measured(
+        condition, rows, compiling, best / rows * 1e9,
+        None if _PARTLY_READ.search(condition) else nbytes,
+        len(_VECTOR_COMPARE.findall(assembly(made.kernel))),
+    )  # fmt: skip
+
+
+def table(memory: Sequence[Bandwidth], found: Sequence[Measured]) -> str:
+    """Both as Markdown."""
+    told = ", ".join(f"{b.name} {b.bytes_per_second / 1e9:.1f}" for b in memory)
+    limit = bandwidth.fastest(memory)
+    lines = [
+        f"Memory, one thread, GB/s read: {told}. Kernels: the best run, on one thread, without what "
+        "a query costs around them; “of memory” is of the fastest of these. “vector compares” are "
+        "instructions that compare several numbers at once. "
+        "—: what it reads of the bytes it is handed depends on the data.",
+        "",
+        "| condition | ns per row | GB/s | of memory | vector compares | compiled in |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for m in found:
+        shown = m.condition if len(m.condition) <= _SHOWN else f"{m.condition[: _SHOWN - 1]}…"
+        speed = m.bytes_per_second
+        told = "— | —" if speed is None else (
+            f"{speed / 1e9:.1f} | {speed / limit.bytes_per_second:.0%}")  # fmt: skip
+        lines.append(
+            f"| `{shown}` | {m.ns_per_row:.3f} | {told} | {m.compares} "
+            f"| {m.compile_seconds * 1e3:,.0f} ms |"
+        )
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -162,15 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--seconds", type=float, default=0.3, help="for each condition")
     chosen = parser.parse_args(arguments)
-    speed, found = measure(chosen.rows, chosen.only, chosen.seconds)
-    print(
-        f"one thread reads {speed / 1e9:.1f} GB/s; best run of each kernel, arguments made before"
-    )
-    print("   ns/row     GB/s  of limit  vector compares  condition")
-    for m in found:
-        gb = m.nbytes / m.rows / m.ns_per_row
-        shown = m.condition if len(m.condition) <= 60 else f"{m.condition[:59]}…"
-        print(f"{m.ns_per_row:9.3f} {gb:8.1f} {m.share:9.0%} {m.compares:16}  {shown}")
+    print(table(*measure(chosen.rows, chosen.only, chosen.seconds)))
 
 
 if __name__ == "__main__":

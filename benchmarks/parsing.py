@@ -11,7 +11,7 @@ import pyarrow as pa
 
 import tql
 from tql.grammar.parser import forget, parse
-from tql.queries import ask
+from tql.queries import state
 
 TERMS: Final = 10_000
 TYPICAL: Final = (
@@ -54,7 +54,7 @@ def _texts() -> Iterator[tuple[str, Callable[[], Any], int, float | None]]:
         yield f"{name}: parse", lambda text=text: (forget(), parse(text)), times, goal
         yield (
             f"{name}: parse and bind",
-            lambda text=text: (forget(), ask(source, text)),
+            lambda text=text: (forget(), state(source, text).rewritten()),
             times,
             goal,
         )

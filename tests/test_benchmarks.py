@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import bandwidth, calls, kernels, scaling, startup
+import benchmarks.peers.__main__ as command_line
+from benchmarks import bandwidth, calls, kernels, neighbours, parsing, scaling, startup
 from benchmarks.measure import (
     FLOOR,
     LEAST_RUNS,
@@ -24,11 +25,16 @@ from benchmarks.measure import (
     same_rows,
 )
 from benchmarks.parsing import Read
+from benchmarks.peers import figures, report
 from benchmarks.peers.__main__ import END, START, main, with_table
 from benchmarks.peers.data import Data
-from benchmarks.peers.report import Report, as_json, table, times
+from benchmarks.peers.figures import Part
+from benchmarks.peers.readme import short_table
+from benchmarks.peers.report import times
 from benchmarks.peers.tasks import NOT_INSTALLED, PEERS, Peer, keys, tasks
-from benchmarks.peers.with_tqlkit import ANEW
+from benchmarks.peers.with_tqlkit import ANEW, AS_IDS
+from tql import queries
+from tql.language.bind import bind
 
 ROWS = 20_000
 MISSING = Peer("Deep Lake 4", "a_package_that_nobody_has", "with_deep_lake")
@@ -48,23 +54,24 @@ def ours(data: Data) -> dict[str, Task]:
 
 def ran(
     data: Data, capsys: pytest.CaptureFixture[str], file: Path, *only: str
-) -> tuple[dict[str, Any], str]:
-    """What the command writes as JSON, and what it prints."""
+) -> tuple[list[dict[str, Any]], str]:
+    """What the command writes as JSON of the tasks, and what it prints."""
     main(
         ["--rows", str(ROWS), "--repeats", "1", "--seconds", "0", "--data", str(data.folder),
          "--json", str(file), "--only", *only],
         peers=[*PEERS[:-1], MISSING],
     )  # fmt: skip
-    return json.loads(file.read_text("utf-8")), capsys.readouterr().out
+    content = json.loads(file.read_text("utf-8"))
+    return [part["found"] for part in content["parts"].values()], capsys.readouterr().out
 
 
 def test_every_peer_gives_the_answers_of_ours_and_who_is_missing_is_named(
     data: Data, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     found, text = ran(data, capsys, tmp_path / "figures.json", *KEYS)
-    assert [task["key"] for task in found["tasks"]] == KEYS
+    assert [task["key"] for task in found] == KEYS
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    for task, line in zip(found["tasks"], lines[1:], strict=False):
+    for task, line in zip(found, lines[1:], strict=False):
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         assert cells[0].removeprefix("| ") == task["task"]
         assert cells[8].startswith("missing")
@@ -76,12 +83,12 @@ def test_every_peer_gives_the_answers_of_ours_and_who_is_missing_is_named(
             if peer.name in timings:
                 assert cell.startswith(times(Timing(**timings[peer.name])))
                 ratio = timings[peer.name]["best"] / timings[OURS]["best"]
-                assert task["ratios"][peer.name] == ratio
+                assert task["derived"]["ratios"][peer.name] == ratio
                 if peer.name in task["goals"]:
-                    assert ("NOT met" in cell) is not task["met"][peer.name]
+                    assert ("NOT met" in cell) is not task["derived"]["met"][peer.name]
             else:
                 assert cell == task["absent"][peer.name].split(":")[0]
-    engines = {t["name"] for t in found["tasks"][0]["timings"]}
+    engines = {t["name"] for t in found[0]["timings"]}
     assert engines >= {OURS, "Polars", "DuckDB", "NumPy", "pyarrow", "torch"}
 
 
@@ -197,38 +204,131 @@ def test_the_better_of_two_measurements_of_memory_counts() -> None:
     assert bandwidth.fastest(best).name == "sum"
 
 
-def test_a_report_shows_every_part(data: Data, ours: dict[str, Task]) -> None:
-    report = Report(
-        [run(ours["range"], 1, 0), run(ours["labels_not"], 1, 0)],
-        bandwidth.measure(1, 1 << 16),
-        calls.measure(1, 1_000, ["labels != 5"]),
-        startup.measure(1, 1_000, data.parquet),
-        [Read("a text", 0.001, 0.002, 0.003)],
-        {OURS: 2},
-        0.5,
-    )
-    assert {(b.name, b.threads) for b in report.bandwidth} == {
-        (name, threads) for name in ("copy", "sum") for threads in (1, 2)
+def part(found: Any, others: float | None = 0.25, where: str = "one machine") -> Part:
+    return Part(found, MEMORY, where, {OURS: 2}, "2026-11-21 17:40", 60.0, others)
+
+
+MEMORY = bandwidth.measure(1, 1 << 16)
+
+
+@pytest.fixture(scope="module")
+def parts(data: Data, ours: dict[str, Task]) -> dict[str, Part]:
+    """One of each kind."""
+    return {
+        "labels_not": part(run(ours["labels_not"], 1, 0)),
+        "range": part(run(ours["range"], 1, 0)),
+        "calls": part(calls.measure(1, data.arrow, ["labels != 5"])),
+        "starts": part(startup.measure(1, 1_000, data.parquet)),
+        "texts": part([Read("a text", 0.001, 0.002, 0.003)]),
+        "scaling": part([scaling.Line("work", 1, (1, 10), (1.0, 10.5), 0.0, 1.0, 0.1)]),
+        "kernels": part([kernels.Measured("x > 1", 10, 0.9, 0.25, 40, 7)]),
     }
-    assert [c.cache for c in report.calls] == ["empty", "compiled"]
-    content, text = json.loads(json.dumps(as_json(report))), table(report)
-    for part in (content["tasks"], content["calls"]["queries"], content["fresh processes"]):
-        for row in part:
-            assert f"| {row.get('task') or row.get('name') or row['cache']} |" in text
-    for calls_ in report.calls:
+
+
+def test_a_report_shows_every_part(parts: dict[str, Part]) -> None:
+    assert {(b.name, b.threads) for b in MEMORY} == {
+        (name, threads) for name in ("copy", "sum", "maximum") for threads in (1, 2)
+    }
+    assert [c.cache for c in parts["calls"].found] == ["empty", "compiled"]
+    text = report.whole(parts)
+    for name in ("labels_not", "range"):
+        assert f"| {parts[name].found.task} |" in text
+    for cold in parts["starts"].found:
+        assert f"| {cold.name} |" in text
+    for calls_ in parts["calls"].found:
         figures = " | ".join(f"{s * 1e3:,.2f}" for s in calls_.seconds)
         assert f"| `labels != 5` | {calls_.cache} | {figures} |" in text
-    assert content["tasks"][0]["of_memory"] is None  # zone maps spare it the column
-    assert content["tasks"][1]["of_memory"] > 0
-    assert ANEW in content["tasks"][0]["ratios"] and f"“{ANEW}”" in text
-    assert "| a text | 1.00 ms | 2.00 ms | 3.00 ms |" in text
+    lines = {line.split(" |")[0]: line for line in text.splitlines()}
+    shares = [lines[f"| {parts[n].found.task}"].split(" | ")[2] for n in ("labels_not", "range")]
+    assert shares[0].endswith("%") and shares[1] == "—"  # zone maps spare it the column
+    assert f"{ANEW}: " in lines[f"| {parts['range'].found.task}"]
+    assert "| a text | 1.00 ms | 2.00 ms | 3.00 ms met |" in text
+    assert "| `x > 1` | 0.250 | 16.0 | " in text and "| 7 | 900 ms |" in text
+    assert "From 1e-06 M to 1e-05 M rows, 10 times as many, the time grows 10.5 to 10.5" in text
+    assert "Measured on one machine. " in text and "7.0 minutes" in text
+    assert "0.25 CPUs busy" in text
+
+
+def test_parts_of_other_machines_are_told_apart(parts: dict[str, Part]) -> None:
+    other = {**parts, "texts": part(parts["texts"].found, None, "another machine")}
+    told = report.conditions(other)
+    assert "(texts) on another machine." in told and "What else ran is not known." in told
+    assert "(labels_not, range, calls, starts, scaling, kernels) on one machine." in told
+
+
+def test_figures_are_the_same_after_a_file(parts: dict[str, Part], tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "figures.json"
+    assert figures.load(file) == {}
+    figures.save(file, parts)
+    assert report.whole(figures.load(file)) == report.whole(parts)
+    assert figures.load(file) == parts
+    raw = json.loads(file.read_text("utf-8"))["parts"]["labels_not"]["found"]
+    assert raw["derived"]["ratios"].keys() == {AS_IDS, ANEW}
+    file.write_text('{"format": 0}')
+    with pytest.raises(ValueError, match="another format"):
+        figures.load(file)
+
+
+def test_the_table_of_the_readme_has_the_best_runs_of_every_task(parts: dict[str, Part]) -> None:
+    timings = tuple(Timing(n, 1.0, t, 2 * t, 3)
+                    for n, t in {OURS: 0.0032, AS_IDS: 0.0105, "Polars": 0.023}.items())  # fmt: skip
+    one = Result("k", "a task", timings, {"DuckDB": NOT_INSTALLED}, {}, None)
+    text = short_table({**parts, "labels_not": part(one)})
+    (line,) = (line for line in text.splitlines() if line.startswith("| a task"))
+    cells = [c.strip() for c in line.strip("|").split("|")]
+    assert cells[1:6] == ["3.20", "10.5", "", "23.0 (7.2x)", "missing"]
+    assert all(c.name in text for c in parts["starts"].found)
+    assert "0.25 CPUs busy" in text and "one machine" in text
+
+
+def command(data: Data, file: Path, *more: str) -> None:
+    main(["--rows", str(ROWS), "--repeats", "1", "--seconds", "0", "--data", str(data.folder),
+          "--json", str(file), *more], peers=[])  # fmt: skip
+
+
+def test_runs_of_parts_go_into_one_file(
+    data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, readme, page = (tmp_path / name for name in ("figures.json", "README.md", "page.md"))
+    readings = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr(parsing, "measure", lambda _: [Read("a text", next(readings), 5.0, None)])
+    monkeypatch.setattr(startup, "measure", lambda *_: [startup.Cold("a start", 4.0, 5.0, None)])
+    with pytest.raises(SystemExit, match="has no figures"):
+        command(data, file, "--show")
+    for more in ([], [], ["--resume"]):
+        command(data, file, "--only", "texts", *more)
+    assert [t.best for t in figures.load(file)["texts"].found] == [2.0]
+    command(data, file, "--only", "starts")
+    command(data, file, "--only", "labels_not", "texts", "--resume")
+    assert list(figures.load(file)) == ["labels_not", "starts", "texts"]
+    assert [t.best for t in figures.load(file)["texts"].found] == [2.0]
+    readme.write_text(f"{START}{END}")
+    monkeypatch.setattr(command_line, "README", readme)
+    monkeypatch.setattr(command_line, "PAGE", page)
+    capsys.readouterr()
+    command(data, file, "--show", "--readme")
+    assert capsys.readouterr().out.strip() in page.read_text("utf-8")
+    assert short_table(figures.load(file)) in readme.read_text("utf-8")
+
+
+def test_what_others_do_is_not_what_we_do() -> None:
+    if not neighbours._STAT.exists():
+        pytest.skip("this system does not say how busy it is")
+    with neighbours.watched() as idle:
+        pass
+    assert idle.cpus is not None
+    before = neighbours._own()
+    np.sort(np.random.default_rng(0).random(1_000_000))
+    assert neighbours._own() > before
 
 
 def test_what_is_kept_of_open_data_is_measured_without_it_too(ours: dict[str, Task]) -> None:
     """And no share of the memory's speed is claimed for bytes that were not read."""
+    filters = {key for key, task in ours.items() if AS_IDS in {c.name for c in task.contenders}}
     anew = {key for key, task in ours.items() if ANEW in {c.name for c in task.contenders}}
-    assert anew == {"text_is", "text_like", "kind_is", "kind_like", "range"}
-    assert all(ours[key].nbytes is None for key in anew)
+    assert anew == filters >= {"text_is", "range", "boxes", "labels_not"}
+    keeping = ("text_is", "text_like", "kind_is", "kind_like", "range")
+    assert all(ours[key].nbytes is None for key in keeping)
     assert ours["labels_not"].nbytes == 4 * ROWS
 
 
@@ -242,7 +342,7 @@ def test_each_first_query_has_a_new_cache_folder(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(startup, "_first_query", first)
     monkeypatch.setattr(startup, "_command", lambda arguments, environment: 0.1)
     found = startup.measure(5, 1000, Path("a.parquet"))
-    assert len(set(asked)) == 10
+    assert len(set(asked)) == 12  # one before the five that count, twice
     assert found[0].goal == startup.OF_REFERENCE * found[1].middle
 
 
@@ -258,7 +358,7 @@ def test_the_table_takes_the_place_between_the_markers() -> None:
 
 
 def test_an_unknown_task_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"no task colour; there are: labels_not, "):
+    with pytest.raises(SystemExit, match=r"no part colour; there are: labels_not, .*kernels"):
         main(["--rows", "100", "--data", str(tmp_path), "--only", "colour"])
 
 
@@ -310,9 +410,18 @@ def test_scaling_measures_every_combination() -> None:
     assert len(found) == 4 * len(scaling.THREADS)
     assert {line.threads for line in found} == set(scaling.THREADS)
     assert all(len(line.seconds) == 2 and min(line.seconds) > 0 for line in found)
-    shown = scaling.table(found).splitlines()
+    shown = [line for line in scaling.table(found).splitlines() if line.startswith("|")]
     assert len(shown) == 2 + len(found)
     assert all(line.count("|") == shown[0].count("|") for line in shown)
+
+
+def test_growth_is_of_the_rows_that_are_a_tenth_of_the_most() -> None:
+    def line(*seconds: float) -> scaling.Line:
+        return scaling.Line("x", 1, (10, 30, 100, 300), seconds, 0.0, 1.0, 0.0)
+
+    told = scaling.growth([line(9, 1, 2, 9), line(9, 2, 2, 8), line(9, 3, 2, 9)])
+    assert "10 times as many, the time grows 3.0 to 9.0 times, 4.0 in the middle" in told
+    assert "3 of 3 lines" in told
 
 
 def test_scaling_checks_what_a_filter_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,11 +446,19 @@ def test_kernels_are_measured_against_the_bandwidth_of_the_same_run(
 ) -> None:
     monkeypatch.setenv("TQL_CACHE_DIR", str(tmp_path))
     kernels.main(["i32 == 5 and f64 > 0.9", "--rows", "6400", "--seconds", "0.01"])
-    limit, _, line = capsys.readouterr().out.splitlines()
-    assert "GB/s" in limit and line.endswith("i32 == 5 and f64 > 0.9")
-    ns, gigabytes, _, compares = line.split()[:4]
+    limit, *_, line = capsys.readouterr().out.splitlines()
+    assert all(f"{name} " in limit for name in ("copy", "sum", "maximum"))
+    name, ns, gigabytes, share, compares, _ = line.strip("| ").split(" | ")
+    assert name == "`i32 == 5 and f64 > 0.9`" and share.endswith("%")
     assert float(gigabytes) == pytest.approx(12 / float(ns), rel=0.1)
     assert int(compares) > 0, "both comparisons are vectorised"
+
+
+@pytest.mark.parametrize("condition", ["shape(boxes)[0] > 2", "i32 == 5 and any(boxes[:,2] > 100)"])
+def test_no_speed_is_claimed_for_bytes_that_are_not_all_read(condition: str) -> None:
+    found = kernels._measured(condition, kernels.data("ragged", 6400), 0.001)
+    assert found.bytes_per_second is None
+    assert f"| `{condition}` | {found.ns_per_row:.3f} | — | — |" in kernels.table(MEMORY, [found])
 
 
 @pytest.mark.parametrize(("kind", "condition"), [
@@ -349,3 +466,17 @@ def test_kernels_are_measured_against_the_bandwidth_of_the_same_run(
 ])  # fmt: skip
 def test_every_condition_that_is_measured_has_a_kernel(kind: str, condition: str) -> None:
     assert kernels.program(condition, kernels.data(kind, 6400)).outputs == 1
+
+
+def test_texts_are_bound_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is asked of the same data again is bound once; that is not what is measured."""
+    bound = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        bound.append(args)
+        return bind(*args, **kwargs)
+
+    monkeypatch.setattr(queries, "bind", counted)
+    monkeypatch.setattr(parsing, "TERMS", 4)
+    assert len(parsing.measure(2)) == 8
+    assert len(bound) == 41 + 3 * 3

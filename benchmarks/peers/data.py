@@ -86,6 +86,11 @@ class Data:
         return self.kept("plain.parquet", self._write_plain)
 
     @cached_property
+    def arrow(self) -> Path:
+        """labels, score and cat in an Arrow file, for processes that want them in memory at once."""
+        return self.kept("plain.arrow", self._write_arrow)
+
+    @cached_property
     def sorted_parquet(self) -> Path:
         """stamp, labels, score and id, sorted by stamp; a hundred row groups."""
         return self.kept("sorted.parquet", self._write_sorted)
@@ -107,6 +112,11 @@ class Data:
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([stream, self.rows])
+
+    def _write_arrow(self, path: Path) -> None:
+        table = self.table.select(["labels", "score", "cat"]).combine_chunks()
+        with pa.OSFile(str(path), "wb") as f, pa.ipc.new_file(f, table.schema) as writer:
+            writer.write_table(table)
 
     def _write_plain(self, path: Path) -> None:
         table = self.table.select(["labels", "score", "cat", "id"])
