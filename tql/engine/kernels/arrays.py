@@ -2,7 +2,7 @@
 by element, by subscripts, or as a shape.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from tql.language.expr import (
     Subscript,
     can_raise,
 )
-from tql.schema import Bool, DType, List
+from tql.schema import Bool, List
 
 
 def array_in(e: Expr, rows: Logic) -> Array:
@@ -60,15 +60,15 @@ def array_in(e: Expr, rows: Logic) -> Array:
 def _stored(name: str, dtype: List, build: Build) -> Array:
     element, rank = array_of(dtype)
     c_kind(element)
-    starts = build.argument(("starts", name), "i32[]", lambda t: ragged.starts(t, name, dtype))
-    first = build.variable("k", f"np.int64({starts}[i])")
-    count = build.variable("k", f"np.int64({starts}[i + 1]) - {first}")
+    begin = places(name, dtype, build)
+    first = build.variable("k", begin("i"))
+    count = build.variable("k", f"{begin('i + 1')} - {first}")
     dims: tuple[str, ...] = (count,)
     if rank > 1:
         dims = tuple(_dimension(name, dtype, axis, build) for axis in range(rank))
 
     def element_at(place: str) -> Cell:
-        return _element(name, dtype, element, place, build)
+        return stored_element(name, dtype, place, build)
 
     def at(index: Sequence[str], guard: str | None) -> Cell:
         place = f"{first} + {_row_major(index, dims)}"
@@ -80,11 +80,26 @@ def _stored(name: str, dtype: List, build: Build) -> Array:
     return Looped(dims, at, count, flat)
 
 
+def places(name: str, dtype: List, build: Build) -> Callable[[str], str]:
+    """The place of the first element of a row among those of all rows."""
+    inner = ragged.inner_size(dtype)
+    if inner is not None and dtype.size is not None:
+        return lambda row: f"({row}) * {inner * (dtype.size or 0)}"
+    starts = build.argument(("starts", name), "i32[]", lambda t: ragged.starts(t, name, dtype))
+    return lambda row: f"np.int64({starts}[{row}])" + ("" if inner in (None, 1) else f" * {inner}")
+
+
 def _dimension(name: str, dtype: List, axis: int, build: Build) -> str:
-    sizes = build.argument(
-        ("dimension", name, axis), "i32[]", lambda t: ragged.dimension(t, name, dtype, axis)
-    )
-    return build.variable("k", f"np.int64({sizes}[i])")
+    if ragged.inner_size(dtype) is None:
+        sizes = build.argument(
+            ("dimension", name, axis), "i32[]", lambda t: ragged.dimension(t, name, dtype, axis)
+        )
+        return build.variable("k", f"np.int64({sizes}[i])")
+    size = sizes_of(dtype)[axis]
+    if size is not None:
+        return str(size)
+    starts = build.argument(("starts", name), "i32[]", lambda t: ragged.starts(t, name, dtype))
+    return build.variable("k", f"np.int64({starts}[i + 1]) - np.int64({starts}[i])")
 
 
 def _row_major(index: Sequence[str], dims: Sequence[str]) -> str:
@@ -94,17 +109,21 @@ def _row_major(index: Sequence[str], dims: Sequence[str]) -> str:
     return place
 
 
-def _element(name: str, dtype: List, element: DType, place: str, build: Build) -> Cell:
-    """The element of a column that stands at `place` among those of all rows."""
-    nulls = build.null_elements
+def stored_elements(name: str, dtype: List, build: Build) -> str:
+    """The argument with the elements of all rows; bools as bits."""
+    element, nulls = array_of(dtype)[0], build.null_elements
     build.has_elements = True
     kind = "u64" if isinstance(element, Bool) else c_kind(element)
-    values = build.argument(
-        ("elements", name), f"{kind}[]",
-        lambda t: ragged.elements(t, name, dtype, nulls=nulls),
-    )  # fmt: skip
+    return build.argument(
+        ("elements", name), f"{kind}[]", lambda t: ragged.elements(t, name, dtype, nulls=nulls)
+    )
+
+
+def stored_element(name: str, dtype: List, place: str, build: Build) -> Cell:
+    """The element of a column that stands at `place` among those of all rows."""
+    element, values = array_of(dtype)[0], stored_elements(name, dtype, build)
     valid = None
-    if nulls:
+    if build.null_elements:
         bits = build.argument(
             ("elements valid", name), "u64[]", lambda t: ragged.element_validity(t, name, dtype)
         )
@@ -113,7 +132,7 @@ def _element(name: str, dtype: List, element: DType, place: str, build: Build) -
         return Cell(build.variable("t", _bit(values, place)), valid)
     # Without a sign, as it is never below 0: with one, Numba looks whether it counts from the end, and
     # LLVM gathers what it could load (`any(e > 0.99)`, 64 float32 a row: 34 ns a row, now 4.1).
-    return Cell(build.variable(kind, f"{values}[np.uint64({place})]"), valid)
+    return Cell(build.variable(c_kind(element), f"{values}[np.uint64({place})]"), valid)
 
 
 def _bit(words: str, place: str) -> str:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from tql.engine.columns import one_array
 from tql.language.expr import (
     Bm25Score,
@@ -37,6 +39,10 @@ _OWN_LINES: Final = 7  # of a lane, beside its statements, at most
 # What makes a lane dear: 2 ns a row and more, where passing over a row costs nothing and going to the
 # next one that is wanted 0.5 to 1 ns (rows in random order, 10 M).
 _DEAR: Final = ("in_sorted(", "in_table(", "remainder(", "modulo(", "np.fmod(", "random31(")
+
+# Elements of a row, on average, up to which all of them are looked at first; three times as many for each
+# row that is wanted, where some are not.
+_SHORT: Final = 64
 
 _TOO_LONG: Final = "a condition of too many operations"
 
@@ -105,12 +111,47 @@ class Argument:
     codes_of: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A condition of all elements that the rows of a word have, ahead of the lane that needs it.
+
+    `bits` gets the outcome after `statements` for element j; `begin` gives the place of the first one
+    of a row. Where there are few for each row that is wanted, `flat_{bits}` says that it was done, and
+    `from_{bits}` which element bit 0 is.
+    """
+
+    bits: str
+    begin: Callable[[str], str]
+    values: str
+    statements: tuple[str, ...]
+    outcome: str
+
+    def lines(self, steps: str, wanted: str | None) -> list[str]:
+        b, most = self.bits, f"{64 * _SHORT}"
+        if wanted is not None:
+            most = f"min({most}, {3 * _SHORT} * np.int64(popcount({wanted})))"
+        # Whole words are read, the last one into the rows behind, so not at the very end.
+        return [
+            f"from_{b} = {self.begin('base')}",
+            f"many_{b} = {self.begin(f'base + {steps}')} - from_{b}",
+            f"flat_{b} = (many_{b} <= {most}) & (from_{b} + many_{b} + 64 <= {self.values}.size)",
+            f"for v in range((many_{b} + 63) >> 6 if flat_{b} else 0):",
+            "    hits = ZERO",
+            "    for b in range(64):",
+            f"        j = from_{b} + v * 64 + b",
+            *(f"        {s}" for s in self.statements),
+            f"        hits |= np.uint64({self.outcome}) << np.uint64(b)",
+            f"    {b}[v] = hits",
+        ]
+
+
 @dataclass(slots=True)
 class _Lane:
     """One lane being written: the open blocks of statements, innermost last, and its variables."""
 
     blocks: list[list[str]] = field(default_factory=lambda: [[]])
     names: int = 0
+    passes: list[_Pass] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -121,13 +162,17 @@ class _Rows:
     statements: list[str]
     outcome: str
     mask: str | None
+    passes: list[_Pass]
 
     def lines(self, steps: str, inside: str) -> list[str]:
         """For so many rows, of which `inside`, an operation, leaves those that exist."""
-        head = [f"{self.word} = ZERO", f"for b in range({steps}):"]
+        wanted = None if self.mask is None else "left"
+        first = [f"{self.word} = ZERO", *(s for p in self.passes for s in p.lines(steps, wanted))]
+        head = [*first, f"for b in range({steps}):"]
         if self.mask is not None:
-            head[1:] = [
+            head = [
                 f"left = {self.mask}{inside}",
+                *first,
                 "while left != ZERO:",
                 "    b = lowest(left)",
                 "    left &= left - ONE",
@@ -216,7 +261,7 @@ class Build:
             dear = _is_dear([*statements, outcome])
             chosen = mask() if dear else None
             word = f"w{len(self._known)}"
-            rows = _Rows(word, statements, outcome, chosen)
+            rows = _Rows(word, statements, outcome, chosen, lane.passes)
             self.parts.append(rows)
             if chosen is not None:
                 self._dear[word] = rows, wanted
@@ -248,12 +293,40 @@ class Build:
         lane = self._lanes[-1]
         counter = f"k_{lane.names}"
         lane.names += 1
+        with self.under(f"for {counter} in range({count}):"):
+            yield counter
+
+    @contextmanager
+    def under(self, head: str) -> Iterator[None]:
+        """Statements within are the body of `head`."""
+        lane = self._lanes[-1]
         lane.blocks.append([])
-        yield counter
+        yield
         body = lane.blocks.pop()
-        self.emit(f"for {counter} in range({count}):")
+        self.emit(head)
         for statement in body or ["pass"]:
             self.emit(f"    {statement}")
+
+    def bits(
+        self, begin: Callable[[str], str], values: str, condition: Callable[[str], str]
+    ) -> str:
+        """The name of an argument with a bit for each element of 64 rows; see `_Pass`.
+
+        begin   the place of the first element of a row, among those of all rows
+        values  the argument with the elements, one item each, which bounds what may be read
+        condition  that of the element at a place, written for any row's
+        """
+        self._lanes.append(_Lane())
+        try:
+            outcome = condition("j")
+        finally:
+            lane = self._lanes.pop()
+        (statements,) = lane.blocks
+        self._grow(len(statements) + _OWN_LINES)
+        key = ("bits", begin("i"), values, outcome, *statements)
+        bits = self.argument(key, "u64[]", lambda _: np.zeros(_SHORT + 2, np.uint64))
+        self._lanes[-1].passes.append(_Pass(bits, begin, values, tuple(statements), outcome))
+        return bits
 
 
 def _is_dear(statements: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from tql.rng import FIRST, SECOND, STEP
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
 ALL = np.uint64(2**64 - 1)
-SIGN = np.uint64(63)
+SIXTY_THREE = np.uint64(63)
 HALF = np.uint64(32)
 LOW_HALF = np.uint64(2**32 - 1)
 TOP = np.uint64(2**63)
@@ -29,6 +29,24 @@ TWO_64 = 2.0**64
 def lowest(x: Any) -> Any:
     """The place of the lowest bit that is set in the uint64 x, which is not 0; one instruction."""
     return np.int64(popcount((x - ONE) & ~x))
+
+
+@device
+def bits_from(words: Any, place: Any, count: Any) -> Any:
+    """`count` bits, 64 at most, from bit `place` of these words on, below which one more word lies."""
+    w, up = np.uint64(place >> 6), np.uint64(place & 63)
+    x = (words[w] >> up) | ((words[w + ONE] << ONE) << (SIXTY_THREE - up))
+    return x & (ALL >> np.uint64((64 - count) & 63)) if count > 0 else ZERO
+
+
+@device
+def every(width: Any) -> Any:
+    """Bit 0, and each that is a multiple of `width`, from 1 on, away from it."""
+    x, step = ONE, max(width, 1)
+    while step < 64:
+        x |= x << np.uint64(step)
+        step += step
+    return x
 
 
 @device
@@ -161,7 +179,7 @@ def product_high(a: Any, a_high: Any, b: Any, b_high: Any) -> Any:
 @device
 def leaves_i64(low: Any, high: Any) -> Any:
     """Whether the 128-bit number is none of int64."""
-    return high != (ZERO - (low >> SIGN))
+    return high != (ZERO - (low >> SIXTY_THREE))
 
 
 @device
@@ -289,7 +307,10 @@ NAMES = {
     **{
         d.__name__: d
         for d in (
+            popcount,
             lowest,
+            bits_from,
+            every,
             sign_i64_u64,
             sign_i64_f64,
             sign_u64_f64,

@@ -41,7 +41,7 @@ T = TypeVar("T")
 class Looped(Generic[T]):
     """What row i has for each element of an array.
 
-    dims   the name of each dimension, int64
+    dims   the name of each dimension, int64, or its number
     at     it, at an index for each dimension; where the guard, if given, does not hold, anything,
            but no memory of others is read
     count  how many elements there are, and

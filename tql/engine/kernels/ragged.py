@@ -1,5 +1,6 @@
 """Lists of a fragment as kernels read them: where each row's elements start, and its dimensions."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from tql.engine.columns import one_array
 from tql.engine.kernels.arguments import as_kind, bits_of, valid_bits
 from tql.engine.kernels.build import Columns, Unsuitable
-from tql.language.array_types import array_of
+from tql.language.array_types import array_of, sizes_of
 from tql.schema import Bool, DType, List
 
 Int32s: TypeAlias = NDArray[np.int32]
@@ -26,9 +27,11 @@ class NullElements(Unsuitable):
 class Ragged:
     """The arrays of n rows over the elements of all.
 
-    starts    int32 (n + 1,): where the elements of each row start
-    dims      for arrays of two dimensions or more, per dimension int32 (n,); 0 where a row is NULL
-    elements  the Arrow array that `starts` counts in
+    starts    int32 (n + 1,): where each row starts, counted in elements, or in inner lists where
+              the type says how long all of them are (`inner_size`); [0] where it says it of the rows' too
+    dims      for other arrays of two dimensions or more, per dimension int32 (n,); 0 where a row is
+              NULL
+    elements  the Arrow array of all elements
     """
 
     starts: Int32s
@@ -41,22 +44,23 @@ def ragged(columns: Columns, name: str, dtype: List) -> Ragged:
     return columns.once(("ragged", name), lambda: _ragged(columns[name], dtype))  # type: ignore[no-any-return]
 
 
+def inner_size(dtype: List) -> int | None:
+    """How many elements lie in each item of the outer lists; None where the type does not say."""
+    sizes = sizes_of(dtype)[1:]
+    return None if None in sizes else math.prod(s for s in sizes if s is not None)
+
+
 def _ragged(array: Any, dtype: List) -> Ragged:
     rank = array_of(dtype)[1]
+    if inner_size(dtype) is not None:
+        return _of_known_sizes(array, dtype, rank)
     at, child = _offsets(array)
-    if rank == 1:
-        if int(at[-1]) > _MOST:
-            raise Unsuitable("the lists hold too many values")
-        return Ragged(np.ascontiguousarray(at.astype(np.int32, copy=False)), (), child)
     there = array.is_valid().to_numpy(zero_copy_only=False)
     dims = [np.where(there, np.diff(at), 0)]
     level: DType = dtype.item
     for _ in range(1, rank):
         assert isinstance(level, List)
-        if child.null_count:
-            raise Unsuitable(
-                "a list within a list is NULL"
-            )  # an error where the row is asked for, which the reference tier names
+        _whole(child)
         offsets, below = _offsets(child)
         first = np.full(len(array), level.size or 0, np.int64)
         if not pa.types.is_fixed_size_list(child.type):
@@ -72,13 +76,36 @@ def _ragged(array: Any, dtype: List) -> Ragged:
     return Ragged(at.astype(np.int32), tuple(d.astype(np.int32) for d in dims), child)
 
 
+def _of_known_sizes(array: Any, dtype: List, rank: int) -> Ragged:
+    """Where the type says how long all lists within a row's are; nothing is made but views."""
+    if dtype.size is None:
+        at, items = _offsets(array)
+    else:
+        at, items = np.zeros(1, np.int32), _of_fixed(array)
+    for _ in range(1, rank):
+        _whole(items)
+        items = _of_fixed(items)
+    if max(len(items), int(at[-1])) > _MOST:
+        raise Unsuitable("the lists hold too many values")
+    return Ragged(np.ascontiguousarray(at.astype(np.int32, copy=False)), (), items)
+
+
+def _whole(lists: Any) -> None:
+    if lists.null_count:  # an error where the row is asked for, which the reference tier names
+        raise Unsuitable("a list within a list is NULL")
+
+
+def _of_fixed(array: Any) -> Any:
+    """The elements of lists of one length."""
+    size = array.type.list_size
+    return one_array(array.values.slice(array.offset * size, len(array) * size))
+
+
 def _offsets(array: Any) -> tuple[NDArray[Any], Any]:
     """Where each list starts in the elements of all, int32 or int64 (n + 1,), and these elements."""
     kind, n = array.type, len(array)
     if pa.types.is_fixed_size_list(kind):
-        size = kind.list_size
-        child = array.values.slice(array.offset * size, n * size)
-        return np.arange(n + 1, dtype=np.int64) * size, one_array(child)
+        return np.arange(n + 1, dtype=np.int64) * kind.list_size, _of_fixed(array)
     item = np.dtype(np.int64 if pa.types.is_large_list(kind) else np.int32)
     if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
         raise Unsuitable(f"{kind} is laid out otherwise")  # list views

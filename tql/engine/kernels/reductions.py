@@ -13,6 +13,7 @@ import numpy as np
 from tql.engine.kernels.arrays import array_in
 from tql.engine.kernels.build import Build, Unsuitable
 from tql.engine.kernels.elements import Array, Cell, Elements, each
+from tql.engine.kernels.flat import flat
 from tql.engine.kernels.kinds import NUMPY, c_kind
 from tql.engine.kernels.logic import Logic
 from tql.engine.kernels.numbers import outcome
@@ -32,11 +33,11 @@ def reduced(e: Call, rows: Logic) -> str:
     if isinstance(e.dtype, List) or len(e.arguments) != 1:
         raise Unsuitable(f"{e.function}() along an axis")  # along an axis
     (operand,) = e.arguments
+    if e.function in ("any", "all", "all_strict"):
+        return _truth(e.function, operand, rows)
     element = scalar_of(operand.dtype)
     build, array = rows.build, array_in(operand, rows)
     match e.function:
-        case "any" | "all" | "all_strict":
-            return _truth(e.function, array, element, build)
         case "amin" | "amax":
             return _extreme(e.function, array, element, build)
         case "sum" | "prod":
@@ -83,18 +84,32 @@ def _whole(array: Array, build: Build) -> str:
     return whole
 
 
-def _truth(function: CallName, array: Array, element: DType, build: Build) -> str:
-    result = build.variable("t", "False" if function == "any" else "True")
-    with each(build, array) as cell:
+def _truth(function: CallName, operand: Expr, rows: Logic) -> str:
+    build, element, whole = rows.build, scalar_of(operand.dtype), flat(operand, rows)
+    result = build.variable("t", "False")
+
+    def decisive(cell: Cell) -> str:
+        """Whether the element is TRUE, which is enough for any, or FALSE, which is for all not to be."""
         hit = _hit(cell, element)
-        if function == "any":
-            build.emit(f"{result} = {result} | ({' & '.join(filter(None, [hit, cell.valid]))})")
-        else:
-            passed = f" | (not {cell.valid})" if cell.valid else ""
-            build.emit(f"{result} = {result} & ({hit}{passed})")
-    if function != "all_strict":
+        return " & ".join(filter(None, [hit if function == "any" else f"(not {hit})", cell.valid]))
+
+    def search() -> None:
+        with each(build, array_in(operand, rows)) as cell:
+            build.emit(f"{result} = {result} | ({decisive(cell)})")
+
+    if whole is None:
+        search()
+    else:
+        known, found = whole.any(decisive, build)
+        with build.under(f"if {known}:"):
+            build.emit(f"{result} = {found}")
+        with build.under("else:"):
+            search()
+    if function == "any":
         return result
-    return build.variable("t", f"{result} & ({_counted(array, build)} > 0)")
+    if function == "all":
+        return f"(not {result})"
+    return build.variable("t", f"(not {result}) & ({_counted(array_in(operand, rows), build)} > 0)")
 
 
 def _add(build: Build, total: str, term: str, cell: Cell) -> None:
