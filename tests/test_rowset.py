@@ -282,3 +282,11 @@ def test_words_that_are_known_to_be_zero_are_not_looked_at() -> None:
     words = bits.pack(whole)
     words[0] = words[-1] = 1  # which nobody may notice
     assert np.array_equal(rowset.Bitmap(words, rows, part).to_numpy(), np.flatnonzero(whole))
+
+
+def test_ranks_of_many_blocks_are_added_part_by_part() -> None:
+    words = np.random.default_rng(3).integers(0, 1 << 63, 2 * 1024 * 32 + 45, np.uint64)
+    ranks = np.empty(-(-words.size // 32) + 1, np.int64)
+    bits.ranks_twin(words, ranks)
+    upto = np.cumsum(np.bitwise_count(words), dtype=np.int64)
+    assert ranks.tolist() == [0, *upto[31:-1:32].tolist(), upto[-1]]

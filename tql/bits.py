@@ -168,12 +168,13 @@ def ranks_of(words: Words, start: int = 0, stop: int | None = None) -> Int64s:
 def ranks_twin(words: Words, ranks: Int64s) -> None:
     """What `RANKS` writes."""
     ranks[0] = 0
-    if words.size:
-        counts = np.bitwise_count(words)
-        np.cumsum(
-            np.add.reduceat(counts, np.arange(0, words.size, BLOCK_WORDS), dtype=np.int64),
-            out=ranks[1:],
-        )
+    counts = np.bitwise_count(words)
+    step = 1024  # blocks at a time: NumPy widens all counts before it adds them
+    for block in range(0, ranks.size - 1, step):
+        part = counts[block * BLOCK_WORDS : (block + step) * BLOCK_WORDS]
+        starts = np.arange(0, part.size, BLOCK_WORDS)
+        np.add.reduceat(part, starts, dtype=np.int64, out=ranks[block + 1 :][: starts.size])
+    np.cumsum(ranks, out=ranks)
 
 
 def first_and_last(words: Words, ranks: Int64s) -> tuple[int, int]:
