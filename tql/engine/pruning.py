@@ -34,7 +34,7 @@ from tql.language.expr import (
 )
 from tql.schema import Float, Json, List
 from tql.sources.bounds import Bounded, ColumnBounds, side_by_side
-from tql.sources.protocol import ColumnStats, Fragment, Source
+from tql.sources.protocol import ColumnStats, Source
 
 Mask: TypeAlias = NDArray[np.bool_]
 
@@ -101,13 +101,6 @@ def decided(source: Source, conditions: Sequence[Expr]) -> tuple[Mask, Mask]:
         always[k] = found.surely & elsewhere
         never[k] = ~found.true & elsewhere
     return always, never
-
-
-def kept(source: Source, conditions: Sequence[Expr]) -> Sequence[Fragment]:
-    """The fragments in which one of the conditions at least may be TRUE."""
-    _, never = decided(source, conditions)
-    left_out: Mask = np.all(never, axis=0)
-    return [f for f, out in zip(source.fragments, left_out, strict=True) if not out]
 
 
 def fragments_of(source: Source) -> Stretches:

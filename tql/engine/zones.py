@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tql.engine.columns import Numbers, from_arrow
-from tql.engine.pruning import Stretches, outcomes
+from tql.engine.pruning import Stretches, decided, outcomes
 from tql.engine.remembered import remembered
 from tql.language.expr import (
     And,
@@ -95,15 +95,54 @@ def zones_of(
     maps = _MAPS.get(source)
     if maps is None:
         maps = _MAPS[source] = _cut(source)
-    known = {name for name, dtype in names.items() if _known(maps, source, name, dtype)}
-    if not known:
-        return None
+    known = [name for name, dtype in names.items() if _known(maps, source, name, dtype)]
+    return _joined(maps, *_told(maps, conditions)) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a scan would know beforehand of each of `pieces`, the fragments of a source, or its zones:
+    bool (conditions, pieces), as `zones_of` gives them.
+    """
+
+    pieces: Sequence[Fragment]
+    always: NDArray[np.bool_]
+    never: NDArray[np.bool_]
+    zoned: bool = False
+
+    @property
+    def kept(self) -> Sequence[Fragment]:
+        """The pieces in which one of the conditions at least may be TRUE."""
+        return self._where(~np.all(self.never, axis=0))
+
+    @property
+    def read(self) -> Sequence[Fragment]:
+        """The pieces that have to be read to tell."""
+        return self._where(~np.all(self.always | self.never, axis=0))
+
+    def _where(self, mask: NDArray[np.bool_]) -> Sequence[Fragment]:
+        return [self.pieces[at] for at in np.flatnonzero(mask).tolist()]
+
+
+def outlook(source: Source, conditions: Sequence[Expr]) -> Outlook:
+    """What a scan for these conditions would know now; nothing is counted, and no map is made."""
+    maps = _MAPS.get(source)
+    if maps is not None:
+        asked = (n for n in _columns(conditions) if maps.columns.get(n) is not None)
+        if any(_holds(maps, n) for n in asked):
+            return Outlook(maps.zones, *_told(maps, conditions), zoned=True)
+    return Outlook(source.fragments, *decided(source, conditions))
+
+
+def _told(
+    maps: ZoneMaps, conditions: Sequence[Expr]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     always, never = np.zeros((2, len(conditions), len(maps.zones)), np.bool_)
     stretches = Stretches(maps.rows, maps.columns.get)
     for k, condition in enumerate(conditions):
         found = outcomes(condition, stretches)
         always[k], never[k] = found.surely, ~found.true
-    return _joined(maps, always, never)
+    return always, never
 
 
 @remembered
@@ -154,7 +193,7 @@ def _cut(source: Source) -> ZoneMaps:
 
 
 def _known(maps: ZoneMaps, source: Source, name: str, dtype: DType) -> bool:
-    if name in maps.columns and all(w.holds() for w in maps.watched[name]):
+    if name in maps.columns and _holds(maps, name):
         return maps.columns.get(name) is not None
     if maps.columns.pop(name, None) is not None:  # the data was changed: count anew
         maps.searched[name] = 0
@@ -166,6 +205,11 @@ def _known(maps: ZoneMaps, source: Source, name: str, dtype: DType) -> bool:
     if bounds is None:
         maps.watched[name] = ()  # nothing depends on it
     return bounds is not None
+
+
+def _holds(maps: ZoneMaps, name: str) -> bool:
+    """Whether the column is what it was when its map was made, as far as can be seen."""
+    return all(w.holds() for w in maps.watched[name])
 
 
 def _watches(source: Source, name: str) -> Iterator[_Watch]:

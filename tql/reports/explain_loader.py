@@ -1,6 +1,6 @@
 """The explanation of a loader's chain: its steps from the data up, then order and batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tql.chain import DataLoader
@@ -8,6 +8,7 @@ from tql.dataset import Dataset, View
 from tql.diagnostics import counted
 from tql.engine.derived import DerivedSource, computed_in, derive
 from tql.engine.scan import Settings
+from tql.engine.zones import Outlook
 from tql.grammar.parser import parse_weight
 from tql.grammar.printer import format_expr
 from tql.language.bind import bind_weight
@@ -24,7 +25,7 @@ from tql.reports.scans import fetched, looked_at, scan_node, with_scan
 from tql.reports.titles import sampling
 from tql.reports.tree import tell, teller_of
 from tql.rowset import everything
-from tql.sources.protocol import Fragment, Source
+from tql.sources.protocol import Source
 from tql.steps import QueryStep, SampleStep, check_drawn_once
 
 
@@ -43,7 +44,7 @@ class _Story:
     bottom: Source
     table: ClassTable | None = None
     read: set[str] = field(default_factory=set)
-    fragments: Sequence[Fragment] = ()
+    told: Outlook | None = None
     notes: list[str] = field(default_factory=list)
 
     def reads(self, source: Source, names: set[str]) -> None:
@@ -53,7 +54,7 @@ class _Story:
             names = set().union(*(columns_of(known[n]) for n in names)) if names else set()
             source = source.parent
         if source is not self.bottom:
-            self.bottom, self.fragments, self.read = source, source.fragments, set()
+            self.bottom, self.told, self.read = source, None, set()
         self.read |= names
 
 
@@ -62,7 +63,6 @@ def tell_loader(loader: DataLoader) -> Told:
     base = loader.base
     over, outputs = base.parts()
     story = _Story(base, base, scan_node(base.source, ()), outputs, over, base.source)
-    story.fragments = base.source.fragments
     if not loader.steps:
         story.table = tabled(
             over, base.plan_rows(), None, None, (), outputs, Settings(), story.notes
@@ -74,7 +74,7 @@ def tell_loader(loader: DataLoader) -> Told:
                 _tell_query(story, step, loader.seed, last)
             case SampleStep():
                 _tell_sample(story, step, loader.seed, last)
-    node = with_scan(story.node, story.bottom, story.read, story.fragments)
+    node = with_scan(story.node, story.bottom, story.read, story.told)
     rows = node.rows
     assert rows is not None, "a loader's rows are always known"
     if loader.shuffled:
@@ -96,7 +96,7 @@ def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
         told = tell(teller)
         story.reads(teller.run.source, teller.read)
         if first and teller.run.source is story.bottom:
-            story.fragments = looked_at(teller.bound.plan, teller.run.source)
+            story.told = looked_at(teller.bound.plan, teller.run.source)
         story.node, story.table = told.node, told.table
         story.notes += told.notes
         source, outputs = teller.run.source, teller.bound.outputs

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tql import kernel_jobs
 from tql.engine import dictionaries
@@ -11,6 +11,7 @@ from tql.engine.kernels import NullElements, Program, Unsuitable, compile_progra
 from tql.engine.select import FILTERS_PER_PASS, Environment, source_at
 from tql.engine.settle import settled
 from tql.engine.weigh import FEW_ARMS
+from tql.engine.zones import outlook
 from tql.jit import Kernel
 from tql.language.expr import (
     Balanced,
@@ -23,9 +24,13 @@ from tql.language.expr import (
 )
 from tql.language.plan import Bound, Combine, Expand, Filter, Leaf, Order, Plan, Sample, Scan
 from tql.language.plan_parts import source_of, subqueries, walk_plan
-from tql.sources.protocol import Source
+from tql.schema import Bool, Float, Int, Label, Time
+from tql.sources.protocol import Fragment, Source
 
 _Why: TypeAlias = tuple[str, str]  # tier and reason
+
+# Of these types a fragment is as any other to a kernel: none need be read to tell.
+_LAID_OUT_ALIKE: Final = Bool | Int | Float | Time | Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,29 +136,37 @@ class _Notes:
             return KernelNote(
                 node, named, "reference", f"not for kernels: {reason_against(conditions)}"
             )
-        against, program, k = self._against(program, source, conditions)
+        read = outlook(source, conditions).read
+        if source.fragments and not read:
+            why = "what is known of the values decides it: nothing is read"
+            return KernelNote(node, named, "reference", why)
+        against, program, k = self._against(program, source, conditions, read)
         if against is not None:
             return KernelNote(node, named, "reference", f"not for kernels: {against}")
         tier, why = self._tier(k, source.rows * program.cost_ns_per_row)
         return KernelNote(node, named, tier, why, _state(k), k.source)
 
     def _against(
-        self, program: Program, source: Source, conditions: Sequence[Expr]
+        self,
+        program: Program,
+        source: Source,
+        conditions: Sequence[Expr],
+        read: Sequence[Fragment],
     ) -> tuple[str | None, Program, Kernel]:
-        """Why the first fragment is not for the program, which is another one where elements of
-        arrays are NULL; None where it is. And the kernel of the program that takes it.
+        """Why the first fragment that is read is not for the program, which is another one where
+        elements of arrays are NULL; None where it is. And the kernel of the program that takes it.
         """
         columns = sorted(frozenset().union(*map(columns_of, conditions)))
-        if not source.fragments or not columns:
+        if not read or all(isinstance(source.schema[c].dtype, _LAID_OUT_ALIKE) for c in columns):
             return None, program, program.kernel
-        first = source.fragments[0]
+        first = source.fragments[read[0].index]
         table = dictionaries.now(source, first, columns, dictionaries.uses(conditions))
         try:
             program.check(table, first.start, self.environment.seed)
             return None, program, program.kernel_for(lambda name: table.column(name).type)
         except NullElements:
             if program.with_nulls is not None:
-                return self._against(program.with_nulls, source, conditions)
+                return self._against(program.with_nulls, source, conditions, read)
         except Unsuitable as e:
             return str(e), program, program.kernel
         return None, program, program.kernel

@@ -10,9 +10,9 @@ from tql.engine.expanding import WindowSource
 from tql.engine.grouping import GroupedSource
 from tql.engine.joined import JoinedSource
 from tql.engine.pairing import Paired
-from tql.engine.pruning import kept
 from tql.engine.splitting import SplitSource
 from tql.engine.stacked import StackedSource
+from tql.engine.zones import Outlook, outlook
 from tql.language.expr import Column, Expr, columns_of
 from tql.language.plan import Filter, Leaf, Output, Plan
 from tql.language.plan_parts import inputs, walk_plan
@@ -33,26 +33,25 @@ def filters_of(plan: Plan) -> Iterator[Filter]:
         yield plan
 
 
-def looked_at(plan: Plan, source: Source) -> Sequence[Fragment]:
-    """The fragments that the plan's filters read; all, where some of its rows pass none."""
+def looked_at(plan: Plan, source: Source) -> Outlook | None:
+    """What the plan's filters know beforehand; None where some of its rows pass none."""
     leaves = sum(isinstance(p, Leaf) for p in walk_plan(plan))
     conditions = [f.predicate for f in filters_of(plan) if isinstance(f.input, Leaf)]
-    return source.fragments if len(conditions) < leaves else kept(source, conditions)
+    return None if len(conditions) < leaves else outlook(source, conditions)
 
 
-def scan_node(
-    source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None
-) -> Node:
-    fragments = source.fragments if fragments is None else fragments
-    total = len(source.fragments)
-    left = f"{len(fragments):,} of {total:,} fragments kept" if total else "no rows"
+def scan_node(source: Source, columns: Sequence[str], told: Outlook | None = None) -> Node:
+    fragments = source.fragments if told is None else told.kept
+    total = len(source.fragments if told is None else told.pieces)
+    what = "zones" if told is not None and told.zoned else "fragments"
+    left = f"{len(fragments):,} of {total:,} {what} kept" if total else "no rows"
     named = f"columns: {', '.join(columns)}" if columns else "no column is read"
     title = f"{source.kind}, {left}; {named}"
     size = column_bytes(source, columns, fragments) if columns else 0
     return Node("Scan", title, source.rows, size)
 
 
-def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fragment]) -> Node:
+def with_scan(node: Node, source: Source, read: set[str], told: Outlook | None) -> Node:
     """The tree with its scan knowing what is read of it; scans below another leaf know already."""
     columns = [name for name in source.schema.names if name in read]
     if node.kind in _TOLD:
@@ -62,13 +61,13 @@ def with_scan(node: Node, source: Source, read: set[str], fragments: Sequence[Fr
             return node
         left, right = source.read_for(read)
         sides = zip(node.children, source.below, (left, right), strict=True)
-        children = tuple(with_scan(n, side, names, side.fragments) for n, side, names in sides)
+        children = tuple(with_scan(n, side, names, None) for n, side, names in sides)
         return replace(node, children=children)
     if node.kind == "Scan":
-        scan = scan_node(source, columns, fragments)
+        scan = scan_node(source, columns, told)
         again = "same pass as above" in node.details
         return replace(node, title=scan.title, bytes=None if again else scan.bytes)
-    children = tuple(with_scan(c, source, read, fragments) for c in node.children)
+    children = tuple(with_scan(c, source, read, told) for c in node.children)
     return replace(node, children=children)
 
 
@@ -94,8 +93,8 @@ def column_bytes(
     source: Source, columns: Sequence[str], fragments: Sequence[Fragment] | None = None,
     known: _Known | None = None,
 ) -> int | None:  # fmt: skip
-    """Bytes of these columns in all rows, or in these fragments, from statistics; None where they
-    are unknown.
+    """Bytes of these columns in all rows, or in these fragments or pieces of them, from statistics;
+    None where they are unknown.
 
     known  what was found below, so that a view which a union of a union stands on is asked once
     """
@@ -106,12 +105,13 @@ def column_bytes(
             known[key] = _total(_share(*part, known) for part in _parts(source, columns))
         return known[key]
     total = 0
-    for fragment in source.fragments if fragments is None else fragments:
+    for piece in source.fragments if fragments is None else fragments:
+        fragment = source.fragments[piece.index]
         for name in columns:
             stats = fragment.columns.get(name)
             if stats is None or stats.bytes is None:
                 return None
-            total += stats.bytes
+            total += stats.bytes * piece.rows // fragment.rows
     return total
 
 

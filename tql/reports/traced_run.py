@@ -7,9 +7,9 @@ import numpy as np
 
 from tql.engine.derived import frame_at
 from tql.engine.framing import frame_over
-from tql.engine.pruning import kept
 from tql.engine.reference import is_true, kept_out_by_null
 from tql.engine.select import Environment, Run
+from tql.engine.zones import outlook
 from tql.language.expr import Expr, Not, can_raise, columns_of
 from tql.language.plan import Filter, Plan
 from tql.rowset import RowSet, from_ids, from_words
@@ -78,7 +78,7 @@ class TracedRun(Run):
             return int(np.count_nonzero(kept_out_by_null(predicate, frame)))
 
         # On this thread: a function of the user's may be called.
-        return sum(map(counted, kept(self.source, [predicate])))
+        return sum(map(counted, outlook(self.source, [predicate]).kept))
 
     def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
         """A filter over a part of the source, counting where it is NULL, too."""
