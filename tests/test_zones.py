@@ -9,9 +9,12 @@ import pytest
 
 import tql
 from tql.engine import zones
+from tql.engine.scan import Settings, rows_where
 from tql.engine.zones import ZONE_ROWS, zones_of
 from tql.language.plan import Filter
+from tql.language.plan_parts import walk_plan
 from tql.queries import ask
+from tql.rowset import Bitmap
 
 ROWS = 20 * ZONE_ROWS + 77
 
@@ -163,3 +166,18 @@ def test_what_tells_of_changes_sees_the_first_and_last_value_and_four_of_every_z
         before, values[at] = values[at], -1
         assert not all(w.holds() for w in watches)
         values[at] = before
+
+
+def test_a_row_set_counts_what_is_in_it_though_data_was_changed() -> None:
+    """Which nobody may do: but a count that is too small would be written beyond by a kernel."""
+    values, rows = np.arange(ROWS), ROWS
+    ds = tql.open({"x": values, "y": np.arange(rows) % 3})
+    _asked(ds, f"x > {rows - 100_000}", 3)
+    values[1:100:2] = rows  # in a zone that cannot hold any, where nothing is compared again
+    text = f"(select * where x > {rows - 100_000} and y == 1) union all (select * where y == 0)"
+    plan = ask(ds.source, text).bound.plan
+    conditions = [p.predicate for p in walk_plan(plan) if isinstance(p, Filter)]
+    assert len(conditions) == 2
+    found = rows_where(ds.source, conditions, 0, Settings())
+    assert isinstance(found[0], Bitmap)
+    assert len(found[0]) == int(np.bitwise_count(found[0].words).sum())

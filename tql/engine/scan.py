@@ -98,7 +98,8 @@ def _scan(
         *decided(source, conditions),
     )
     known: NDArray[np.bool_] = np.all(always | never, axis=0)
-    writers = [BitWriter(source.rows, blank=bool(none.any())) for none in never]
+    blank = known & never  # not those that are looked at: what is found there counts in any case
+    writers = [BitWriter(source.rows, blank=bool(none.any())) for none in blank]
 
     def write(piece: Fragment) -> None:
         try:
@@ -123,7 +124,7 @@ def _scan(
     unread = [f for f, k in zip(pieces, known.tolist(), strict=True) if not k]
     for _ in over(source, unread, write, settings, columns):
         pass
-    spans = (_span(source, pieces, none) for none in never)
+    spans = (_span(source, pieces, none) for none in blank)
     return [(writer.finish(), span) for writer, span in zip(writers, spans, strict=True)]
 
 
@@ -151,11 +152,11 @@ def _needs(conditions: Sequence[Expr]) -> _Needs:
 _compiled = remembered(compile_program)
 
 
-def _span(source: Source, pieces: Sequence[Fragment], never: NDArray[np.bool_]) -> Range:
-    """The rows from the first to the last piece that may have some; bool (pieces,) `never`."""
-    if not never.any():
+def _span(source: Source, pieces: Sequence[Fragment], blank: NDArray[np.bool_]) -> Range:
+    """The rows from the first to the last piece that is written; bool (pieces,) `blank`."""
+    if not blank.any():
         return Range(0, source.rows, source.rows)
-    some = np.flatnonzero(~never).tolist()
+    some = np.flatnonzero(~blank).tolist()
     if not some:
         return Range(0, 0, source.rows)
     return Range(pieces[some[0]].start, pieces[some[-1]].stop, source.rows)
