@@ -103,7 +103,7 @@ def _marked(codes: Codes, classes: Uint32s, k: int, rows: Range) -> tuple[RowSet
     narrow = np.ascontiguousarray(codes.astype(np.uint8, copy=False))
     marks = np.zeros(k * size, np.uint64)
     first = classes.astype(np.int64) * size
-    if MARK.pays(k * 1.5 * codes.size):
+    if MARK.pays(k * (0.15 if len(classes) == k else 1.5) * codes.size):
         MARK(narrow, first, size, marks)
     else:
         mark_twin(narrow, first, size, marks)
