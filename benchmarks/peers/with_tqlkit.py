@@ -2,7 +2,7 @@
 opens the table for each query, so that nothing is left of earlier ones but kernels and parsed texts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +21,8 @@ from tql.weights import ClassWeights, RowWeights
 
 AS_IDS: Final = f"{OURS}, as ids"
 ANEW: Final = f"{OURS}, opened anew"
-_ENOUGH: Final = 20  # queries after which the zone maps and dictionaries that pay have been made
+OFTEN: Final = 20  # queries after which the zone maps and dictionaries that pay have been made
+_SOME: Final = 3
 BOXES: Final = "any(boxes[:,2] > 100)"
 COSINE: Final = "select * order by cosine_similarity(emb, $wanted) desc limit 10"
 
@@ -38,15 +39,16 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
         text = f"select * where {file_conditions(data)[key]}"
         compile_now(tql.open(path), text)
         work = lambda path=path, text=text: tql.open(path).query(text).rowset  # noqa: E731
-        yield key, Contender(OURS, work, _ids)
+        yield key, Contender(OURS, warm(work), _ids)
     weighing = f"select * sample by max_weight({ARMS})"
     ask(ds.source, weighing, settings=Settings("kernel")).population()
-    yield "weights", Contender(OURS, lambda: ask(ds.source, weighing).population(), weight_of_rows)
+    weigh = warm(lambda: ask(ds.source, weighing).population())
+    yield "weights", Contender(OURS, weigh, weight_of_rows)
     embeddings, wanted = tql.open(data.embeddings), {"wanted": data.wanted}
     compile_now(embeddings, COSINE, wanted)
-    yield "cosine", Contender(OURS, lambda: embeddings.query(COSINE, wanted).row_ids)
+    yield "cosine", Contender(OURS, warm(lambda: embeddings.query(COSINE, wanted).row_ids))
     for key, weight in (("draws_by_class", BY_CLASS), ("draws_by_row", BY_ROW)):
-        yield key, Contender(OURS, lambda weight=weight: ds.sample_by(weight).row_ids)
+        yield key, Contender(OURS, warm(lambda weight=weight: ds.sample_by(weight).row_ids))
 
 
 def conditions(data: Data) -> dict[str, str]:
@@ -74,9 +76,16 @@ def file_conditions(data: Data) -> dict[str, str]:
 
 
 def compile_now(ds: tql.Dataset, text: str, params: Mapping[str, Any] | None = None) -> None:
-    """Have the kernels of a query in this process from now on, and no child that compiles them."""
+    """Have the kernels of a query in this process from now on."""
     ask(ds.source, text, params, settings=Settings("kernel")).answer()
-    kernel_jobs.settle(60)
+
+
+def warm(work: Callable[[], Any], times: int = _SOME) -> Callable[[], Any]:
+    """`work`, which was done so often that no child compiles for it while others are timed."""
+    for _ in range(times):
+        work()
+        kernel_jobs.settle(60)
+    return work
 
 
 def _ids(rows: RowSet) -> Rows:
@@ -99,9 +108,8 @@ def _filter(
     key: str, ds: tql.Dataset, table: pa.Table, condition: str
 ) -> Iterator[tuple[str, Contender]]:
     text = f"select * where {condition}"
-    for _ in range(_ENOUGH):
-        ds.query(text).rowset  # noqa: B018 — computed when it is asked for
+    work = warm(lambda: ds.query(text).rowset, OFTEN)
     compile_now(ds, text)
-    yield key, Contender(OURS, lambda: ds.query(text).rowset, _ids)
+    yield key, Contender(OURS, work, _ids)
     yield key, Contender(AS_IDS, lambda: ds.query(text).row_ids)
     yield key, Contender(ANEW, lambda: tql.open(table).query(text).rowset, _ids)

@@ -5,6 +5,7 @@ while running, 2 wrong usage or a query that does not fit, 3 data missing or unr
 interrupted (or the reader of the output went away).
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from tql.cli.screen import note, show_problem
 from tql.diagnostics import WRONG_INPUT, Diagnostic, TqlError, did_you_mean
 
 INTERRUPTED: Final = 130
+_OBJECTS: Final = 50_000  # made before garbage is looked for among them
 
 # verb -> module and help, here so that `tql --help` imports no verb.
 VERBS: Final = {
@@ -91,6 +93,9 @@ def verbs() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    # Modules are lasting objects by the ten thousand; to look for garbage among them again and
+    # again takes a fifteenth of the time of a short command.
+    gc.set_threshold(_OBJECTS)
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = perform(given)
     try:

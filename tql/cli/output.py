@@ -2,7 +2,6 @@
 
 import glob
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class Output:
         """A new file beside it, which takes its place when the block ends without an error."""
         self.check()
         target = Path(self.path)
-        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
         try:
             handle = beside.open("xb")
         except OSError as e:
