@@ -50,7 +50,12 @@ _SCALARS: Final[Mapping[pa.DataType, DType]] = MappingProxyType(
 )
 
 DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
-"""The only dictionary type that `read` delivers."""
+"""The only dictionary type that `read` delivers of labels."""
+
+TEXT_BY_CODE: Final = frozenset(
+    {DICTIONARY, pa.dictionary(pa.uint8(), pa.string()), pa.dictionary(pa.uint16(), pa.string())}
+)
+"""The dictionary types that it delivers of text."""
 
 
 def is_text_dictionary(stored: pa.DataType) -> bool:
