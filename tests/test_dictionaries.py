@@ -275,6 +275,28 @@ def test_the_least_recently_used_leave_when_there_is_no_room(
     assert cache().parts[other][0, "s"].hopeless
 
 
+def test_a_column_that_is_larger_than_all_room_takes_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    force(monkeypatch)
+    table = pa.table({name: ["a", "b"] * 500 for name in TYPES})
+    small = InPlace(table)
+    rows_true(["s == 'a'"], small, "auto")
+    mine = cache().bytes
+    cache().most = 4 * mine
+    made = []
+    real = dictionaries.encoded
+    monkeypatch.setattr(dictionaries, "encoded", lambda c: made.append(1) or real(c))
+    large = InPlace(pa.concat_tables([table] * 8), range(1000, 8000, 1000))
+    for _ in range(2):
+        assert rows_true(["t_n == 'b'"], large, "auto") == [list(range(1, 8000, 2))]
+    assert cache().known(small, 0, "s") is not None
+    kept = [k for k in range(8) if cache().known(large, k, "t_n") is not None]
+    assert kept == [0, 1, 2]
+    assert cache().bytes <= cache().most
+    assert len(made) == 3  # what cannot fit is not made
+
+
 def test_one_thread_makes_a_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
     force(monkeypatch)
     source = InPlace(pa.table({"s": ["a", "b"] * 100}))
@@ -321,6 +343,31 @@ def test_plain_and_coded_pairs_are_not_mixed(monkeypatch: pytest.MonkeyPatch) ->
     assert [pa.types.is_dictionary(c.type) for c in table.columns] == [False, False]
     assert rows_true(["s == t_n"], source, "auto") == [[]]
     assert plain_text(table.column("s").chunk(0)).equals(source.table.column("s").chunk(0))
+
+
+def test_no_chain_of_pairs_is_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch)
+    n = 20_000
+    few, many = ["w7", "b"] * (n // 2), [f"w{i}" for i in range(n)]
+    source = InPlace(pa.table({"s": few, "s_n": few, "t_n": many}))
+    text = uses([bound("s == s_n", source), bound("s_n == t_n", source)])
+    table = read(source, source.fragments[0], ["s", "s_n", "t_n"], text, n)
+    assert [pa.types.is_dictionary(c.type) for c in table.columns] == [False] * 3
+    text = uses([bound("s == s_n or t_n == 'b'", source)])
+    table = read(source, source.fragments[0], ["s", "s_n", "t_n"], text, n)
+    assert [pa.types.is_dictionary(c.type) for c in table.columns] == [True, True, False]
+
+
+def test_the_forced_tier_takes_text_by_code_from_the_first_query_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = InPlace(pa.table({"s": ["a", "b"] * 100, "t_n": ["b", None] * 100}))
+    calls = run_as_python(monkeypatch)
+    assert rows_true(["s < t_n"], source, "kernel") == [list(range(0, 200, 2))]
+    assert calls["predicate"] == 1
+    other = InPlace(source.table)
+    assert rows_true(["s < t_n"], other, "auto") == [list(range(0, 200, 2))]
+    assert cache().known(other, 0, "s") is None
 
 
 def test_each_source_has_dictionaries_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,11 @@ class _Part:
 
 @dataclass(slots=True)
 class _Cache:
-    """The dictionaries of all sources; `most` bytes of them, the least recently used leave first."""
+    """The dictionaries of all sources; `most` bytes of them, the least recently used leave first.
+
+    A column of which all dictionaries would take more takes what room is free: if others had to
+    leave for it, each part of it would be gone before it is asked for again.
+    """
 
     most: int
     parts: WeakKeyDictionary[Source, dict[tuple[int, str], _Part]] = field(
@@ -75,6 +79,9 @@ class _Cache:
             price = TEXT_NARROW if _is_coded(column) else TEXT_ENCODE
             if part.owed_ns < price * fragment.rows or part.builder == os.getpid():
                 return None
+            if not self._has_room(source, fragment, fragment.rows):  # a byte for each code
+                part.hopeless = True
+                return None
             part.builder = os.getpid()
         made = None
         try:
@@ -85,9 +92,12 @@ class _Cache:
             made = None
         finally:
             with self.lock:
-                part.made, part.hopeless, part.builder = made, made is None, 0
-                part.bytes = 0 if made is None else made.nbytes
-        self._make_room(part)
+                if made is None or not self._has_room(source, fragment, made.nbytes):
+                    part.hopeless = True
+                else:
+                    part.made, part.bytes = made, made.nbytes
+                part.builder = 0
+        self._make_room()
         return made
 
     def known(self, source: Source, fragment: int, name: str) -> Any:
@@ -104,7 +114,12 @@ class _Cache:
         """What all dictionaries take."""
         return sum(p.bytes for parts in self.parts.values() for p in list(parts.values()))
 
-    def _make_room(self, latest: _Part) -> None:
+    def _has_room(self, source: Source, fragment: Fragment, nbytes: int) -> bool:
+        """Whether a part of so many bytes is to be kept, should the rest of its column be like it."""
+        whole = nbytes * source.rows // fragment.rows
+        return whole <= self.most or self.bytes + nbytes <= self.most
+
+    def _make_room(self) -> None:
         with self.lock:
             excess = self.bytes - self.most
             if excess <= 0:
@@ -116,8 +131,6 @@ class _Cache:
                 excess -= part.bytes
                 # What it cost is forgotten as well: it pays anew before it is made again.
                 part.made, part.bytes, part.owed_ns = None, 0, 0.0
-                if part is latest:  # larger than the whole budget
-                    part.hopeless = True
 
 
 CACHE: Final = _Cache(budget() // _SHARE)
@@ -162,11 +175,11 @@ def uses(conditions: Sequence[Expr]) -> Uses:
 
 
 def read(
-    source: Source, fragment: Fragment, columns: Sequence[str], text: Uses, wanted: int
+    source: Source, fragment: Fragment, columns: Sequence[str], text: Uses, wanted: float
 ) -> Any:
     """These columns of a fragment, as `source.read` gives them, but text by code where that pays.
 
-    `wanted` is how many of its rows are looked at.
+    `wanted` is how many of its rows are looked at; infinite where it is to be by code in any case.
     """
     table = source.read(fragment.index, columns)
     if not (fragment.in_place and text.plain_ns):
@@ -190,11 +203,14 @@ def now(source: Source, fragment: Fragment, columns: Sequence[str], text: Uses) 
 
 
 def _coded_alike(table: Any, coded: Mapping[str, Any], text: Uses) -> Any:
-    """The table with these columns by code, but for those compared with one that is plain."""
+    """The table with these columns by code, but for those compared with one that is plain, with one
+    that is compared with such a one, and so on.
+    """
     plain = {n for n in table.column_names if n not in coded and not _is_coded(table.column(n))}
-    mixed = frozenset[str]().union(*(pair for pair in text.pairs if pair & plain))
+    while more := {n for pair in text.pairs if pair & plain for n in pair} - plain:
+        plain |= more
     names = table.column_names
-    arrays = [coded[n] if n in coded and n not in mixed else table.column(n) for n in names]
+    arrays = [coded[n] if n in coded and n not in plain else table.column(n) for n in names]
     return pa.Table.from_arrays(arrays, names=names)
 
 

@@ -4,6 +4,7 @@ All conditions of a query that range over the same source are evaluated in one p
 column is read once. The result does not depend on the tier or the number of threads.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -103,7 +104,7 @@ def _scan(
 
     def write(piece: Fragment) -> None:
         try:
-            table = _read(source, piece, columns, text)
+            table = _read(source, piece, columns, text, settings.tier)
         except TqlDataError:  # which need not be that of a row that a condition looks at
             if not isinstance(source, Computed):
                 raise
@@ -162,12 +163,15 @@ def _span(source: Source, pieces: Sequence[Fragment], blank: NDArray[np.bool_]) 
     return Range(pieces[some[0]].start, pieces[some[-1]].stop, source.rows)
 
 
-def _read(source: Source, piece: Fragment, columns: Sequence[str], text: dictionaries.Uses) -> Any:
+def _read(
+    source: Source, piece: Fragment, columns: Sequence[str], text: dictionaries.Uses, tier: Tier
+) -> Any:
     """These columns of a fragment, or of a piece of it; None without columns."""
     if not columns:
         return None
     whole = source.fragments[piece.index]
-    table = dictionaries.read(source, whole, columns, text, piece.rows)
+    wanted = math.inf if tier == "kernel" else piece.rows  # kernels take no text but by code
+    table = dictionaries.read(source, whole, columns, text, wanted)
     return table if piece.rows == whole.rows else table.slice(piece.start - whole.start, piece.rows)
 
 
