@@ -13,7 +13,7 @@ import tql
 from tests.explain_data import digits
 from tql import cli, jit, kernel_jobs
 from tql.dataset import Dataset
-from tql.engine import dictionaries, zones
+from tql.engine import zones
 from tql.engine.kernels import program
 from tql.engine.scan import Settings
 from tql.language.plan import Filter
@@ -125,14 +125,11 @@ def test_a_prepared_query_tells_them() -> None:
     assert "np.uint64" not in str(prepared.explain())
 
 
-def test_text_that_is_kept_by_code_is_told_as_it_would_be_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_text_that_is_kept_by_code_is_told_as_it_would_be_read() -> None:
     dataset = tql.open(pa.table({"s": ["a", "b"] * 1000}))
     text = "select * where s == 'a'"
-    before = only(explained(dataset, text, Settings("kernel")))
+    before = only(explained(dataset, text, Settings()))
     assert before.tier == "reference" and "without a dictionary" in before.why
-    monkeypatch.setattr(dictionaries, "TEXT_ENCODE", 0.0)
     ask(dataset.source, text, settings=Settings("kernel")).answer()
     after = only(explained(dataset, text, Settings("kernel")))
     assert (after.tier, after.state) == ("kernel", "compiled")
