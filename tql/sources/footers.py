@@ -3,9 +3,10 @@
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
@@ -252,18 +253,31 @@ def repeats_texts(chunk: pq.ColumnChunkMetaData) -> bool:
     return bool(chunk.has_dictionary_page and chunk.total_uncompressed_size <= 4 * chunk.num_values)
 
 
-def group_stats(footer: Footer, group: int, stored: StoredColumn) -> ColumnStats:
-    """What the footer says of a column in one row group."""
-    whole = footer.metadata.row_group(group)
+def stats_reader(footer: Footer, stored: StoredColumn) -> Callable[[int], ColumnStats]:
+    """A function that tells what the footer says of a column in one row group."""
     leaves = footer.leaves[stored.name]
     as_stored = footer.schema.field(stored.name).type
     if len(leaves) > 1 or kind.is_nested(as_stored):
         types = dict(zip(leaves, _leaf_types(as_stored), strict=True))
-        chunks = [(whole.column(i), types[i]) for i in _leaves_of(footer, stored)]
-        size = sum(c.total_uncompressed_size for c, _ in chunks)
-        values = sum(_decoded(c, leaf) for c, leaf in chunks)
-        return ColumnStats(bytes=size, decoded=values + 4 * whole.num_rows)  # offsets of lists
-    chunk = whole.column(leaves[0])
+        parts = [(i, types[i]) for i in _leaves_of(footer, stored)]
+        return partial(_nested_stats, footer.metadata, parts)
+    return partial(_flat_stats, footer.metadata, leaves[0], as_stored, stored)
+
+
+def _nested_stats(
+    metadata: pq.FileMetaData, parts: Sequence[tuple[int, pa.DataType]], group: int
+) -> ColumnStats:
+    whole = metadata.row_group(group)
+    chunks = [(whole.column(i), leaf) for i, leaf in parts]
+    size = sum(c.total_uncompressed_size for c, _ in chunks)
+    values = sum(_decoded(c, leaf) for c, leaf in chunks)
+    return ColumnStats(bytes=size, decoded=values + 4 * whole.num_rows)  # offsets of lists
+
+
+def _flat_stats(
+    metadata: pq.FileMetaData, leaf: int, as_stored: pa.DataType, stored: StoredColumn, group: int
+) -> ColumnStats:
+    chunk = metadata.row_group(group).column(leaf)
     stats, size = chunk.statistics, chunk.total_uncompressed_size
     low, high = _bounds(stats, chunk, stored)
     decoded = _decoded(chunk, as_stored) if stored.column.dtype == Binary() else None
@@ -294,7 +308,7 @@ class FooterStats(Mapping[str, ColumnStats]):
     def __getitem__(self, name: str) -> ColumnStats:
         known = self._decoded.get(name)
         if known is None:
-            known = group_stats(self._footer, self._group, self._columns[name])
+            known = stats_reader(self._footer, self._columns[name])(self._group)
             self._decoded[name] = known
         return known
 

@@ -18,10 +18,10 @@ from tql.sources.fingerprint import digest_of, names_part
 from tql.sources.footers import (
     Footer,
     FooterStats,
-    group_stats,
     read_footer,
     refuse_changed,
     repeats_texts,
+    stats_reader,
     without_nulls,
 )
 from tql.sources.protocol import Changeable, Fragment
@@ -103,7 +103,8 @@ class ParquetSource(Bounded, Changeable):
         found = self._bounds.get(name)
         if found is None:
             stored = self._stored[name]
-            found = side_by_side([group_stats(f, g, stored) for f, g in self._groups])
+            told = {id(f): stats_reader(f, stored) for f in self._footers}
+            found = side_by_side([told[id(f)](g) for f, g in self._groups])
             self._bounds[name] = found
         return found
 
