@@ -17,7 +17,6 @@ from tests.tiers import bound
 from tql import rowset
 from tql.engine.decoding import decoded_bytes
 from tql.engine.scan import Settings, scan
-from tql.jit import Kernel
 from tql.planner import make_plan
 from tql.rowset import Bitmap, Range
 from tql.schema import Column, Float, Int, Schema
@@ -177,12 +176,9 @@ def test_codes_in_the_file_count_as_the_numbers_that_they_stand_for(tmp_path: Pa
     + [("text", False)],  # a view may make plain texts of codes, which no statistics tell of
 )
 def test_what_is_stored_as_codes_counts_as_it_is_read(
-    tmp_path: Path, name: str, view: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, view: bool
 ) -> None:
-    """Lists and texts of few values take little in a file: their size is told within a half, as
-    pyarrow reads them; what kernels read takes less.
-    """
-    monkeypatch.setattr(Kernel, "pays", lambda self, slow_ns: False)
+    """Lists and texts of few values take little in a file: their size is told within a half."""
     file = tmp_path / "codes.parquet"
     rows = 10_000
     table = pa.table({

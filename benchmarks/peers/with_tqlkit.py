@@ -15,10 +15,8 @@ from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW
 from tql import kernel_jobs
 from tql.engine.scan import Settings
 from tql.engine.select import Population
-from tql.jit import PATIENCE_NS
 from tql.queries import ask
 from tql.rowset import RowSet
-from tql.sources.page_kernels import DECODE_8, LAYOUT, TEXTS
 from tql.weights import ClassWeights, RowWeights
 
 AS_IDS: Final = f"{OURS}, as ids"
@@ -35,8 +33,6 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
     for key, condition in conditions(data).items():
         yield from _filter(key, ds, data.table, condition)
     yield from _filter("boxes", tql.open(data.boxes), data.boxes, BOXES)
-    for kernel in (LAYOUT, TEXTS, DECODE_8):
-        kernel.pays(PATIENCE_NS)  # so that it is there
     files = {"parquet_number": data.parquet, "parquet_text": data.parquet,
              "parquet_range": data.sorted_parquet}  # fmt: skip
     for key, path in files.items():

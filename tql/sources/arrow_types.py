@@ -50,12 +50,7 @@ _SCALARS: Final[Mapping[pa.DataType, DType]] = MappingProxyType(
 )
 
 DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
-"""The only dictionary type that `read` delivers of labels."""
-
-TEXT_BY_CODE: Final = frozenset(
-    {DICTIONARY, pa.dictionary(pa.uint8(), pa.string()), pa.dictionary(pa.uint16(), pa.string())}
-)
-"""The dictionary types that it delivers of text."""
+"""The only dictionary type that `read` delivers."""
 
 
 def is_text_dictionary(stored: pa.DataType) -> bool:

@@ -12,7 +12,6 @@ from tql.schema import Schema, Text
 from tql.sources.arrow_types import is_text_dictionary
 from tql.sources.bounds import Bounded, ColumnBounds, side_by_side
 from tql.sources.classes import merged_dictionary
-from tql.sources.dictionary_pages import read_codes
 from tql.sources.files import File
 from tql.sources.fingerprint import digest_of, names_part
 from tql.sources.footers import (
@@ -146,42 +145,27 @@ class ParquetSource(Bounded, Changeable):
 
 def read_group(footer: Footer, group: int, stored: Sequence[StoredColumn], origin: str) -> pa.Table:
     """Columns of one row group as pyarrow gives them; repeating text as dictionaries."""
-    metadata, local = footer.metadata.row_group(group), footer.file.place.local
+    metadata = footer.metadata.row_group(group)
+    as_dictionary = [
+        s.name
+        for s in stored
+        if s.column.dtype == Text() and repeats_texts(metadata.column(footer.leaves[s.name][0]))
+    ]
+    paths = []
+    for s in stored:
+        parts = [p for p in (s.part, s.path) if p is not None]
+        paths += [f"{s.name}.{p}" for p in parts] or [s.name]
     try:
         with footer.file.open() as handle:
-            found, as_dictionary = {}, []
-            for s in stored:
-                leaf = footer.leaves[s.name][0]
-                if s.column.dtype != Text() or not repeats_texts(metadata.column(leaf)):
-                    continue
-                codes = None
-                if local:  # else pyarrow asks for all columns at once
-                    chunk, its = metadata.column(leaf), footer.metadata.schema.column(leaf)
-                    codes = read_codes(handle, chunk, its)
-                if codes is None:
-                    as_dictionary.append(s.name)
-                else:
-                    found[s.name] = codes
-            rest = [s for s in stored if s.name not in found]
-            if rest:
-                reader = pq.ParquetFile(
-                    handle,
-                    metadata=footer.metadata,
-                    read_dictionary=as_dictionary,
-                    pre_buffer=not local,
-                )
-                paths = [path for s in rest for path in _paths(s)]
-                table = reader.read_row_group(group, columns=paths, use_threads=len(paths) > 1)
-                found |= {s.name: table.column(s.name) for s in rest}
-            return pa.table(found)
+            reader = pq.ParquetFile(
+                handle,
+                metadata=footer.metadata,
+                read_dictionary=as_dictionary,
+                pre_buffer=not footer.file.place.local,
+            )
+            return reader.read_row_group(group, columns=paths, use_threads=len(paths) > 1)
     except (OSError, pa.ArrowException) as e:
         raise _unreadable_group(origin, e) from e
-
-
-def _paths(stored: StoredColumn) -> list[str]:
-    """What pyarrow calls the parts of the column that are read."""
-    parts = [p for p in (stored.part, stored.path) if p is not None]
-    return [f"{stored.name}.{p}" for p in parts] or [stored.name]
 
 
 def _unreadable_group(origin: str, e: BaseException) -> TqlDataError:

@@ -13,7 +13,6 @@ from tql.diagnostics import TqlDataError, data_error, did_you_mean, error, first
 from tql.schema import Binary, Column, DType, Int, Label, Schema, Text
 from tql.sources.arrow_types import (
     DICTIONARY,
-    TEXT_BY_CODE,
     delivered_type,
     dtype_of,
     is_extension,
@@ -248,7 +247,7 @@ def laid_out(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.Ch
     if is_text_dictionary(column.type):
         if stored.names is not None:
             return recode(column, stored.names, f"{where}, column '{stored.name}'")
-        if column.type not in TEXT_BY_CODE:
+        if column.type != DICTIONARY:
             column = column.cast(DICTIONARY)
         return _without_null_values(column)
     if is_extension(column.type, "arrow.fixed_shape_tensor") and column.type != stored.type:
