@@ -111,5 +111,5 @@ def _filter(
     work = warm(lambda: ds.query(text).rowset, OFTEN)
     compile_now(ds, text)
     yield key, Contender(OURS, work, _ids)
-    yield key, Contender(AS_IDS, lambda: ds.query(text).row_ids)
-    yield key, Contender(ANEW, lambda: tql.open(table).query(text).rowset, _ids)
+    yield key, Contender(AS_IDS, warm(lambda: ds.query(text).row_ids))
+    yield key, Contender(ANEW, warm(lambda: tql.open(table).query(text).rowset), _ids)
