@@ -2,10 +2,11 @@
 
 A kernel runs over words. For each it has *lanes*, loops of 64 steps that collect a condition of a
 row in one bit each, and single operations on words. What a row's condition needs first (a loop over
-the row's array, say) stands in the lane before it. Equal parts are written once. A lane that is dear
-goes only over the rows that the conditions before it have left undecided.
+the row's array, say) stands in the lane before it. Equal parts are written once. Where the
+conditions before it have left few rows undecided, a lane goes over these alone.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,8 +38,17 @@ _MOST_LINES: Final = 2048  # for one word, all of its lanes together
 _OWN_LINES: Final = 7  # of a lane, beside its statements, at most
 
 # What makes a lane dear: 2 ns a row and more, where passing over a row costs nothing and going to the
-# next one that is wanted 0.5 to 1 ns (rows in random order, 10 M).
+# next one that is wanted 0.5 to 1 ns (rows in random order, 10 M). Beyond so many rows of a word all
+# are looked at; with a loop for each row it never pays.
 _DEAR: Final = ("in_sorted(", "in_table(", "remainder(", "modulo(", "np.fmod(", "random31(")
+_MANY: Final = 44.0
+
+# A cheap lane is bound by memory: where it is the first to read a column, and few rows of a word are
+# wanted, most of the column need not come. `i32 == 5 and f64 > 0.9`, 10 M rows, 4.0 ms whatever the
+# numbers are; over wanted rows alone, when none, 0.1, 0.2, 0.3, 0.5 % are 5: 1.5, 2.4, 3.3, 4.5, 5.0;
+# sorted, 1.7.
+_FEW: Final = 0.14
+_COLUMN: Final = re.compile(r"\b(x\d+)\[i\]")
 
 # Elements of a row, on average, up to which all of them are looked at first; three times as many for each
 # row that is wanted, where some are not.
@@ -156,30 +166,43 @@ class _Lane:
 
 @dataclass(slots=True)
 class _Rows:
-    """A lane that is written: `outcome` after `statements` for each row that `mask` (None: all) has."""
+    """A lane that is written: `outcome` after `statements` for each row that `mask` (None: all) has.
+
+    Where `mask` has more than `most` (None: no limit) of a word's rows, on average of late, it goes over
+    all of them: the bits of the others are arbitrary.
+    """
 
     word: str
     statements: list[str]
     outcome: str
     mask: str | None
     passes: list[_Pass]
+    most: float | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it needs to know how many rows `mask` has had of late, on average, times 1024."""
+        return self.mask is not None and self.most is not None
 
     def lines(self, steps: str, inside: str) -> list[str]:
         """For so many rows, of which `inside`, an operation, leaves those that exist."""
         wanted = None if self.mask is None else "left"
         first = [f"{self.word} = ZERO", *(s for p in self.passes for s in p.lines(steps, wanted))]
-        head = [*first, f"for b in range({steps}):"]
-        if self.mask is not None:
-            head = [
-                f"left = {self.mask}{inside}",
-                *first,
-                "while left != ZERO:",
-                "    b = lowest(left)",
-                "    left &= left - ONE",
-            ]
         step = ["i = base + b", *self.statements,
                 f"{self.word} |= np.uint64({self.outcome}) << np.uint64(b)"]  # fmt: skip
-        return [*head, *(f"    {s}" for s in step)]
+        each = [f"for b in range({steps}):", *_indented(step)]
+        if self.mask is None:
+            return [*first, *each]
+        some = ["while left != ZERO:", "    b = lowest(left)", "    left &= left - ONE",
+                *_indented(step)]  # fmt: skip
+        head = [f"left = {self.mask}{inside}", *first]
+        if self.most is None or inside:
+            return [*head, *some]
+        few = f"few_{self.word}"
+        return [
+            *head, f"{few} += (np.int64(popcount(left)) << 6) - ({few} >> 4)",
+            f"if {few} < {int(1024 * self.most)}:", *_indented(some), "else:", *_indented(each),
+        ]  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -194,14 +217,19 @@ class Build:
     has_elements: bool = False  # whether there are such elements at all
     _lanes: list[_Lane] = field(default_factory=list)
     _known: dict[Any, str] = field(default_factory=dict)
-    _dear: dict[str, tuple[_Rows, Any]] = field(default_factory=dict)
+    _masked: dict[str, tuple[_Rows, Any]] = field(default_factory=dict)
+    _read: set[str] = field(default_factory=set)  # columns, by argument
 
     def lines(self, steps: str, inside: str = "") -> list[str]:
-        """The statements for one word; see `_Rows.lines`."""
+        """The statements for one word, after those of `before` once; see `_Rows.lines`."""
         found: list[str] = []
         for part in self.parts:
             found += [part] if isinstance(part, str) else part.lines(steps, inside)
         return found
+
+    def before(self) -> list[str]:
+        """The statements ahead of all words."""
+        return [f"few_{p.word} = 0" for p in self.parts if isinstance(p, _Rows) and p.counts]
 
     def argument(
         self, key: Any, kind: str, make: Callable[[Columns], Any], codes_of: str | None = None
@@ -243,9 +271,9 @@ class Build:
     ) -> str:
         """A word whose bit b is the condition for row i = base + b of the block.
 
-        Other lanes that `condition` asks for stand before this one. Where the lane is dear, rows
-        outside of `mask`, a word, are passed over, and their bits are arbitrary; `wanted` is what
-        these rows are known by. A lane that is asked for with different masks goes over all rows.
+        Other lanes that `condition` asks for stand before this one. Rows outside of `mask`, a word,
+        may be passed over, and their bits are arbitrary; `wanted` is what these rows are known by. A
+        lane that is asked for with different masks goes over all rows.
         """
         self._lanes.append(_Lane())
         try:
@@ -257,19 +285,22 @@ class Build:
         if key not in self._known:
             if self.leaves >= _MOST_LEAVES:
                 raise Unsuitable(_TOO_LONG)
-            self._grow(len(statements) + _OWN_LINES)
-            dear = _is_dear([*statements, outcome])
-            chosen = mask() if dear else None
+            text = [*statements, outcome]
+            read = {x for line in text for x in _COLUMN.findall(line)}
+            most = _most(text)
+            chosen = mask() if most != _FEW or read - self._read else None
+            self._read |= read
+            self._grow((len(text) + _OWN_LINES) * (1 if chosen is None or most is None else 2))
             word = f"w{len(self._known)}"
-            rows = _Rows(word, statements, outcome, chosen, lane.passes)
+            rows = _Rows(word, statements, outcome, chosen, lane.passes, most)
             self.parts.append(rows)
             if chosen is not None:
-                self._dear[word] = rows, wanted
+                self._masked[word] = rows, wanted
             self._known[key] = word
             self.leaves += 1
         word = self._known[key]
-        if word in self._dear and self._dear[word][1] != wanted:
-            self._dear.pop(word)[0].mask = None
+        if word in self._masked and self._masked[word][1] != wanted:
+            self._masked.pop(word)[0].mask = None
         return word
 
     # -- statements for one row ----------------------------------------------------------------
@@ -329,5 +360,12 @@ class Build:
         return bits
 
 
-def _is_dear(statements: Sequence[str]) -> bool:
-    return any(s.lstrip().startswith("for ") or any(d in s for d in _DEAR) for s in statements)
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def _most(statements: Sequence[str]) -> float | None:
+    """See `_Rows.most`."""
+    if any(s.lstrip().startswith("for ") for s in statements):
+        return None
+    return _MANY if any(d in s for s in statements for d in _DEAR) else _FEW

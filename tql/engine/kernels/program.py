@@ -148,7 +148,7 @@ def _source(build: Build, outputs: Sequence[str], bad: str | None) -> str:
             lines.append(f"bad[0] |= {bad}{mask}")
         return [indent + line for line in lines]
 
-    body = ["full = n >> 6", "for w in range(full):", "    base = w * 64"]
+    body = [*build.before(), "full = n >> 6", "for w in range(full):", "    base = w * 64"]
     body += block("64", "", "    ")
     body += ["tail = n & 63", "if tail > 0:", "    w = full", "    base = full * 64"]
     body += ["    mask = (ONE << np.uint64(tail)) - ONE", *block("tail", " & mask", "    ")]
