@@ -145,7 +145,6 @@ def product(values: list[Any]) -> Any:
 
 
 def real_total(values: list[Any]) -> float:
-    """From left to right."""
     return _floats(values)
 
 
@@ -168,6 +167,12 @@ def mean(values: list[Any]) -> Any:
 
 
 def _floats(values: list[Any]) -> float:
+    """Every eighth value from left to right, then these eight sums by halves."""
+    a, b, c, d, e, f, g, h = (_in_turn(values[lane::8]) for lane in range(8))
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+
+
+def _in_turn(values: list[Any]) -> float:
     result = 0.0
     for v in values:
         result += float(v)

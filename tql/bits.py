@@ -54,6 +54,11 @@ def pack(mask: NDArray[np.bool_]) -> Words:
     return padded.view(np.uint64)
 
 
+def unpack(words: Words, rows: int) -> NDArray[np.bool_]:
+    """bool (rows,): each bit as an element; `pack` the other way round."""
+    return np.unpackbits(words.view(np.uint8), count=rows, bitorder="little").view(np.bool_)
+
+
 def pays(loop: Kernel, twin_ns: float) -> bool:
     """Whether to call the kernel: `Kernel.pays`, but it is not looked for on disk, which takes 0.1 ms,
     for less than a call of it costs.

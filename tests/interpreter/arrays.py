@@ -235,36 +235,41 @@ def total_kind(k: Kind) -> Kind:
 
 
 def total(k: Kind) -> Callable[[list[Any]], Any]:
-    """Floats from left to right in float64, then in their own type; integers exactly."""
-    return _accumulated(k, 0, lambda x, y: x + y)
+    """Floats in float64, then in their own type; integers exactly."""
+    return _folded(k, _added, sum)
 
 
 def product(k: Kind) -> Callable[[list[Any]], Any]:
-    return _accumulated(k, 1, lambda x, y: x * y)
+    """Floats from left to right in float64, then in their own type; integers exactly."""
+    return _folded(k, lambda xs: math.prod(xs, start=1.0), math.prod)
 
 
-def _accumulated(k: Kind, start: int, step: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+def _folded(
+    k: Kind, floats: Callable[[list[float]], float], whole: Callable[[list[int]], int]
+) -> Callable[[list[Any]], Any]:
     kind = total_kind(k)
 
     def fold(xs: list[Any]) -> Any:
-        result: Any = float(start) if kind.name == "float" else start
-        for x in xs:
-            result = step(result, x if kind.name == "float" else int(x))
         if kind.name == "float":
-            return scalars.rounded(kind.bits, result)
-        return scalars.fitting(result, kind)
+            return scalars.rounded(kind.bits, floats([float(x) for x in xs]))
+        return scalars.fitting(whole([int(x) for x in xs]), kind)
 
     return fold
 
 
 def mean(xs: list[Any]) -> float | None:
-    """Added from left to right in float64, integers too."""
-    if not xs:
-        return None
-    result = 0.0
-    for x in xs:
-        result += float(x)
-    return result / len(xs)
+    """Added in float64, integers too."""
+    return _added([float(x) for x in xs]) / len(xs) if xs else None
+
+
+def _added(xs: list[float]) -> float:
+    """In eight lanes, one element each in turn; then neighbours, pairs and halves of them."""
+    lanes = [0.0] * 8
+    for at, x in enumerate(xs):
+        lanes[at % 8] += x
+    while len(lanes) > 1:
+        lanes = [a + b for a, b in zip(lanes[::2], lanes[1::2])]
+    return lanes[0]
 
 
 def least(xs: list[Any]) -> Any:
@@ -286,13 +291,10 @@ def _extreme(xs: list[Any], pick: Callable[..., Any]) -> Any:
 
 def norm(kind: str) -> Callable[[list[Any]], float]:
     def fold(xs: list[Any]) -> float:
-        result = 0.0
-        for x in (abs(scalars.to_float(x)) for x in xs):
-            if kind == "linf":
-                result = math.nan if math.isnan(x) or math.isnan(result) else max(result, x)
-            else:
-                result += x if kind == "l1" else x * x
-        return math.sqrt(result) if kind == "l2" else result
+        sizes = [abs(scalars.to_float(x)) for x in xs]
+        if kind == "linf":
+            return math.nan if any(map(math.isnan, sizes)) else max(sizes, default=0.0)
+        return _added(sizes) if kind == "l1" else math.sqrt(_added([x * x for x in sizes]))
 
     return fold
 
@@ -354,10 +356,7 @@ def dot(a: Value, b: Value) -> Value:
 
 
 def _dot(xs: list[Any], ys: list[Any]) -> float:
-    result = 0.0
-    for x, y in zip(xs, ys):
-        result += float(x) * float(y)
-    return result
+    return _added([float(x) * float(y) for x, y in zip(xs, ys)])
 
 
 def cosine(a: Value, b: Value) -> Value:

@@ -47,6 +47,10 @@ class Numbers:
     values: NDArray[Any]
     valid: Mask | None = None
 
+    def take(self, places: NDArray[np.int64]) -> "Numbers":
+        """These rows, of no constant."""
+        return Numbers(self.values[places], None if self.valid is None else self.valid[places])
+
 
 @dataclass(frozen=True, slots=True)
 class Arrow:

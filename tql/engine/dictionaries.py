@@ -148,6 +148,9 @@ class Uses:
     pairs: frozenset[frozenset[str]]
 
 
+NO_USES: Final = Uses({}, frozenset())
+
+
 def uses(conditions: Sequence[Expr]) -> Uses:
     """The columns that stand in nothing but rules, comparisons with each other and IS NULL."""
     found: Counter[str] = Counter()

@@ -1,14 +1,16 @@
 """Reductions of arrays: the elements of a row, or those along one axis, to one value each.
 
 Every element goes to a cell: its row, or its place in what is left when an axis is gone. The cells
-are filled by passes over all elements in order, so that a cell sees its elements from left to
-right. That is the one order of sums of floats, in every tier (design §4.5):
+are filled by passes over all elements in order, so that a cell sees its elements in order. Sums of
+floats have one order in every tier (design §4.5), in float64 with each term rounded before it is
+added, and no fused multiply-add:
 
-    total = 0.0; for each element x that is not NULL: total += float64(x)
+    lanes = [0.0] * 8; for the k-th element x that is not NULL: lanes[k % 8] += float64(x)
+    total = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + (… the same of lanes[4] to lanes[7])
 
-in float64, with no element taken out of turn, no pairs and no fused multiply-add; products of
-floats start at 1.0 likewise. float16 and float32 sums are rounded once, at the end. Integer
-sums and products are exact in 64 bits, or an error.
+Eight lanes are what a processor adds at once; one after the other, each add waits for the last.
+Products of floats are made from left to right, from 1.0. float16 and float32 results are rounded
+once, at the end. Integer sums and products are exact in 64 bits, or an error.
 
 Elements that are NULL are passed over. Columns are taken in blocks, so that what is made on the way
 stays small beside the column.
@@ -26,6 +28,7 @@ from tql.language.expr import CallName
 Int64s: TypeAlias = NDArray[np.int64]
 Values: TypeAlias = NDArray[Any]
 
+LANES: Final = 8
 BLOCK: Final = 1 << 17  # elements: what a block of float64 and places takes stays in the cache
 
 
@@ -147,8 +150,38 @@ def _counts(c: Cells) -> Int64s:
 
 
 def added(values: Values, into: Int64s, many: int) -> NDArray[np.float64]:
-    """float64 (many,): the sums in the one order: bincount adds the elements as they come."""
-    return np.bincount(into, values.astype(np.float64), many).astype(np.float64, copy=False)
+    """float64 (many,): the sums in the one order."""
+    real = values.astype(np.float64, copy=False)
+    counts = np.bincount(into, minlength=many)
+    ordered = bool((into[1:] >= into[:-1]).all())
+    if many and ordered and (counts == counts[0]).all():
+        return _together(_equal_lanes(real.reshape(many, -1)))
+    if ordered:
+        place = np.arange(len(into)) - (np.cumsum(counts) - counts)[into]
+    else:
+        by_cell = np.argsort(into, kind="stable")
+        place = np.empty(len(into), np.int64)
+        place[by_cell] = np.arange(len(into)) - np.repeat(np.cumsum(counts) - counts, counts)
+    # bincount adds the elements as they come
+    lanes = np.bincount(into * LANES + place % LANES, real, many * LANES)
+    return _together(lanes.astype(np.float64, copy=False).reshape(many, LANES))
+
+
+def _equal_lanes(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 (n, 8): the lanes of each row of a matrix."""
+    n, width = rows.shape
+    whole = width - width % LANES
+    blocks = rows[:, :whole].reshape(n, whole // LANES, LANES)
+    lanes: NDArray[np.float64] = np.add.reduce(blocks, axis=1, initial=0.0)  # block by block
+    lanes[:, : width - whole] += rows[:, whole:]
+    return lanes
+
+
+def _together(lanes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Neighbours first, then pairs, then halves."""
+    while lanes.shape[1] > 1:
+        lanes = lanes[:, ::2] + lanes[:, 1::2]
+    return lanes[:, 0]
 
 
 def _sum(c: Cells, dtype: Any) -> Result:

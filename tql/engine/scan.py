@@ -18,7 +18,6 @@ from tql.bits import BitWriter, pack
 from tql.cpus import usable_cpus
 from tql.diagnostics import TqlDataError
 from tql.engine import dictionaries
-from tql.engine.columns import Numbers
 from tql.engine.computed import Computed, row_name, stored_below
 from tql.engine.costs import reference_ns
 from tql.engine.decoding import decoded_bytes
@@ -26,7 +25,7 @@ from tql.engine.frame import Frame
 from tql.engine.framing import late_frame
 from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program
 from tql.engine.pruning import decided
-from tql.engine.reference import evaluate, is_true
+from tql.engine.reference import is_true
 from tql.engine.remembered import remembered
 from tql.engine.zones import zones_of
 from tql.jit import CALL_NS
@@ -83,17 +82,14 @@ def _scan(
     source: Source, conditions: Sequence[Expr], seed: int, settings: Settings
 ) -> list[tuple[Words, Range]]:
     """The bitmap of each condition, and rows beyond which it is zero."""
-    for below in stored_below(source):
-        if isinstance(below, Changeable):
-            below.refuse_changed()
-    columns, text, calls_users, _ = _needs(conditions)
-    program = _program(conditions, source.rows, settings)
+    refuse_changed(source)
+    columns, text, calls_users, _ = needs(conditions)
+    program = paying(_compiled, conditions, source.rows, settings)
     if calls_users:
         # Code of the user's is called in the order of the rows, and by nobody but the caller.
         settings = replace(settings, threads=1)
     if program is not None and _is_quick(program, source, settings.workers):
         settings = replace(settings, threads=1)
-    name = partial(row_name, source)
     pieces, always, never = zones_of(source, conditions) or (
         source.fragments,
         *decided(source, conditions),
@@ -103,16 +99,12 @@ def _scan(
     writers = [BitWriter(source.rows, blank=bool(none.any())) for none in blank]
 
     def write(piece: Fragment) -> None:
-        try:
-            table = _read(source, piece, columns, text, settings.tier)
-        except TqlDataError:  # which need not be that of a row that a condition looks at
-            if not isinstance(source, Computed):
-                raise
-            frame = late_frame(source, np.arange(piece.start, piece.stop), seed)
-        else:
-            if program is not None and _run(program, table, piece, seed, settings, writers):
-                return
-            frame = Frame(table, np.arange(piece.start, piece.stop), seed, name)
+        def run(table: Any) -> bool:
+            return program is not None and _write(program, table, piece, seed, settings, writers)
+
+        frame = left_over(source, piece, columns, text, seed, settings.tier, run)
+        if frame is None:
+            return
         for c, writer in zip(conditions, writers, strict=True):
             writer.put(piece.start, piece.rows, pack(is_true(c, frame)))
 
@@ -129,8 +121,15 @@ def _scan(
     return [(writer.finish(), span) for writer, span in zip(writers, spans, strict=True)]
 
 
-class _Needs(NamedTuple):
-    """What conditions read, whether they call code of the user's, and what the reference tier takes
+def refuse_changed(source: Source) -> None:
+    """Raise where stored data that `source` reads was changed since it was opened."""
+    for below in stored_below(source):
+        if isinstance(below, Changeable):
+            below.refuse_changed()
+
+
+class Needs(NamedTuple):
+    """What expressions read, whether they call code of the user's, and what the reference tier takes
     for them, nanoseconds a row.
     """
 
@@ -141,12 +140,12 @@ class _Needs(NamedTuple):
 
 
 @remembered
-def _needs(conditions: Sequence[Expr]) -> _Needs:
-    return _Needs(
-        sorted(frozenset().union(*map(columns_of, conditions))),
-        dictionaries.uses(conditions),
-        any(isinstance(n, UserCall) for c in conditions for n in walk_inside(c)),
-        reference_ns(conditions),
+def needs(expressions: Sequence[Expr]) -> Needs:
+    return Needs(
+        sorted(frozenset().union(*map(columns_of, expressions))),
+        dictionaries.uses(expressions),
+        any(isinstance(n, UserCall) for e in expressions for n in walk_inside(e)),
+        reference_ns(expressions),
     )
 
 
@@ -163,7 +162,7 @@ def _span(source: Source, pieces: Sequence[Fragment], blank: NDArray[np.bool_]) 
     return Range(pieces[some[0]].start, pieces[some[-1]].stop, source.rows)
 
 
-def _read(
+def read_piece(
     source: Source, piece: Fragment, columns: Sequence[str], text: dictionaries.Uses, tier: Tier
 ) -> Any:
     """These columns of a fragment, or of a piece of it; None without columns."""
@@ -175,7 +174,25 @@ def _read(
     return table if piece.rows == whole.rows else table.slice(piece.start - whole.start, piece.rows)
 
 
-def _run(
+def left_over(
+    source: Source, piece: Fragment, columns: Sequence[str], text: dictionaries.Uses, seed: int,
+    tier: Tier, run: Callable[[Any], bool],
+) -> Frame | None:  # fmt: skip
+    """The rows of the piece for the reference tier; None where `run`, a kernel over the table of
+    these columns, has done them.
+    """
+    try:
+        table = read_piece(source, piece, columns, text, tier)
+    except TqlDataError:  # which need not be that of a row that an expression looks at
+        if not isinstance(source, Computed):
+            raise
+        return late_frame(source, np.arange(piece.start, piece.stop), seed)
+    if run(table):
+        return None
+    return Frame(table, np.arange(piece.start, piece.stop), seed, partial(row_name, source))
+
+
+def _write(
     program: Program,
     table: Any,
     fragment: Fragment,
@@ -183,29 +200,50 @@ def _run(
     settings: Settings,
     writers: Sequence[BitWriter],
 ) -> bool:
-    """Whether a kernel has written the rows of the fragment; not where it is laid out otherwise, or
-    a row is an error: then the reference tier takes it, and writes over what is there.
+    """Whether a kernel has written the rows of the fragment; else the reference tier writes over
+    what is there.
     """
     start, rows = fragment.start, fragment.rows
     places = [w.place(start, rows) for w in writers]
-    outs = [np.empty((rows + 63) // 64, np.uint64) if p is None else p for p in places]
-    try:
-        if program.has_codes and settings.tier != "kernel":
-            kernel = program.kernel_for(lambda name: table.column(name).type)
-            if not kernel.pays(rows * program.cost_ns_per_row):
-                return False
-        program.run(table, rows, outs, start, seed)
-    except NullElements:
-        again = program.with_nulls
-        if again is None or not (settings.tier == "kernel" or _pays(again, rows)):
-            return False
-        return _run(again, table, fragment, seed, settings, writers)
-    except Unsuitable:
+    outs = [bitmap(rows) if p is None else p for p in places]
+    if not run_kernel(program, table, fragment, seed, settings, outs):
         return False
     for writer, place, out in zip(writers, places, outs, strict=True):
         if place is None:
             writer.put(start, rows, out)
     return True
+
+
+def run_kernel(
+    program: Program,
+    table: Any,
+    fragment: Fragment,
+    seed: int,
+    settings: Settings,
+    outs: Sequence[NDArray[Any]],
+) -> bool:
+    """Whether a kernel has written `outs`, see `Program.run`; not where the fragment is laid out
+    otherwise, or a row is an error: then the reference tier takes it.
+    """
+    rows = fragment.rows
+    try:
+        if program.has_codes and settings.tier != "kernel":
+            kernel = program.kernel_for(lambda name: table.column(name).type)
+            if not kernel.pays(rows * program.cost_ns_per_row):
+                return False
+        program.run(table, rows, outs, fragment.start, seed)
+    except NullElements:
+        again = program.with_nulls
+        if again is None or not (settings.tier == "kernel" or _pays(again, rows)):
+            return False
+        return run_kernel(again, table, fragment, seed, settings, outs)
+    except Unsuitable:
+        return False
+    return True
+
+
+def bitmap(rows: int) -> Words:
+    return np.empty((rows + 63) // 64, np.uint64)
 
 
 def _pays(program: Program, rows: int) -> bool:
@@ -246,34 +284,19 @@ def _is_ready(program: Program, source: Source) -> bool:
     return program.kernel_for(lambda name: made[name].type).compiled
 
 
-def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
-    """The value of `e`, a number that cannot raise, for every row of `source`."""
-    columns = sorted(columns_of(e))
-    name = partial(row_name, source)
-
-    def part(fragment: Fragment) -> Numbers:
-        table = source.read(fragment.index, columns) if columns else None
-        frame = Frame(table, np.arange(fragment.start, fragment.stop), seed, name)
-        vec = evaluate(e, frame)
-        assert isinstance(vec, Numbers)
-        return Numbers(np.broadcast_to(vec.values, (fragment.rows,)), vec.valid)
-
-    parts = list(over(source, source.fragments, part, settings, columns))
-    valid = None
-    if any(p.valid is not None for p in parts):
-        valid = np.concatenate(
-            [np.ones(len(p.values), np.bool_) if p.valid is None else p.valid for p in parts]
-        )
-    return Numbers(np.concatenate([p.values for p in parts]), valid)
-
-
-def _program(conditions: Sequence[Expr], rows: int, settings: Settings) -> Program | None:
+def paying(
+    make: Callable[[Sequence[Expr]], Program | None],
+    expressions: Sequence[Expr],
+    rows: int,
+    settings: Settings,
+) -> Program | None:
+    """The program, where it is to be run over so many rows."""
     kernel_jobs.mode()  # a misspelt one is an error of every query
     if settings.tier == "reference":
         return None
-    if settings.tier == "auto" and _needs(conditions).reference_ns * rows < CALL_NS:
+    if settings.tier == "auto" and needs(expressions).reference_ns * rows < CALL_NS:
         return None  # not even a kernel that is there would pay
-    program = _compiled(conditions)
+    program = make(expressions)
     if program is None or settings.tier == "kernel" or program.has_codes:
         return program  # with codes each fragment has to say: their kernels differ
     return program if _pays(program, rows) else None

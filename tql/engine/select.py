@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 
 from tql.diagnostics import NOWHERE, Span, TqlError
 from tql.engine.coded import Coded, coded
-from tql.engine.columns import Numbers, Vec
+from tql.engine.columns import Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.equality import codes, combined, first_rows
+from tql.engine.every_row import column, is_suitable
 from tql.engine.expanding import WindowSource, expand
 from tql.engine.grouping import GroupedSource, group
 from tql.engine.joined import JoinedSource, Side, join
 from tql.engine.ordering import stable_order
 from tql.engine.pairing import Paired, paired
 from tql.engine.reference import is_true
-from tql.engine.scan import Settings, column, rows_where, scan
+from tql.engine.scan import Settings, rows_where, scan
 from tql.engine.settle import settled
 from tql.engine.splitting import SplitSource
 from tql.engine.stacked import StackedSource
@@ -60,7 +61,6 @@ from tql.language.plan import (
 from tql.language.plan_parts import source_of, walk_plan
 from tql.memory_size import within_budget
 from tql.rowset import RowSet, concat, everything, from_ids, intersect, subtract, union
-from tql.schema import Float, Int, Label
 from tql.sources.protocol import Source
 from tql.weights import Weights
 
@@ -193,16 +193,14 @@ class Run:
         if (
             self._most(rows)
             and rows.ascending
-            and not can_raise(e)
-            and isinstance(e.dtype, Int | Float | Label)
+            and (len(rows) == self.source.rows or not can_raise(e))
+            and is_suitable(e)
         ):
             # Most of the column is wanted: reading all of it beats picking rows out of Arrow.
             everywhere = column(self.source, e, self.environment.seed, self.environment.settings)
             if len(rows) == self.source.rows:
                 return everywhere
-            ids = rows.to_numpy()
-            valid = None if everywhere.valid is None else everywhere.valid[ids]
-            return Numbers(everywhere.values[ids], valid)
+            return everywhere.take(rows.to_numpy())
         return column_at(self.source, rows.to_numpy(), e, self.environment.seed)
 
     def prepare(self, plan: Plan) -> None:
@@ -255,11 +253,11 @@ class Run:
     def _ordered(
         self, rows: RowSet, keys: tuple[SortKey, ...], offset: int, size: Size | None
     ) -> RowSet:
-        vecs = [(self.values(rows, k.expr), k.descending) for k in keys]
         most = None
         if size is not None:
             left = max(0, len(rows) - offset)
             most = min(offset, len(rows)) + min(rows_of(size, left), left)
+        vecs = [(self.values(rows, k.expr), k.descending) for k in keys]
         order = stable_order(vecs, len(rows), most)
         return from_ids(rows.select(order[offset:]), rows.universe)
 

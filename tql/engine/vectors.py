@@ -1,6 +1,6 @@
 """Products and distances of vectors, in the one order of float sums (see `reductions`).
 
-    dot(a, b)     total = 0.0; for each i: total += float64(a[i]) * float64(b[i])
+    dot(a, b)     the sum of float64(a[i]) * float64(b[i]) for each i
     cosine(a, b)  dot(a, b) / (sqrt(dot(a, a)) * sqrt(dot(b, b))), cut to -1 … 1;
                   0 where either root is 0. Where dot(a, a) or dot(b, b) is not from `SMALLEST` to
                   `LARGEST`, that vector is first multiplied by `FACTOR` or divided by it
@@ -208,7 +208,8 @@ def maxsims(documents: Arrays, queries: Arrays, rows: Mask) -> Floats:
         with np.errstate(invalid="ignore"):  # NaN wins over every number
             np.maximum.at(best, first_query[of] + query, cosine)
     with np.errstate(all="ignore"):
-        return added(best, np.repeat(np.arange(n), q.many), n)
+        of_row = np.repeat(np.arange(n), q.many)
+        return np.bincount(of_row, best, n).astype(np.float64, copy=False)
 
 
 class _Matrices(NamedTuple):

@@ -12,7 +12,21 @@ reference tier, which knows which and why, does that fragment again.
 """
 
 from tql.engine.kernels.build import Unsuitable
-from tql.engine.kernels.program import Program, compile_program, reason_against
+from tql.engine.kernels.program import (
+    Program,
+    compile_program,
+    compile_values,
+    reason_against,
+    reason_against_values,
+)
 from tql.engine.kernels.ragged import NullElements
 
-__all__ = ["NullElements", "Program", "Unsuitable", "compile_program", "reason_against"]
+__all__ = [
+    "NullElements",
+    "Program",
+    "Unsuitable",
+    "compile_program",
+    "compile_values",
+    "reason_against",
+    "reason_against_values",
+]

@@ -77,7 +77,11 @@ def _stored(name: str, dtype: List, build: Build) -> Array:
     def flat(k: str) -> Cell:
         return element_at(build.variable("k", f"{first} + {k}"))
 
-    return Looped(dims, at, count, flat)
+    def run() -> tuple[str, str]:
+        return stored_elements(name, dtype, build), first
+
+    side_by_side = not build.null_elements and not isinstance(element, Bool)
+    return Looped(dims, at, count, flat, run=run if side_by_side else None)
 
 
 def places(name: str, dtype: List, build: Build) -> Callable[[str], str]:
@@ -159,7 +163,8 @@ def _constant(value: Any, dtype: List, build: Build) -> Array:
         return element_at(build.variable("k", f"{place} if {guard} else 0" if guard else place))
 
     count = build.literal(len(flattened), "i64")
-    return Looped(dims, at, count, element_at)
+    run = None if isinstance(element, Bool) else lambda: (values, "0")
+    return Looped(dims, at, count, element_at, run=run)
 
 
 def _shape(array: Array, build: Build) -> Array:

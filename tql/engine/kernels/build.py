@@ -42,6 +42,8 @@ _OWN_LINES: Final = 7  # of a lane, beside its statements, at most
 # are looked at; with a loop for each row it never pays.
 _DEAR: Final = ("in_sorted(", "in_table(", "remainder(", "modulo(", "np.fmod(", "random31(")
 _MANY: Final = 44.0
+# Calls that are such a loop.
+_RUNS: Final = ("run_sum(", "run_sizes(", "run_product(", "run_cosine(", "run_careful_cosine(")
 
 # A cheap lane is bound by memory: where it is the first to read a column, and few rows of a word are
 # wanted, most of the column need not come. `i32 == 5 and f64 > 0.9`, 10 M rows, 4.0 ms whatever the
@@ -166,13 +168,14 @@ class _Lane:
 
 @dataclass(slots=True)
 class _Rows:
-    """A lane that is written: `outcome` after `statements` for each row that `mask` (None: all) has.
+    """A lane that is written: `statements` for each row that `mask` (None: all) has, after which its bit
+    of `word` is `outcome`; `word` None where nothing is collected.
 
     Where `mask` has more than `most` (None: no limit) of a word's rows, on average of late, it goes over
     all of them: the bits of the others are arbitrary.
     """
 
-    word: str
+    word: str | None
     statements: list[str]
     outcome: str
     mask: str | None
@@ -187,9 +190,11 @@ class _Rows:
     def lines(self, steps: str, inside: str) -> list[str]:
         """For so many rows, of which `inside`, an operation, leaves those that exist."""
         wanted = None if self.mask is None else "left"
-        first = [f"{self.word} = ZERO", *(s for p in self.passes for s in p.lines(steps, wanted))]
-        step = ["i = base + b", *self.statements,
-                f"{self.word} |= np.uint64({self.outcome}) << np.uint64(b)"]  # fmt: skip
+        first = [s for p in self.passes for s in p.lines(steps, wanted)]
+        step = ["i = base + b", *self.statements]
+        if self.word is not None:
+            first = [f"{self.word} = ZERO", *first]
+            step.append(f"{self.word} |= np.uint64({self.outcome}) << np.uint64(b)")
         each = [f"for b in range({steps}):", *_indented(step)]
         if self.mask is None:
             return [*first, *each]
@@ -303,6 +308,18 @@ class Build:
             self._masked.pop(word)[0].mask = None
         return word
 
+    def each_row(self, write: Callable[[], str]) -> None:
+        """A lane that collects nothing: the statement is run for each row."""
+        self._lanes.append(_Lane())
+        try:
+            statement = write()
+        finally:
+            lane = self._lanes.pop()
+        (statements,) = lane.blocks
+        self._grow(len(statements) + _OWN_LINES)
+        self.parts.append(_Rows(None, [*statements, statement], "", None, lane.passes, None))
+        self.leaves += 1
+
     # -- statements for one row ----------------------------------------------------------------
 
     def emit(self, statement: str) -> None:
@@ -366,6 +383,6 @@ def _indented(lines: Sequence[str]) -> list[str]:
 
 def _most(statements: Sequence[str]) -> float | None:
     """See `_Rows.most`."""
-    if any(s.lstrip().startswith("for ") for s in statements):
+    if any(s.lstrip().startswith("for ") or any(r in s for r in _RUNS) for s in statements):
         return None
     return _MANY if any(d in s for s in statements for d in _DEAR) else _FEW

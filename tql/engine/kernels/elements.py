@@ -47,6 +47,8 @@ class Looped(Generic[T]):
     count  how many elements there are, and
     flat   it, for the element of that number in row-major order; both None where only `at` finds it
     fits   where the array exists, beyond what its operands say; None where it always does
+    run    where they are numbers side by side: asks for the argument with them, and says its name
+           and the place of the first
     """
 
     dims: tuple[str, ...]
@@ -54,6 +56,7 @@ class Looped(Generic[T]):
     count: str | None = None
     flat: Callable[[str], T] | None = None
     fits: str | None = None
+    run: Callable[[], tuple[str, str]] | None = None
 
 
 Array: TypeAlias = Looped[Cell]

@@ -1,4 +1,4 @@
-"""Conditions as a kernel, and that kernel over the columns of a fragment."""
+"""Conditions, or a number, as a kernel, and that kernel over the columns of a fragment."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.engine.costs import reference_ns
-from tql.engine.kernels import devices
+from tql.engine.kernels import runs
 from tql.engine.kernels.arguments import WIDEST, code_kind
 from tql.engine.kernels.build import Argument, Build, Columns, Unsuitable
+from tql.engine.kernels.kinds import NUMPY, c_kind
+from tql.engine.kernels.numbers import number
 from tql.engine.kernels.words import Words
 from tql.jit import Kernel, generated
 from tql.language.expr import Expr
+from tql.schema import Float
 
 Bitmap: TypeAlias = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A kernel and the recipe for its arguments; `outputs` bitmaps come out.
+    """A kernel and the recipe for its arguments.
+
+    `outputs` bitmaps come out: where each condition is TRUE; or where a number is not NULL, behind
+    the numbers themselves, of which `kind` is the C type.
 
     There is one source, and a kernel of it for each width that the codes of texts have; `kernel` is
     the one for the widest.
@@ -34,6 +40,7 @@ class Program:
     cost_ns_per_row: float  # of the reference tier, for the rule when to compile
     leaves: int  # loops over 64 rows
     with_nulls: "Program | None" = None  # for fragments where an element of an array is NULL
+    kind: str | None = None
 
     @property
     def has_codes(self) -> bool:
@@ -51,12 +58,15 @@ class Program:
             a.kind if a.codes_of is None else _coded(a.kind, code_kind(type_of(a.codes_of)))
             for a in self.arguments
         ]
-        return _kernel(self.kernel.source, _signature(kinds, self.outputs + self.reports))
+        return _kernel(
+            self.kernel.source, _signature(kinds, self.kind, self.outputs + self.reports)
+        )
 
     def run(
-        self, table: Any, rows: int, outs: Sequence[Bitmap], start: int = 0, seed: int = 0
+        self, table: Any, rows: int, outs: Sequence[NDArray[Any]], start: int = 0, seed: int = 0
     ) -> None:
-        """Write one bitmap per predicate over the rows of `table`, each uint64 (ceil(rows / 64),).
+        """Write the numbers of the rows of `table`, if it gives any, and one bitmap per output, each
+        uint64 (ceil(rows / 64),).
 
         `start` is the position of the first row in FROM. Raises Unsuitable where the fragment's
         columns are not laid out as the kernel needs, and where a row is an error.
@@ -82,41 +92,76 @@ def compile_program(predicates: Sequence[Expr]) -> Program | None:
 
     It raises NullElements where an element of an array is NULL: its `with_nulls` looks for them.
     """
-    return _program(predicates, null_elements=False)
+    return _if_suitable(lambda: _conditions(predicates, null_elements=False))
+
+
+def compile_values(e: Expr) -> Program | None:
+    """The program for the numbers `e`, or None where the reference tier has to do it.
+
+    Its bitmap, if it has one, says where they are not NULL. What else stands there is arbitrary.
+    """
+    return _if_suitable(lambda: _values(e, null_elements=False))
 
 
 def reason_against(predicates: Sequence[Expr]) -> str | None:
     """What in these conditions is not for kernels; None where there is a program for them."""
+    return _reason(lambda: _conditions(predicates, null_elements=False))
+
+
+def reason_against_values(e: Expr) -> str | None:
+    """What in these numbers is not for kernels; None where there is a program for them."""
+    return _reason(lambda: _values(e, null_elements=False))
+
+
+def _reason(make: Callable[[], Program]) -> str | None:
     try:
-        _made(predicates, null_elements=False)
+        make()
     except Unsuitable as e:
         return str(e)
     return None
 
 
-def _program(predicates: Sequence[Expr], *, null_elements: bool) -> Program | None:
+def _if_suitable(make: Callable[[], Program]) -> Program | None:
     try:
-        return _made(predicates, null_elements=null_elements)
+        return make()
     except Unsuitable:
         return None
 
 
-def _made(predicates: Sequence[Expr], *, null_elements: bool) -> Program:
-    build = Build(null_elements=null_elements)
-    words = Words.over(build)
+def _conditions(predicates: Sequence[Expr], *, null_elements: bool) -> Program:
+    words = Words.over(Build(null_elements=null_elements))
     outputs = [words.true(p) for p in predicates]
     for p in predicates:
         words.check_condition(p)
+    return _made(words, outputs, predicates, lambda: _conditions(predicates, null_elements=True))
+
+
+def _values(e: Expr, *, null_elements: bool) -> Program:
+    if e.dtype == Float(16):
+        raise Unsuitable("a value in float16")  # rounded to a type that kernels have not
+    build = Build(null_elements=null_elements)
+    words = Words.over(build)
+    kind = c_kind(e.dtype)
+    valid = words.valid(e)
+    words.check(e)
+    build.each_row(lambda: f"values[i] = np.{NUMPY[kind]}({number(e, words)})")
+    outputs = [] if valid is None else [valid]
+    return _made(words, outputs, [e], lambda: _values(e, null_elements=True), kind)
+
+
+def _made(
+    words: Words, outputs: Sequence[str], expressions: Sequence[Expr],
+    with_nulls: Callable[[], Program], kind: str | None = None,
+) -> Program:  # fmt: skip
+    build = words.build
     bad = words.combine("|", words.failures)
-    source = _source(build, outputs, None if bad == words.nowhere else bad)
     reports = bad != words.nowhere
+    source = _source(build, outputs, bad if reports else None, kind is not None)
     kinds = [_coded(a.kind, WIDEST) for a in build.arguments]
     return Program(
-        _kernel(source, _signature(kinds, len(outputs) + reports)), tuple(build.arguments), len(outputs), reports,
-        reference_ns(predicates), build.leaves,
-        _program(predicates, null_elements=True)
-        if build.has_elements and not null_elements
-        else None,
+        _kernel(source, _signature(kinds, kind, len(outputs) + reports)),
+        tuple(build.arguments), len(outputs), reports, reference_ns(expressions), build.leaves,
+        _if_suitable(with_nulls) if build.has_elements and not build.null_elements else None, kind,
     )  # fmt: skip
 
 
@@ -125,18 +170,20 @@ def _coded(kind: str, code: str) -> str:
     return kind.replace("code", code)
 
 
-def _signature(kinds: Sequence[str], outputs: int) -> str:
-    return ", ".join(["i64", *kinds, *["u64[]"] * outputs])
+def _signature(kinds: Sequence[str], values: str | None, bitmaps: int) -> str:
+    numbers = [] if values is None else [f"{values}[]"]
+    return ", ".join(["i64", *kinds, *numbers, *["u64[]"] * bitmaps])
 
 
 @lru_cache(maxsize=512)
 def _kernel(source: str, signature: str) -> Kernel:
     """One kernel per source: queries that differ in literals alone share it."""
-    return generated("predicate", signature, source, devices.__name__)
+    return generated("predicate", signature, source, runs.__name__)
 
 
-def _source(build: Build, outputs: Sequence[str], bad: str | None) -> str:
+def _source(build: Build, outputs: Sequence[str], bad: str | None, values: bool) -> str:
     names = ["n", *(f"x{i}" for i in range(len(build.arguments)))]
+    names += ["values"] if values else []
     names += [f"out{i}" for i in range(len(outputs))]
     if bad is not None:
         names.append("bad")

@@ -1,7 +1,7 @@
 """Functions of a row's array that give one value, as loops over its elements.
 
-Floats are added from left to right in float64, as `tql.engine.reductions` does it, so both tiers
-agree bit for bit. Elements that are NULL are passed over. Integers wrap; `overflow` says where.
+Floats are added in float64 in the order of `tql.engine.reductions`, so both tiers agree bit for
+bit. Elements that are NULL are passed over. Integers wrap; `overflow` says where.
 """
 
 import math
@@ -17,13 +17,26 @@ from tql.engine.kernels.flat import flat
 from tql.engine.kernels.kinds import NUMPY, c_kind
 from tql.engine.kernels.logic import Logic
 from tql.engine.kernels.numbers import outcome
+from tql.engine.kernels.sums import sum_of, sums
 from tql.language.array_types import scalar_of
 from tql.language.expr import Call, CallName, Compare, CompareOp, Expr, Slot
 from tql.schema import Bool, DType, Float, List
 
 PAIRED: Final[frozenset[CallName]] = frozenset(["dot", "cosine_similarity", "hamming_distance"])
 _FLOATS: Final[frozenset[CallName]] = frozenset(["avg", "l1_norm", "l2_norm", "linf_norm"])
-_NORMS: Final[Mapping[CallName, str]] = {"l1_norm": "abs({0})", "l2_norm": "{0} * {0}"}
+# What is added for each element, and the function that does it where they lie side by side.
+_TERMS: Final[Mapping[CallName, str]] = {
+    "sum": "{0}",
+    "avg": "{0}",
+    "l1_norm": "abs({0})",
+    "l2_norm": "{0} * {0}",
+}
+_RUNS: Final[Mapping[CallName, str]] = {
+    "sum": "run_sum({0}, {1}, {2})",
+    "avg": "run_sum({0}, {1}, {2})",
+    "l1_norm": "run_sizes({0}, {1}, {2})",
+    "l2_norm": "run_product({0}, {1}, {0}, {1}, {2})",
+}
 
 
 def reduced(e: Call, rows: Logic) -> str:
@@ -112,25 +125,20 @@ def _truth(function: CallName, operand: Expr, rows: Logic) -> str:
     return build.variable("t", f"(not {result}) & ({_counted(array_in(operand, rows), build)} > 0)")
 
 
-def _add(build: Build, total: str, term: str, cell: Cell) -> None:
-    """`total += term`, unless the element is NULL."""
-    after = f"{total} + {term}"
-    build.emit(f"{total} = {f'{after} if {cell.valid} else {total}' if cell.valid else after}")
-
-
 def _total(e: Call, array: Array, element: DType, build: Build) -> str:
     """A sum, or a product, in the type of the result."""
     if e.dtype == Float(16):
         raise Unsuitable(f"{e.function}() in float16")  # rounded to a type that kernels have not
-    joint = "+" if e.function == "sum" else "*"
     kind = c_kind(e.dtype)
-    if kind[0] == "f":
-        total = build.variable("f64", "0.0" if joint == "+" else "1.0")
-    else:
-        total = build.variable("u64", "ZERO" if joint == "+" else "ONE")
+    real = kind[0] == "f"
+    if real and e.function == "sum":
+        total = _added(e.function, array, element, build)
+        return f"np.{NUMPY[kind]}({total})"
+    joint, start = ("+", "ZERO") if e.function == "sum" else ("*", "1.0" if real else "ONE")
+    total = build.variable("f64" if real else "u64", start)
     with each(build, array) as cell:
         x = _number(cell, element)
-        term = f"np.float64({x})" if kind[0] == "f" else f"np.uint64(np.{NUMPY[kind]}({x}))"
+        term = f"np.float64({x})" if real else f"np.uint64(np.{NUMPY[kind]}({x}))"
         after = f"{total} {joint} {term}"
         build.emit(f"{total} = {f'{after} if {cell.valid} else {total}' if cell.valid else after}")
     return f"np.{NUMPY[kind]}({total})"
@@ -138,16 +146,10 @@ def _total(e: Call, array: Array, element: DType, build: Build) -> str:
 
 def _float(function: CallName, array: Array, element: DType, build: Build) -> str:
     """What is worked out in float64 whatever the elements are."""
-    total = build.variable("f64", "0.0")
-    with each(build, array) as cell:
-        x = build.variable("f64", f"np.float64({_number(cell, element)})")
-        if function == "linf_norm":
-            best = f"larger({total}, abs({x}))"
-            build.emit(
-                f"{total} = {f'{best} if {cell.valid} else {total}' if cell.valid else best}"
-            )
-        else:
-            _add(build, total, _NORMS.get(function, "{0}").format(x), cell)
+    if function == "linf_norm":
+        return _farthest_from_zero(array, element, build)
+
+    total = _added(function, array, element, build)
     match function:
         case "l2_norm":
             return f"np.sqrt({total})"
@@ -155,6 +157,26 @@ def _float(function: CallName, array: Array, element: DType, build: Build) -> st
             return f"({total} / np.float64(max({_counted(array, build)}, 1)))"
         case _:
             return total
+
+
+def _added(function: CallName, array: Array, element: DType, build: Build) -> str:
+    """The sum of what the function adds for each element, in float64."""
+    if array.run is not None and array.count is not None:
+        return build.variable("f64", _RUNS[function].format(*array.run(), array.count))
+
+    def term(cell: Cell) -> str:
+        x = build.variable("f64", f"np.float64({_number(cell, element)})")
+        return _TERMS[function].format(x)
+
+    return sum_of(build, array, term)
+
+
+def _farthest_from_zero(array: Array, element: DType, build: Build) -> str:
+    total = build.variable("f64", "0.0")
+    with each(build, array) as cell:
+        best = f"larger({total}, abs(np.float64({_number(cell, element)})))"
+        build.emit(f"{total} = {f'{best} if {cell.valid} else {total}' if cell.valid else best}")
+    return total
 
 
 def _extreme(function: CallName, array: Array, element: DType, build: Build) -> str:
@@ -212,49 +234,46 @@ def _paired(e: Call, rows: Logic) -> str:
             )
             build.emit(f"{total} = {total} + {x} * {y}")
         return f"np.int64({total})"
-    dot = _dot(a, b, left, right, count, build)
+    careful = Float(64) in (left, right)
+    if a.run is not None and b.run is not None:
+        name = {False: "run_cosine", True: "run_careful_cosine"}[careful]
+        name = "run_product" if e.function == "dot" else name
+        return build.variable("f64", f"{name}({', '.join([*a.run(), *b.run()])}, {count})")
     if e.function == "dot":
+        (dot,) = sums(build, count, lambda k: [" * ".join(_facing(a, b, left, right, k))], 1)
         return dot
-    aa, bb = (_dot(v, v, t, t, count, build) for v, t in ((a, left), (b, right)))
-    if Float(64) in (left, right):
-        return _careful_cosine(a, b, left, right, (dot, aa, bb), count, build)
-    return f"cosine({dot}, {aa}, {bb})"
 
-
-def _careful_cosine(
-    a: Array, b: Array, left: DType, right: DType, products: tuple[str, str, str],
-    count: str, build: Build,
-) -> str:  # fmt: skip
-    """The cosine from the products, or from those of scaled vectors where one is out of range.
-
-    The loops of the second time run no step for usual vectors.
-    """
-    dot, aa, bb = products
-    f, g = (build.variable("f64", f"vector_factor({x})") for x in (aa, bb))
-    again = build.variable("k", f"0 if ({f} == 1.0) & ({g} == 1.0) else {count}")
-    scaled = [
-        _dot(a, b, left, right, again, build, (f, g)),
-        _dot(a, a, left, left, again, build, (f, f)),
-        _dot(b, b, right, right, again, build, (g, g)),
-    ]
-    pairs = zip((dot, aa, bb), scaled, strict=True)
-    chosen = [build.variable("f64", f"{y} if {again} > 0 else {x}") for x, y in pairs]
-    return f"cosine({', '.join(chosen)})"
-
-
-def _dot(
-    a: Array, b: Array, left: DType, right: DType, count: str, build: Build,
-    factors: tuple[str, str] | None = None,
-) -> str:  # fmt: skip
-    """The product of two vectors, each times its factor if there are any."""
-    total = build.variable("f64", "0.0")
-    with build.loop(count) as k:
-        x = f"np.float64({_number(a.at([k], None), left)})"
-        y = x if a is b else f"np.float64({_number(b.at([k], None), right)})"
+    def products(k: str, factors: tuple[str, str] | None = None) -> list[str]:
+        x, y = (build.variable("f64", v) for v in _facing(a, b, left, right, k))
         if factors is not None:
-            x, y = f"({x} * {factors[0]})", f"({y} * {factors[1]})"
-        build.emit(f"{total} = {total} + {x} * {y}")
-    return total
+            scaled = (f"{v} * {f}" for v, f in zip((x, y), factors, strict=True))
+            x, y = (build.variable("f64", v) for v in scaled)
+        return [f"{x} * {y}", f"{x} * {x}", f"{y} * {y}"]
+
+    found = sums(build, count, products, 3)
+    if careful:
+        found = _careful(found, products, count, build)
+    return f"cosine({', '.join(found)})"
+
+
+def _facing(a: Array, b: Array, left: DType, right: DType, k: str) -> list[str]:
+    """Element k of both vectors as float64."""
+    return [f"np.float64({_number(v.at([k], None), t)})" for v, t in ((a, left), (b, right))]
+
+
+def _careful(
+    found: list[str], products: Callable[[str, tuple[str, str] | None], list[str]],
+    count: str, build: Build,
+) -> list[str]:  # fmt: skip
+    """The products, or those of scaled vectors where one is out of range.
+
+    The loop of the second time runs no step for usual vectors.
+    """
+    f, g = (build.variable("f64", f"vector_factor({x})") for x in found[1:])
+    again = build.variable("k", f"0 if ({f} == 1.0) & ({g} == 1.0) else {count}")
+    scaled = sums(build, again, lambda k: products(k, (f, g)), 3)
+    pairs = zip(found, scaled, strict=True)
+    return [build.variable("f64", f"{y} if {again} > 0 else {x}") for x, y in pairs]
 
 
 # -- errors ------------------------------------------------------------------------------------

@@ -1,0 +1,124 @@
+"""Numbers worked out for every row of a source, fragment by fragment, on threads."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tql.bits import unpack
+from tql.engine import dictionaries
+from tql.engine.columns import Numbers, from_arrow
+from tql.engine.kernels import Program, compile_values
+from tql.engine.kernels.kinds import NUMPY
+from tql.engine.reference import evaluate
+from tql.engine.remembered import remembered
+from tql.engine.scan import (
+    Settings,
+    bitmap,
+    left_over,
+    needs,
+    over,
+    paying,
+    read_piece,
+    refuse_changed,
+    run_kernel,
+)
+from tql.language.expr import Column, Const, Expr
+from tql.schema import Float, Int, Label
+from tql.sources.protocol import Fragment, Source
+
+_LEAST: Final = 1 << 14  # rows of a piece that another thread is worth asking for
+
+
+def is_suitable(e: Expr) -> bool:
+    """Whether the functions of this module take `e`: a number without code of the user's, which is
+    called in the order of the rows.
+    """
+    return isinstance(e.dtype, Int | Float | Label) and not needs([e]).calls_users
+
+
+def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
+    """The value of `e`, which is suitable, for every row of `source`."""
+    refuse_changed(source)
+    work = _worker(source, e, seed, settings)
+    pieces = _pieces(source, [e], settings.workers)
+    return _joined(list(over(source, pieces, work, settings, needs([e]).columns)))
+
+
+def _pieces(source: Source, wanted: Sequence[Expr], threads: int) -> Sequence[Fragment]:
+    """The fragments; cut where they are fewer than the threads, if reading is free and working out
+    what is wanted is not.
+    """
+    fragments = source.fragments
+    if len(fragments) >= threads or all(isinstance(e, Column) for e in wanted):
+        return fragments
+    size = max(-(-source.rows // (threads * 64)) * 64, _LEAST)
+    pieces: list[Fragment] = []
+    for f in fragments:
+        starts = range(f.start, f.stop, size) if f.in_place else ()
+        pieces += [
+            Fragment(f.index, start, min(size, f.stop - start), f.origin, in_place=True)
+            for start in starts
+        ] or [f]
+    return pieces
+
+
+@remembered
+def _compiled(one: Sequence[Expr]) -> Program | None:
+    (e,) = one
+    return compile_values(e)
+
+
+def _worker(
+    source: Source, e: Expr, seed: int, settings: Settings
+) -> Callable[[Fragment], Numbers]:
+    """What gives the value of `e` for every row of a piece of a fragment."""
+    if isinstance(e, Column):
+        return partial(_stored, source, e)
+    columns, text, _, _ = needs([e])
+    program = None
+    if not isinstance(e, Const):
+        program = paying(_compiled, [e], source.rows, settings)
+
+    def work(fragment: Fragment) -> Numbers:
+        rows = fragment.rows
+        outs: list[NDArray[Any]] = []
+        if program is not None:
+            assert program.kind is not None
+            bitmaps = [bitmap(rows) for _ in range(program.outputs)]
+            outs = [np.empty(rows, NUMPY[program.kind]), *bitmaps]
+
+        def run(table: Any) -> bool:
+            return program is not None and run_kernel(
+                program, table, fragment, seed, settings, outs
+            )
+
+        frame = left_over(source, fragment, columns, text, seed, settings.tier, run)
+        if frame is None:
+            values, *valid = outs
+            return Numbers(values, unpack(valid[0], rows) if valid else None)
+        vec = evaluate(e, frame)
+        assert isinstance(vec, Numbers)
+        return Numbers(np.broadcast_to(vec.values, (rows,)), vec.valid)
+
+    return work
+
+
+def _stored(source: Source, e: Column, fragment: Fragment) -> Numbers:
+    table = read_piece(source, fragment, [e.name], dictionaries.NO_USES, "auto")
+    vec = from_arrow(table.column(e.name), e.dtype)
+    assert isinstance(vec, Numbers)
+    return vec
+
+
+def _joined(parts: Sequence[Numbers]) -> Numbers:
+    if len(parts) == 1:
+        return parts[0]
+    valid = None
+    if any(p.valid is not None for p in parts):
+        valid = np.concatenate(
+            [np.ones(len(p.values), np.bool_) if p.valid is None else p.valid for p in parts]
+        )
+    return Numbers(np.concatenate([p.values for p in parts]), valid)
