@@ -1,13 +1,21 @@
 """Which tier would answer each node of a query now, why, and the loop where there is one."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from tql import kernel_jobs
 from tql.engine import dictionaries
 from tql.engine.coded import only_column
-from tql.engine.kernels import NullElements, Program, Unsuitable, compile_program, reason_against
+from tql.engine.kernels import (
+    NullElements,
+    Program,
+    Unsuitable,
+    compile_program,
+    compile_values,
+    reason_against,
+    reason_against_values,
+)
 from tql.engine.select import FILTERS_PER_PASS, Environment, source_at
 from tql.engine.settle import settled
 from tql.engine.weigh import FEW_ARMS
@@ -15,12 +23,15 @@ from tql.engine.zones import outlook
 from tql.jit import Kernel
 from tql.language.expr import (
     Balanced,
+    Column,
     Const,
     Expr,
+    UserCall,
     WeightCase,
     can_raise,
     columns_of,
     needs_source,
+    walk_inside,
 )
 from tql.language.plan import Bound, Combine, Expand, Filter, Leaf, Order, Plan, Sample, Scan
 from tql.language.plan_parts import source_of, subqueries, walk_plan
@@ -101,9 +112,14 @@ class _Notes:
                     yield KernelNote("Filter", (text,), "reference", why)
                 case Sample(input, weight, text=text) if not isinstance(weight, Const):
                     yield self._weight(weight, text, input)
-                case Order(_, keys):
-                    texts = tuple(k.text for k in keys)
-                    yield KernelNote("Order", texts, "reference", "keys are sorted by NumPy")
+                case Order(input, keys):
+                    there = tuple(k.text for k in keys if _there(k.expr))
+                    if there:
+                        why = "keys that are columns are sorted by NumPy"
+                        yield KernelNote("Order", there, "reference", why)
+                    for k in keys:
+                        if not _there(k.expr):
+                            yield self._numbers("Order", k.text, k.expr, input)
                 case _:
                     pass
 
@@ -121,26 +137,53 @@ class _Notes:
             case Balanced():
                 why = "the rows of each class are counted"
             case _:
-                why = "a weight is computed for each row"
+                return self._numbers("Sample", text, weight, input)
         return KernelNote("Sample", (text,), "reference", why)
+
+    def _numbers(self, node: str, text: str, e: Expr, input: Plan) -> KernelNote:
+        """One value for each row that arrives, worked out for whole columns where most arrive."""
+        if _there(e):
+            why = "the column is taken as it is"
+        elif not isinstance(e.dtype, Int | Float | Label):
+            why = f"not for kernels: values of type {e.dtype}"
+        elif any(isinstance(n, UserCall) for n in walk_inside(e)):
+            why = "not for kernels: a function of the user's"
+        elif isinstance(input, Leaf):
+            return self._made(
+                node, [text], [e], lambda: compile_values(e), lambda: reason_against_values(e),
+                lambda source: source.fragments,
+            )  # fmt: skip
+        else:
+            why = "how many rows arrive decides whether a kernel is asked"
+        return KernelNote(node, (text,), "reference", why)
 
     def _pass(self, node: str, texts: Sequence[str], conditions: Sequence[Expr]) -> KernelNote:
         """One pass over the source that answers these conditions."""
+        return self._made(
+            node, texts, conditions,
+            lambda: compile_program(conditions), lambda: reason_against(conditions),
+            lambda source: outlook(source, conditions).read,
+        )  # fmt: skip
+
+    def _made(
+        self, node: str, texts: Sequence[str], expressions: Sequence[Expr],
+        make: Callable[[], Program | None], reason: Callable[[], str | None],
+        read: Callable[[Source], Sequence[Fragment]],
+    ) -> KernelNote:  # fmt: skip
+        """What the program for these expressions is, over what is to be read of the source."""
         named = tuple(texts)
         source = self.source
-        if source is None or any(map(needs_source, conditions)):
+        if source is None or any(map(needs_source, expressions)):
             why = "what it ranges over is made when the query is run"
             return KernelNote(node, named, "reference", why)
-        program = compile_program(conditions)
+        program = make()
         if program is None:
-            return KernelNote(
-                node, named, "reference", f"not for kernels: {reason_against(conditions)}"
-            )
-        read = outlook(source, conditions).read
-        if source.fragments and not read:
+            return KernelNote(node, named, "reference", f"not for kernels: {reason()}")
+        fragments = read(source)
+        if source.fragments and not fragments:
             why = "what is known of the values decides it: nothing is read"
             return KernelNote(node, named, "reference", why)
-        against, program, k = self._against(program, source, conditions, read)
+        against, program, k = self._against(program, source, expressions, fragments)
         if against is not None:
             return KernelNote(node, named, "reference", f"not for kernels: {against}")
         tier, why = self._tier(k, source.rows * program.cost_ns_per_row)
@@ -150,23 +193,23 @@ class _Notes:
         self,
         program: Program,
         source: Source,
-        conditions: Sequence[Expr],
+        expressions: Sequence[Expr],
         read: Sequence[Fragment],
     ) -> tuple[str | None, Program, Kernel]:
         """Why the first fragment that is read is not for the program, which is another one where
         elements of arrays are NULL; None where it is. And the kernel of the program that takes it.
         """
-        columns = sorted(frozenset().union(*map(columns_of, conditions)))
+        columns = sorted(frozenset().union(*map(columns_of, expressions)))
         if not read or all(isinstance(source.schema[c].dtype, _LAID_OUT_ALIKE) for c in columns):
             return None, program, program.kernel
         first = source.fragments[read[0].index]
-        table = dictionaries.now(source, first, columns, dictionaries.uses(conditions))
+        table = dictionaries.now(source, first, columns, dictionaries.uses(expressions))
         try:
             program.check(table, first.start, self.environment.seed)
             return None, program, program.kernel_for(lambda name: table.column(name).type)
         except NullElements:
             if program.with_nulls is not None:
-                return self._against(program.with_nulls, source, conditions, read)
+                return self._against(program.with_nulls, source, expressions, read)
         except Unsuitable as e:
             return str(e), program, program.kernel
         return None, program, program.kernel
@@ -180,6 +223,11 @@ class _Notes:
             case "auto":
                 step, why = k.outlook(reference_ns)
                 return "reference" if step in ("wait", "leave") else "kernel", why
+
+
+def _there(e: Expr) -> bool:
+    """Whether nothing has to be worked out."""
+    return isinstance(e, Column | Const)
 
 
 def _reorders(plan: Plan) -> bool:
