@@ -1,6 +1,7 @@
 """ORDER BY, LIKE and random() by their rules: against plain Python, and by example."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 
 import tql
 from tests.interpreter.scalars import like
+from tql.engine import ordering
+from tql.engine.columns import Numbers
+from tql.engine.ordering import last_of, leading, stable_order
+from tql.engine.scan import Settings
+from tql.queries import ask
 from tql.schema import Label
+from tql.sources import memory
 
 NAN: Final = math.nan
 KINDS: Final[dict[str, tuple[pa.DataType, list[Any]]]] = {
@@ -179,3 +186,100 @@ def test_random_is_fixed_by_seed_call_and_position_alone() -> None:
         reread.row_ids.tolist()
         == pieces.query("select * where random() % 2 == 0", seed=5).row_ids.tolist()
     )
+
+
+TIED: Final = {
+    "int8": [-128, -1, 0, 1, 127],
+    "uint64": [0, 1, 2**64 - 1],
+    "bool": [False, True],
+    "float64": [0.0, -0.0, 1.5, -1.5, NAN, math.inf, -math.inf],
+    "float16": [0.0, 1.5, NAN, -2.0],
+    "int32": list(range(-50, 50)),
+    "float32": [n / 3 for n in range(100)],
+}
+
+
+def some_numbers(data: st.DataObject, rows: int, kinds: Sequence[str]) -> Numbers:
+    kind = data.draw(st.sampled_from(kinds))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    values = np.array(TIED[kind], kind)[rng.integers(0, len(TIED[kind]), rows)]
+    if data.draw(st.booleans()):
+        values.sort()  # the best at the end, or at the start
+    valid = rng.random(rows) < data.draw(st.sampled_from([0.01, 0.7]))
+    return Numbers(values, valid if data.draw(st.booleans()) else None)
+
+
+def small_blocks(data: st.DataObject, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ordering, "_BLOCK", data.draw(st.sampled_from([8, 16, 23, 64])))
+    patch.setattr(ordering, "_SAMPLED", data.draw(st.sampled_from([4, 16, 128])))
+    patch.setattr(ordering, "_LEFT", data.draw(st.sampled_from([0, 1 / 8, 1])))
+
+
+@given(st.data())
+def test_the_first_rows_are_those_of_the_whole_order(data: st.DataObject) -> None:
+    rows = data.draw(st.integers(0, 400))
+    number = st.integers(1, 3)
+    keys = [
+        (some_numbers(data, rows, sorted(TIED)), data.draw(st.booleans()))
+        for _ in range(data.draw(number))
+    ]
+    most = data.draw(st.integers(0, rows // 4))
+    wanted = stable_order(keys, rows)[:most].tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        small_blocks(data, patch)
+        assert stable_order(keys, rows, most).tolist() == wanted
+
+
+@given(st.data())
+def test_the_first_rows_of_all_fragments_are_those_of_the_whole_order(data: st.DataObject) -> None:
+    rows = data.draw(st.integers(1, 400))
+    kinds = [k for k in sorted(TIED) if k not in ("bool", "float16")]
+    numbers = {name: some_numbers(data, rows, kinds) for name in "abc"}
+    table = pa.table(
+        {
+            name: pa.array(n.values, mask=None if n.valid is None else ~n.valid)
+            for name, n in numbers.items()
+        }
+    )
+    names = data.draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=3))
+    keys = [(name, data.draw(st.booleans())) for name in names]
+    wanted = stable_order([(numbers[n], down) for n, down in keys], rows).tolist()
+    text = ", ".join(f"{n} {'desc' if down else 'asc'}" for n, down in keys)
+    most, offset = data.draw(st.integers(0, rows // 8)), data.draw(st.integers(0, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        small_blocks(data, patch)
+        patch.setattr(ordering, "_OWN", data.draw(st.sampled_from([1, 4, 16])))
+        patch.setattr(memory, "FRAGMENT_ROWS", 64)
+        ds = tql.open(table)
+        cut = f"limit {most} offset {offset}"
+        for threads in (1, 2):
+            found = ask(
+                ds.source, f"select * order by {text} {cut}", settings=Settings(threads=threads)
+            )
+            ids = found.answer().rows.to_numpy().tolist()
+            assert ids == wanted[offset : offset + most]
+
+
+def test_a_bound_of_the_first_fragment_leaves_rows_out_of_the_next() -> None:
+    values = np.arange(10_000.0)
+    places = leading([(Numbers(values), True)], len(values), 100, bound=9_990.0)
+    assert places.tolist() == list(range(9_990, 10_000))
+    assert last_of((Numbers(values[9_900:]), True)) == 9_900.0
+    assert last_of((Numbers(np.array([1.0, NAN])), True)) is None
+
+
+@pytest.mark.parametrize("order", ["rising", "falling", "equal"])
+def test_no_order_of_the_data_makes_the_selection_look_at_all_rows_twice(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows handed to `np.partition`, which is what takes the time."""
+    rows = 1_000_000
+    values = np.zeros(rows) if order == "equal" else np.arange(float(rows))
+    if order == "falling":
+        values = values[::-1].copy()
+    looked = []
+    partition = np.partition
+    monkeypatch.setattr(np, "partition", lambda a, k: (looked.append(len(a)), partition(a, k))[1])
+    for descending in (False, True):
+        stable_order([(Numbers(values), descending)], rows, 100)
+    assert sum(looked) < rows / 10

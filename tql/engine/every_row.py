@@ -12,6 +12,7 @@ from tql.engine import dictionaries
 from tql.engine.columns import Numbers, from_arrow
 from tql.engine.kernels import Program, compile_values
 from tql.engine.kernels.kinds import NUMPY
+from tql.engine.ordering import far_fewer, last_of, leading, stable_order
 from tql.engine.reference import evaluate
 from tql.engine.remembered import remembered
 from tql.engine.scan import (
@@ -45,6 +46,45 @@ def column(source: Source, e: Expr, seed: int, settings: Settings) -> Numbers:
     work = _worker(source, e, seed, settings)
     pieces = _pieces(source, [e], settings.workers)
     return _joined(list(over(source, pieces, work, settings, needs([e]).columns)))
+
+
+def top_rows(
+    source: Source, keys: Sequence[tuple[Expr, bool]], most: int, seed: int, settings: Settings
+) -> NDArray[np.int64]:
+    """int64 (min(most, rows),): the first rows of `source` in the stable order by (expression,
+    descending) keys, all of them suitable.
+
+    Of each fragment only the rows are kept that may be among them. Worth it where a fragment has far
+    more, see `has_more`.
+    """
+    refuse_changed(source)
+    workers = [_worker(source, e, seed, settings) for e, _ in keys]
+    descending = [d for _, d in keys]
+    bounds: list[Any] = [None]  # what is behind the latest in the first key is not among them
+
+    def work(fragment: Fragment) -> tuple[NDArray[np.int64], list[Numbers]]:
+        found = [worker(fragment) for worker in workers]
+        if not far_fewer(most, fragment.rows):
+            return np.arange(fragment.start, fragment.stop), found
+        vecs = list(zip(found, descending, strict=True))
+        places = leading(vecs, fragment.rows, most, bounds[-1])
+        taken = [v.take(places) for v in found]
+        last = last_of((taken[0], descending[0])) if len(places) == most else None
+        if last is not None:
+            bounds.append(last)
+        return places + fragment.start, taken
+
+    wanted = [e for e, _ in keys]
+    pieces = _pieces(source, wanted, settings.workers)
+    parts = list(over(source, pieces, work, settings, needs(wanted).columns))
+    rows = np.concatenate([np.zeros(0, np.int64), *(places for places, _ in parts)])
+    merged = [_joined([values[k] for _, values in parts]) for k in range(len(keys))]
+    return rows[stable_order(list(zip(merged, descending, strict=True)), len(rows), most)]
+
+
+def has_more(source: Source, most: int) -> bool:
+    """Whether some fragment has far more rows than that."""
+    return any(far_fewer(most, f.rows) for f in source.fragments)
 
 
 def _pieces(source: Source, wanted: Sequence[Expr], threads: int) -> Sequence[Fragment]:

@@ -20,7 +20,7 @@ from tql.engine.coded import Coded, coded
 from tql.engine.columns import Vec
 from tql.engine.derived import DerivedSource, column_at, frame_at
 from tql.engine.equality import codes, combined, first_rows
-from tql.engine.every_row import column, is_suitable
+from tql.engine.every_row import column, has_more, is_suitable, top_rows
 from tql.engine.expanding import WindowSource, expand
 from tql.engine.grouping import GroupedSource, group
 from tql.engine.joined import JoinedSource, Side, join
@@ -257,9 +257,23 @@ class Run:
         if size is not None:
             left = max(0, len(rows) - offset)
             most = min(offset, len(rows)) + min(rows_of(size, left), left)
+        if most is not None and has_more(self.source, most) and self._whole(rows, keys):
+            wanted, environment = [(k.expr, k.descending) for k in keys], self.environment
+            ids = top_rows(self.source, wanted, most, environment.seed, environment.settings)
+            return from_ids(ids[offset:], rows.universe)
         vecs = [(self.values(rows, k.expr), k.descending) for k in keys]
         order = stable_order(vecs, len(rows), most)
         return from_ids(rows.select(order[offset:]), rows.universe)
+
+    def _whole(self, rows: RowSet, keys: tuple[SortKey, ...]) -> bool:
+        """Whether these are all rows as they stand, and the keys are for `top_rows`."""
+        return (
+            rows.ascending
+            and len(rows) == self.source.rows
+            and all(is_suitable(k.expr) for k in keys)
+            # Of two keys that are errors the first one counts, wherever its row stands.
+            and sum(can_raise(k.expr) for k in keys) <= 1
+        )
 
     def _sample(self, sample: Sample) -> RowSet:
         rows = self.rows(sample.input)
