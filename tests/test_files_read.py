@@ -273,6 +273,19 @@ def test_a_file_that_is_written_again_gives_no_rows_of_both(
     assert again.query(text).row_ids.tolist() == tql.open(table).query(text).row_ids.tolist()
 
 
+@pytest.mark.parametrize(
+    "text", ["order by score limit 3", "order by score + 1", "sample by score"]
+)
+def test_a_remote_file_that_is_written_again_is_noticed_by_numbers_of_every_row(
+    path: Path, text: str
+) -> None:
+    ds = tql.open(str(path), filesystem=Remote(Log()))
+    ds.query("select * where score > 0.5").row_ids.tolist()
+    _write_backwards(path)
+    with pytest.raises(tql.TqlDataError, match=r"a\.parquet' has changed since it was opened"):
+        ds.query(f"select * {text}").row_ids.tolist()
+
+
 def test_a_file_that_was_touched_or_copied_is_the_same_data(path: Path) -> None:
     ds = tql.open(path)
     text = f"select * where id < {ROWS // 2 + 1}"

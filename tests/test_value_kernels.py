@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tql
 from tests.plain_kernels import run_as_python
 from tests.profiles import examples
 from tests.ragged_tables import arrays_of, ragged_table
@@ -110,6 +111,16 @@ def test_numbers_do_not_depend_on_the_pieces_that_threads_take(data: st.DataObje
         assert_same(values(e, source, "reference", threads=3), wanted)
         run_as_python(patch)
         assert_same(values(e, source, "kernel", threads=3), wanted)
+
+
+def test_one_fragment_in_memory_is_cut_where_there_is_something_to_work_out() -> None:
+    ds = tql.open({"x": np.arange(100_000.0)})
+    threads = 2
+    work = number("x + 1", ds.source)
+    assert [p.rows for p in every_row._pieces(ds.source, [work], threads)] == [50_048, 49_952]
+    stored = number("x", ds.source)
+    assert len(every_row._pieces(ds.source, [stored], threads)) == 1
+    assert len(every_row._pieces(ds.source, [stored, work], 1)) == 1
 
 
 @pytest.mark.parametrize("text", ["l2_norm(f32s)", "cosine_similarity(f64s_n, f64s_n)"])
