@@ -5,7 +5,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module, invalidate_caches, reload
 from pathlib import Path
 from typing import Any
@@ -334,6 +336,25 @@ def test_loading_pays_sooner_than_compiling(cache: Path) -> None:
     assert k.cached and not k.compiled
     assert not k.pays(LOAD_NS * 0.6)
     assert k.pays(LOAD_NS * 0.6), "what was paid before counts"
+
+
+def test_threads_that_find_a_kernel_at_once_load_it_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second engine in place of the first would take the code away from whoever runs it."""
+    call(new_kernel())
+    k, loaded, real = new_kernel(), [], jit._load
+    both_found_it = threading.Barrier(2, timeout=30)
+    monkeypatch.setattr(jit.kernel_jobs, "look", both_found_it.wait)
+
+    def counting(code: bytes, kinds: tuple[str, ...]) -> Any:
+        loaded.append(kinds)
+        return real(code, kinds)
+
+    monkeypatch.setattr(jit, "_load", counting)
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(k.pays, [10.0 * LOAD_NS] * 2))
+    assert len(loaded) == 1 and call(k) == [10, 13, 16, 19]
 
 
 def test_a_loaded_kernel_pays_whenever_a_call_is_cheaper(cache: Path) -> None:

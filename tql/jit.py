@@ -139,7 +139,7 @@ class Kernel:
         assert not unknown, f"kernel {name}: unknown types {unknown}"
         self._fingerprint = ""
         self._entry: Callable[..., None] | None = None
-        self._engine: Any = None
+        self._engines: Final[list[Any]] = []  # none is given back: a thread may be in its code
         self._owed_ns = 0.0
         self.failure: str | None = None  # why it cannot be compiled in this process
 
@@ -247,9 +247,14 @@ class Kernel:
                 code = compile_kernel(self)
                 folder = cache_folder()
                 keep(folder and folder / self.file_name, code, made_by())
-                self._engine, self._entry = _load(code, self._types)
+                self._use(code)
             assert self._entry is not None
             return self._entry
+
+    def _use(self, code: bytes) -> None:
+        engine, entry = _load(code, self._types)
+        self._engines.append(engine)
+        self._entry = entry
 
     def _compiles(self) -> bool:
         try:
@@ -262,11 +267,13 @@ class Kernel:
     def _loads(self) -> bool:
         """Whether it could be loaded from disk; what lies there and cannot be read is removed."""
         with _COMPILING:
+            if self._entry is not None:  # another thread was first
+                return True
             for file in self._on_disk():
                 code = read(file)
                 if code is not None:
                     with suppress(RuntimeError):  # LLVM's, of code that it cannot link
-                        self._engine, self._entry = _load(code, self._types)
+                        self._use(code)
                         return True
                 discard(file)
         return False
@@ -278,7 +285,7 @@ class Kernel:
     def compile_anew(self) -> None:
         """Compile and load it, whatever is on disk; nothing is kept."""
         with _COMPILING:
-            self._engine, self._entry = _load(compile_kernel(self), self._types)
+            self._use(compile_kernel(self))
 
     def _may_come(self) -> bool:
         """Whether a child process can make it; only what is in this package can be told to one."""
