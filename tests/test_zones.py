@@ -154,6 +154,22 @@ def test_data_that_was_changed_all_the_same_is_looked_at_again() -> None:
         stamps[:] = stamps[::-1].copy()
 
 
+@pytest.mark.parametrize("condition", ["y != 3", "not (y == 3)", "y is null or y != 3", "y > 3"])
+def test_a_map_that_no_longer_holds_is_not_used_beside_one_that_does(condition: str) -> None:
+    x = np.arange(ROWS)
+    y = x.copy()
+    ds = tql.open({"x": x, "y": y})
+    for searched in ("y > 1300000", "x > 1000"):
+        assert _asked(ds, searched, 4).columns
+    y[:] = 3
+    text = f"select * where x > 1000 and ({condition})"
+    plan = ask(ds.source, text).bound.plan
+    assert isinstance(plan, Filter)
+    told = zones.outlook(ds.source, [plan.predicate])
+    assert told.zoned and len(told.read) == len(told.pieces)
+    assert ds.query(text).row_ids.tolist() == []
+
+
 def test_what_tells_of_changes_sees_the_first_and_last_value_and_four_of_every_zone() -> None:
     values = np.arange(ROWS, dtype=np.float32)
     values[-1] = np.nan

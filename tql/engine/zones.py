@@ -96,7 +96,7 @@ def zones_of(
     if maps is None:
         maps = _MAPS[source] = _cut(source)
     known = [name for name, dtype in names.items() if _known(maps, source, name, dtype)]
-    return _joined(maps, *_told(maps, conditions)) if known else None
+    return _joined(maps, *_told(maps, conditions, known)) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +129,20 @@ def outlook(source: Source, conditions: Sequence[Expr]) -> Outlook:
     maps = _MAPS.get(source)
     if maps is not None:
         asked = (n for n in _columns(conditions) if maps.columns.get(n) is not None)
-        if any(_holds(maps, n) for n in asked):
-            return Outlook(maps.zones, *_told(maps, conditions), zoned=True)
+        known = [n for n in asked if _holds(maps, n)]
+        if known:
+            return Outlook(maps.zones, *_told(maps, conditions, known), zoned=True)
     return Outlook(source.fragments, *decided(source, conditions))
 
 
 def _told(
-    maps: ZoneMaps, conditions: Sequence[Expr]
+    maps: ZoneMaps, conditions: Sequence[Expr], known: Sequence[str]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """What the maps of the `known` columns say, which hold now: no other is used, there may be older
+    ones of columns that stand in the conditions where nobody asks them, as behind `!=`.
+    """
     always, never = np.zeros((2, len(conditions), len(maps.zones)), np.bool_)
-    stretches = Stretches(maps.rows, maps.columns.get)
+    stretches = Stretches(maps.rows, {n: maps.columns[n] for n in known}.get)
     for k, condition in enumerate(conditions):
         found = outcomes(condition, stretches)
         always[k], never[k] = found.surely, ~found.true
