@@ -20,7 +20,8 @@ def short_table(parts: Mapping[str, Part]) -> str:
         shown += [_tasks(tasks), _TOLD]
     if "starts" in parts:
         shown.append(_starts(parts["starts"]))
-    where = "; ".join(dict.fromkeys(part.where for part in parts.values()))
+    machines = (part.where.split(f"; {OURS}: code ")[0] for part in parts.values())
+    where = "; ".join(dict.fromkeys(machines))
     shown.append(
         f"{quiet(list(parts.values()))} Medians, goals, first calls, how the time grows, kernels "
         f"against the speed of memory: [{_MORE}]({_MORE}). {where}."
