@@ -17,14 +17,14 @@ from tql.stack import make_room
 __all__ = ["forget", "keywords", "parse", "parse_weight"]
 
 LARGEST_TEXT: Final = 1 << 20  # bytes of UTF-8
-_KEPT_TEXT: Final = 2000  # characters of a text whose tree is kept
+KEPT_TEXT: Final = 2000  # characters of a text of which the tree, or more, is kept
 DEEPEST: Final = 200  # open brackets, and levels of the tree
 
 
 def parse(text: str) -> syntax.Query:
     """The tree of one query, of which `;` may be the end."""
     # Trees never change, so a query that is asked again need not be read again.
-    return _parsed(text) if len(text) <= _KEPT_TEXT else _statement(text)
+    return _parsed(text) if len(text) <= KEPT_TEXT else _statement(text)
 
 
 def _statement(text: str) -> syntax.Query:

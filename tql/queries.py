@@ -16,16 +16,19 @@ from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
 from tql.engine.settle import settled_expr
 from tql.engine.trying import stored, type_given
+from tql.forks import ForkLock
 from tql.grammar import syntax
-from tql.grammar.parser import parse, parse_weight
+from tql.grammar.parser import KEPT_TEXT, parse, parse_weight
+from tql.grammar.walk import walk
 from tql.language.bind import bind, bind_weight
 from tql.language.bind_expr import Params
 from tql.language.expr import Expr, is_positional, is_small, substitute
+from tql.language.functions import FUNCTIONS
 from tql.language.passes import optimize
 from tql.language.places import LeftToTheRun, check_places
 from tql.language.plan import Bound, Leaf, Sample
 from tql.language.user_function import UserFunction
-from tql.language.user_functions import TryOut, never_tried, registered
+from tql.language.user_functions import TryOut, never_tried
 from tql.planner import sample
 from tql.rowset import Range, RowSet, everything, from_ids
 from tql.schema import DType, Schema
@@ -56,7 +59,7 @@ class Question:
         with pointing_into(self.text):
             source, bound = resolve(self.bound, self.environment)
             assert isinstance(bound.plan, Sample)
-            run = Run(source, self.environment)
+            run = Run(source, self.environment, kept=bound.kept)
             run.prepare(bound.plan)
             return run.population(bound.plan, bound.outputs)
 
@@ -186,25 +189,39 @@ def ask(
     return statement.question(bound, seed=seed, settings=settings)
 
 
-# By text, what binding and rewriting gave for queries of a source that is open. Nothing but these
-# two decides it, for a query without parameters, files of its own and functions of the user's.
+# By text, what binding and rewriting gave for queries of a source that is open, the latest asked
+# last. Nothing but these two decides it, for a query without parameters, files of its own and
+# functions of the user's.
 _BOUND: Final[WeakKeyDictionary[Source, dict[str, Bound]]] = WeakKeyDictionary()
 _MOST_BOUND: Final = 64
+_LOCK: Final = ForkLock()
 
 
 def _as_before(statement: Statement) -> Bound:
     """The typed query after all passes; the same object where it was asked before."""
-    if statement.here is None:
+    text = statement.text
+    if statement.here is None or len(text) > KEPT_TEXT:
         return statement.rewritten()
-    known = _BOUND.setdefault(statement.here, {})
-    bound = known.get(statement.text)
-    if bound is None:
-        bound = statement.rewritten()
-        if not statement.tables.opened and not registered():
-            if len(known) >= _MOST_BOUND:
-                known.clear()
-            known[statement.text] = bound
+    with _LOCK:
+        known = _BOUND.setdefault(statement.here, {})
+        bound = known.pop(text, None)
+        if bound is not None:
+            known[text] = bound
+            return bound
+    bound = statement.rewritten()
+    if not statement.tables.opened and not _calls_users(statement.query):
+        with _LOCK:
+            known[text] = bound
+            if len(known) > _MOST_BOUND:
+                del known[next(iter(known))]
     return bound
+
+
+def _calls_users(query: syntax.Query) -> bool:
+    """Whether a query that could be bound calls a function that is not one of the language, whose
+    names nobody can register.
+    """
+    return any(isinstance(n, syntax.Call) and n.function not in FUNCTIONS for n in walk(query))
 
 
 def _environment(

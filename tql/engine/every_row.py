@@ -14,7 +14,6 @@ from tql.engine.kernels import Program, compile_values
 from tql.engine.kernels.kinds import NUMPY
 from tql.engine.ordering import far_fewer, last_of, leading, stable_order
 from tql.engine.reference import evaluate
-from tql.engine.remembered import remembered
 from tql.engine.scan import (
     Settings,
     bitmap,
@@ -105,7 +104,6 @@ def _pieces(source: Source, wanted: Sequence[Expr], threads: int) -> Sequence[Fr
     return pieces
 
 
-@remembered
 def _compiled(one: Sequence[Expr]) -> Program | None:
     (e,) = one
     return compile_values(e)

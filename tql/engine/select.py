@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import groupby
 from math import floor
-from typing import Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from tql.engine.joined import JoinedSource, Side, join
 from tql.engine.ordering import stable_order
 from tql.engine.pairing import Paired, paired
 from tql.engine.reference import is_true
+from tql.engine.remembered import the_same
 from tql.engine.scan import Settings, rows_where, scan
 from tql.engine.settle import settled
 from tql.engine.splitting import SplitSource
@@ -124,12 +125,14 @@ class Run:
     """One evaluation of one plan over one source; filters over the whole source share a pass.
 
     paired  by the id of its condition, what a filter keeps that did not look at every pair
+    kept    that of the query whose conditions these are
     """
 
     source: Source
     environment: Environment
     notes: list[str] = field(default_factory=list)
     paired: dict[int, Paired] = field(default_factory=dict)
+    kept: list[Any] = field(default_factory=list)
     _filtered: dict[int, RowSet] = field(default_factory=dict)
 
     def rows(self, plan: Plan) -> RowSet:
@@ -216,7 +219,7 @@ class Run:
         """One pass over the data for these filters of the whole source."""
         found = rows_where(
             self.source,
-            [f.predicate for f in filters],
+            the_same(self.kept, [f.predicate for f in filters]),
             self.environment.seed,
             self.environment.settings,
         )
@@ -242,7 +245,8 @@ class Run:
         return Run(source, self.environment).values(everything(source.rows), e)
 
     def _scan(self, conditions: Sequence[Expr]) -> list[NDArray[np.uint64]]:
-        return scan(self.source, conditions, self.environment.seed, self.environment.settings)
+        asked = the_same(self.kept, conditions)
+        return scan(self.source, asked, self.environment.seed, self.environment.settings)
 
     def _filter(self, rows: RowSet, predicate: Expr) -> RowSet:
         """A filter over a part of the source: only these rows are looked at, and may raise."""
@@ -313,7 +317,7 @@ def pointing_at(span: Span) -> Iterator[None]:
 def select(bound: Bound, environment: Environment) -> Selection:
     """Run the query."""
     source, bound = resolve(bound, environment)
-    run = Run(source, environment)
+    run = Run(source, environment, kept=bound.kept)
     run.prepare(bound.plan)
     rows = run.rows(bound.plan)
     return Selection(source, rows, bound.outputs, tuple(run.notes))

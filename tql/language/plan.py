@@ -7,7 +7,7 @@ about the rows; `Bound.outputs` says what the columns are.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeAlias, TypeGuard, assert_never
+from typing import Any, TypeAlias, TypeGuard, assert_never
 
 from tql.diagnostics import NOWHERE, Span
 from tql.grammar.syntax import JoinKind, SetOp
@@ -343,10 +343,14 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A query, bound. `outputs` are expressions over the columns of the plan's source."""
+    """A query, bound. `outputs` are expressions over the columns of the plan's source.
+
+    kept  what running it once found of its conditions (`engine.remembered`), and goes with it
+    """
 
     plan: Plan
     outputs: tuple[Output, ...]
+    kept: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def schema(self) -> Schema:
