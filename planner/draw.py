@@ -140,11 +140,25 @@ def row_table(weights: RowWeights) -> RowTable:
         RUNNING_SUM(v, down, up, up_more, sums)
     else:
         running_sum_twin(v, down, up, up_more, sums)
+    return _guided(upto)
+
+
+def table_of(units: Uint64s) -> RowTable:
+    """The running sum of weights that are integers already, of a sum below 2^63, and its guide."""
+    upto = np.full(units.size + 4, _MOST, np.uint64)
+    np.cumsum(units, out=upto[: units.size])
+    return _guided(upto)
+
+
+def _guided(upto: Uint64s) -> RowTable:
+    sums = upto[:-4]
     total = int(sums[-1])
+    if not total:  # nothing is left to draw
+        return RowTable(upto, np.zeros(2, np.uint32), 0, 0)
     # One entry for every two rows or so.
-    shift = max(0, (total - 1).bit_length() - max(0, v.size.bit_length() - 2))
+    shift = max(0, (total - 1).bit_length() - max(0, sums.size.bit_length() - 2))
     guide = np.empty(((total - 1) >> shift) + 2, np.uint32)
-    if fast:
+    if GUIDE.pays(6.0 * sums.size):
         GUIDE(sums, shift, guide)
     else:
         guide_twin(sums, shift, guide)

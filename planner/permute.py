@@ -100,18 +100,19 @@ def permute_twin(keys: Uint64s, n: int, bits: int, positions: Int64s) -> None:
         y = x[walking]
         left, right = y >> shift, y & mask
         for k in range(0, keys.size, 2):
-            left = left + ((_hash_twin(right, int(keys[k])) * a) >> HALF)
+            left = left + ((hashed_twin(right, keys[k]) * a) >> HALF)
             left = np.where(left >= a, left - a, left)
-            right = (right + (_hash_twin(left, int(keys[k + 1])) >> narrow)) & mask
+            right = (right + (hashed_twin(left, keys[k + 1]) >> narrow)) & mask
         y = (left << shift) | right
         x[walking] = y
         walking = walking[y >= np.uint64(n)]
     positions[:] = x.astype(np.int64)
 
 
-def _hash_twin(x: Uint64s, key: int) -> Uint64s:
-    p = (x ^ np.uint64(key & 0xFFFFFFFF)) * MUL_0
-    p = ((p >> HALF) ^ (p & MASK) ^ np.uint64(key >> 32)) * MUL_1
+def hashed_twin(x: Uint64s, key: np.uint64 | Uint64s) -> Uint64s:
+    """What `hashed` returns, for every x."""
+    p = (x ^ (key & MASK)) * MUL_0
+    p = ((p >> HALF) ^ (p & MASK) ^ (key >> HALF)) * MUL_1
     return (p >> HALF) ^ (p & MASK)
 
 

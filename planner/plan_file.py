@@ -31,6 +31,7 @@ _PARTS: Final = (
     "mix",
     "resample",
 )
+_QUOTA_PARTS: Final = ("fragments", "block")  # of plans that draw by quota
 _REST: Final = ("offset", "draws", "notes", "fingerprint")
 
 
@@ -46,7 +47,7 @@ class PlanFile:
     """What a plan file says.
 
     parts  order version, source, origin, population, weights, replace, size, shuffle, seed, mix,
-           resample: what the fingerprint is a hash of
+           resample, by quota also fragments and block: what the fingerprint is a hash of
     """
 
     parts: Mapping[str, Any]
@@ -111,7 +112,7 @@ def load(path: str | Path) -> PlanFile:
     missing = [name for name in (*_PARTS, *_REST) if name not in content]
     if missing:
         raise _bad(path, f"lacks {', '.join(missing)}")
-    parts = {name: content[name] for name in _PARTS}
+    parts = {name: content[name] for name in (*_PARTS, *_QUOTA_PARTS) if name in content}
     if not isinstance(parts["origin"], dict):
         raise _bad(path, "has an origin that is not an object")
     try:

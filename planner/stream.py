@@ -37,6 +37,8 @@ class Order(Protocol):
 
     def at(self, positions: Int64s, *, epoch: int = 0) -> Int64s: ...
 
+    def copies(self, positions: Int64s, epoch: int = 0) -> Int64s: ...
+
     def seeds(self, rows: Int64s, copies: Int64s, epoch: int = 0) -> Uint64s: ...
 
 
@@ -229,10 +231,11 @@ class IndexStream:
                 assert_never(self.remainder)
         pad = beyond[: positions.size]
         rows = self.plan.at(positions, epoch=self._epoch)
-        seeds = self.plan.seeds(rows, positions, self._epoch)
-        for array in (rows, positions, seeds, pad):
+        copies = self.plan.copies(positions, self._epoch)
+        seeds = self.plan.seeds(rows, copies, self._epoch)
+        for array in (rows, positions, copies, seeds, pad):
             array.flags.writeable = False  # several batches, several threads see it
-        return StreamBatch(rows, positions, positions, seeds, pad)
+        return StreamBatch(rows, positions, copies, seeds, pad)
 
     def _checked(self, position: int) -> int:
         position = whole("position", position)

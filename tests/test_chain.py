@@ -244,7 +244,8 @@ def test_a_step_that_makes_sense_once_is_refused_twice(
         (lambda c: len(c.query("select * were id").numpy()), "syntax"),
         (lambda c: len(c.numpy(tensors=["idd"])), "unknown_column"),
         (lambda c: c.numpy(rank=2, world_size=2), "value"),
-        (lambda c: c.sample_by("id", mix="batch"), "unsupported"),
+        (lambda c: c.sample_by("id", mix="daily"), "parameter"),
+        (lambda c: len(c.sample_by("id", mix="batch").numpy()), "parameter"),
         (lambda c: c.shuffle(buffer_size=64), "unsupported"),
         (lambda c: c.numpy(tensors="id"), "type"),
         (lambda c: c.numpy(decode_method={"id": "jpg"}), "parameter"),
@@ -308,3 +309,33 @@ def test_the_plan_draws_root_rows_and_can_be_asked_anywhere(digits: tql.Dataset)
     np.testing.assert_array_equal(plan.ids(), rows(loader))
     np.testing.assert_array_equal(plan.draw(1000, 1010), plan.ids()[1000:1010])
     assert not (digits["labels"].take(pa.array(plan.ids())).to_numpy() == 5).any()
+
+
+def test_quotas_keep_the_mix_that_the_weights_promise_in_an_epoch_and_in_each_batch() -> None:
+    """100 rows of which 10 are rare: by quota every epoch, and every batch, is half rare rows."""
+    ds = tql.open({"id": np.arange(100), "rare": np.arange(100) % 10 == 0})
+    weight = "max_weight(rare: 9, true: 1)"
+    by_epoch = ds.dataloader(seed=3).sample_by(weight, mix="epoch").batch(20).numpy()
+    by_batch = ds.dataloader(seed=3).sample_by(weight, mix="batch").batch(20).numpy()
+    for _ in range(3):
+        assert sum(int(np.count_nonzero(b["rare"])) for b in by_epoch) == 50
+        assert [int(np.count_nonzero(b["rare"])) for b in by_batch] == [10] * 5
+    drawn = ds.sample_by(weight, size=40, mix="epoch", seed=5).to_arrow()
+    assert drawn.num_rows == 40 and sum(drawn["rare"].to_pylist()) == 20
+    assert len(set(drawn["id"].to_pylist())) == 30  # of the rare 10 twice each, 20 others once
+    strict = ds.sample_by(weight, size=40, replace=False, mix="epoch", seed=5).to_arrow()
+    assert sum(strict["rare"].to_pylist()) == 10 and len(set(strict["id"].to_pylist())) == 40
+    with pytest.raises(tql.TqlError, match="a view has no batches"):
+        ds.sample_by(weight, mix="batch")
+
+
+def test_explain_expects_of_quotas_what_comes() -> None:
+    ds = tql.open({"id": np.arange(100), "rare": np.arange(100) % 10 == 0})
+    chain = ds.dataloader().sample_by(
+        "max_weight(rare: 9, true: 1)", size=40, replace=False, mix="epoch"
+    )
+    table = chain.explain().to_dict()["classes"]
+    assert [line["expected"] for line in table["lines"]] == [30.0, 10.0], table
+    assert "by quotas of each epoch, no repeats" in str(chain.explain())
+    with pytest.raises(tql.TqlError, match="without a batch size"):
+        ds.dataloader().sample_by("max_weight(rare: 9, true: 1)", mix="batch").explain()

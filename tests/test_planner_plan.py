@@ -17,7 +17,6 @@ from tql.diagnostics import (
     TqlError,
     TqlPlanError,
     TqlTypeError,
-    TqlUnsupportedError,
 )
 from tql.partition import partition
 from tql.planner import Plan, make_plan, sample
@@ -42,6 +41,8 @@ PLANS: dict[str, Plan] = {
     "row without": make_plan(ALL, BY_ROW, size=300, replace=False, seed=3, source_fingerprint="s"),
     "uniform": make_plan(ALL, size=50, seed=3, source_fingerprint="s"),
     "prefix": make_plan(ALL, size=50, replace=False, seed=3, source_fingerprint="s"),
+    "epoch": make_plan(ALL, BY_CLASS, seed=3, mix="epoch", source_fingerprint="s"),
+    "batch": make_plan(ALL, BY_ROW, seed=3, mix="batch", block=48, source_fingerprint="s"),
     "once": make_plan(ALL, BY_CLASS, seed=3, shuffle=True, resample="once", source_fingerprint="s"),
 }
 every_plan = pytest.mark.parametrize("name", list(PLANS))
@@ -72,6 +73,8 @@ def test_a_plan_made_again_is_the_same_plan(name: str) -> None:
         replace=plan.replace,
         shuffle=plan.shuffle,
         seed=plan.seed,
+        mix=plan.mix,
+        block=plan.block,
         resample=plan.resample,
         source_fingerprint="s",
     )
@@ -107,6 +110,9 @@ def test_bulk_and_small_requests_give_one_order() -> None:
         make_plan(population, rows),
         make_plan(population, weights, replace=False, size=100_000),
         make_plan(population, rows, replace=False, size=100_000),
+        make_plan(population, weights, mix="epoch"),
+        make_plan(population, rows, mix="batch", block=1000),
+        make_plan(population, rows, mix="epoch", replace=False, size=100_000),
     ):
         whole = plan.ids()
         for a in (0, 65_530, len(plan) - 40):
@@ -229,10 +235,10 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"shuffle": 2}, TypeError, "shuffle 2 is neither"),
     ({"origin": {"a": {1, 2}}}, TypeError, "the origin of a plan is not JSON"),
     ({"origin": {"a": float("nan")}}, TypeError, "the origin of a plan is not JSON"),
-    ({"mix": ["iid"]}, TqlUnsupportedError, "mix ['iid']"),
+    ({"mix": ["iid"]}, TqlPlanError, "mix ['iid']"),
     ({"offset": N + 1}, TqlPlanError, f"offset {N + 1} in an epoch of {N}"),
     ({"offset": -1}, TqlPlanError, "offset -1"),
-    ({"mix": "batch"}, TqlUnsupportedError, "mix 'batch'"),
+    ({"mix": "batch"}, TqlTypeError, "without a batch size"),
     ({"resample": "never"}, TqlPlanError, "resample 'never'"),
     ({"weights": RowWeights(np.ones(3))}, TqlPlanError, "weights for 3 rows, but 1000 rows"),
     ({"weights": RowWeights(np.full(N, np.nan))}, TqlPlanError, "NaN"),
@@ -434,6 +440,8 @@ PINNED: dict[str, list[int]] = {
     "uniform": [89, 379, 421, 982, 745, 403, 831, 936],
     "prefix": [175, 892, 358, 520, 947, 374, 182, 415],
     "once": [701, 835, 313, 602, 87, 787, 120, 951],
+    "epoch": [773, 407, 51, 856, 929, 713, 121, 314],
+    "batch": [148, 661, 330, 717, 184, 91, 724, 569],
 }
 PINNED_SEEDS = [15375161231760996443, 2621714433372092145]
 

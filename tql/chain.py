@@ -15,7 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tql.dataset import Dataset, View, WeightsLike, check_mix, check_size, view_of
+from tql.dataset import (
+    Dataset,
+    View,
+    WeightsLike,
+    check_mix,
+    check_size,
+    fragment_edges,
+    view_of,
+)
 from tql.diagnostics import TqlError, error
 from tql.engine.derived import derive
 from tql.forks import ForkLock
@@ -104,6 +112,9 @@ class DataLoader:
     ) -> "DataLoader":  # fmt: skip
         """Draw rows in proportion to weights: an expression, or one number per row.
 
+        mix       "iid" draws independently; "epoch" gives each weight its share of an epoch, rounded
+                  down or up, each fragment of the data its share of that, and no row again before
+                  its like have come as often; "batch" gives each batch of a rank its share, too
         resample  "epoch" draws anew in each epoch, which only the last step of a chain can; "once"
                   keeps one draw
         """
@@ -300,6 +311,8 @@ class DataLoader:
             seed=self.seed,
             mix=mix,
             resample=resample,
+            edges=None if mix == "iid" else fragment_edges(source),
+            block=self.batching[0] if mix == "batch" and self.batching else None,
             source_fingerprint=source.fingerprint,
             origin={"steps": [described(s) for s in self.steps]},
             offset=self.start or 0,

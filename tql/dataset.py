@@ -128,13 +128,19 @@ class Dataset:
 
         weights  a weight expression (`"max_weight(labels == 5: 10)"`, a column name), or one
                  number per row
+        mix      "iid": independent draws; "epoch": each weight's share of the draws, rounded down
+                 or up, and no row again before its like have come as often
         """
         check_mix(mix)
+        if mix == "batch":
+            raise error("parameter", "mix='batch' is for loaders: a view has no batches",
+                        help="use .dataloader().sample_by(…, mix='batch').batch(n), or mix='epoch'")  # fmt: skip
         population, found = self.weighed(weights, seed)
         check_size(size)
-        with drawable(size, replace):
-            ids, notes = sample(population, found, size, replace, seed, "sample_by")
         source, outputs = self.parts()
+        edges = None if mix == "iid" else fragment_edges(source)
+        with drawable(size, replace):
+            ids, notes = sample(population, found, size, replace, seed, "sample_by", mix, edges)
         rows = from_ids(ids, population.universe)
         derived = DerivedSource(source, rows, outputs, self.view_seed(seed))
         return View(
@@ -403,9 +409,15 @@ def view_of(question: Question, dataset: Dataset | None) -> View:
 
 
 def check_mix(mix: str) -> None:
-    """Only independent draws are in this version."""
-    if mix != "iid":
-        raise error("unsupported", f"mix={mix!r} is not in this version", help="mix='iid'")
+    """A TqlError for anything but the three ways to keep to the weights."""
+    if mix not in ("iid", "epoch", "batch"):
+        raise error("parameter", f"mix must be 'iid', 'epoch' or 'batch', not {mix!r}",
+                    help="'iid' draws independently, 'epoch' and 'batch' keep quotas")  # fmt: skip
+
+
+def fragment_edges(source: Source) -> NDArray[np.int64]:
+    """The rows at which the fragments of `source` begin, and the number of rows; int64 (M + 1,)."""
+    return np.array([*(f.start for f in source.fragments), source.rows], np.int64)
 
 
 def check_size(size: Any) -> None:

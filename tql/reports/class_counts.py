@@ -34,6 +34,7 @@ class Drawing:
     weights: Weights
     size: int
     replace: bool
+    mix: str = "iid"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

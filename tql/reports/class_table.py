@@ -1,6 +1,6 @@
 """How often each class stands in the data, passes the filter, and is expected among the draws."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, assert_never
@@ -110,7 +110,7 @@ def weight_table(population: RowSet, drawing: Drawing) -> ClassTable | None:
             if drawing.replace:
                 expected, approximate = _shared(class_masses(drawing.weights), drawing.size), False
             else:
-                expected, approximate = _without_replacement(cells, drawing.size)
+                expected, approximate = _at_most_once(cells, drawing)
             total = max(1, len(population))
             lines = [
                 ClassLine(
@@ -160,7 +160,7 @@ def _other(rest: Sequence[ClassLine]) -> ClassLine:
 def _expected(cells: Cells, drawing: Drawing) -> tuple[list[float], bool]:
     """Expected draws per class, and whether they are approximate."""
     if not drawing.replace:
-        return _without_replacement(cells, drawing.size)
+        return _at_most_once(cells, drawing)
     match drawing.weights:
         case ClassWeights(values):
             units = integer_weights(values)
@@ -182,8 +182,11 @@ def _shared(masses: Sequence[int], size: int) -> list[float]:
     return [float(Fraction(size * mass, total)) for mass in masses]
 
 
-def _without_replacement(cells: Cells, size: int) -> tuple[list[float], bool]:
-    """Exact where all weights in use are equal, or all rows with one are drawn."""
+def _at_most_once(cells: Cells, drawing: Drawing) -> tuple[list[float], bool]:
+    """Exact where all weights in use are equal, or all rows with one are drawn; by quota, wherever
+    weights are few.
+    """
+    size = drawing.size
     positive = np.where(cells.weights > 0, cells.counts, 0)
     everyone = int(positive.sum())
     each = positive.sum(axis=1).tolist()
@@ -192,20 +195,35 @@ def _without_replacement(cells: Cells, size: int) -> tuple[list[float], bool]:
     used = np.broadcast_to(cells.weights, positive.shape)[positive > 0]
     if used.min() == used.max():
         return _shared(each, size), False
-    rate = _rate(positive, cells.weights, size)
-    return (positive * -np.expm1(-cells.weights * rate)).sum(axis=1).tolist(), True
+    if drawing.mix == "iid":
+        rate = _rate(positive, cells.weights, size, _rung)
+        return (positive * _rung(cells.weights * rate)).sum(axis=1).tolist(), True
+    rate = _rate(positive, cells.weights, size, _due)
+    exact = isinstance(drawing.weights, ClassWeights)
+    return (positive * _due(cells.weights * rate)).sum(axis=1).tolist(), not exact
 
 
-def _rate(counts: Int64s, weights: Float64s, size: int) -> float:
-    """The rate at which `size` rows in the mean are drawn: Σ counts·(1 - exp(-weight·rate)) = size.
-
-    Drawing without replacement in proportion to weights takes the rows in the order of exponential
-    clocks; this is the time by which `size` of them have rung.
+def _rung(x: Float64s) -> Float64s:
+    """Drawing without replacement in proportion to weights takes the rows in the order of
+    exponential clocks: the share of those of rate x that have rung at time 1.
     """
+    rung: Float64s = -np.expm1(-x)
+    return rung
+
+
+def _due(x: Float64s) -> Float64s:
+    """A quota of x, of which a row gets 1 at most."""
+    return np.minimum(x, 1.0)
+
+
+def _rate(
+    counts: Int64s, weights: Float64s, size: int, of_row: Callable[[Float64s], Float64s]
+) -> float:
+    """The rate at which `size` rows in the mean are drawn: Σ counts·of_row(weight·rate) = size."""
     scaled = weights / weights.max()
 
     def drawn(rate: float) -> float:
-        return float((counts * -np.expm1(-scaled * rate)).sum())
+        return float((counts * of_row(scaled * rate)).sum())
 
     high = 1.0
     while drawn(high) < size and high < 1e300:

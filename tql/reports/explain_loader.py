@@ -73,7 +73,7 @@ def tell_loader(loader: DataLoader) -> Told:
             case QueryStep():
                 _tell_query(story, step, loader.seed, last)
             case SampleStep():
-                _tell_sample(story, step, loader.seed, last)
+                _tell_sample(story, step, loader, last)
     node = with_scan(story.node, story.bottom, story.read, story.told)
     rows = node.rows
     assert rows is not None, "a loader's rows are always known"
@@ -107,7 +107,7 @@ def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
             story.here = View(view, story.base.name, step.text)
 
 
-def _tell_sample(story: _Story, step: SampleStep, seed: int, last: bool) -> None:
+def _tell_sample(story: _Story, step: SampleStep, loader: DataLoader, last: bool) -> None:
     if not last:
         check_drawn_once(step)
     below = story.here
@@ -116,23 +116,26 @@ def _tell_sample(story: _Story, step: SampleStep, seed: int, last: bool) -> None
     if weight is not None:
         story.reads(below.source, set(columns_of(weight)))
         weight = substitute(weight, {o.name: o.expr for o in outputs})
-    population, weights = below.weighed(step.weights, seed)
-    plan = make_plan(population, weights, size=step.size, replace=step.replace)
+    population, weights = below.weighed(step.weights, loader.seed)
+    plan = make_plan(population, weights, size=step.size, replace=step.replace, mix=step.mix,
+                     block=loader.batching[0] if loader.batching else None)  # fmt: skip
     anew = last and step.resample == "epoch"
-    title, details = sampling(step.replace, weights)
+    title, details = sampling(step.replace, weights, step.mix)
     text = (_weight_text(step.weights),) if isinstance(step.weights, str) else ()
     when = "drawn anew in each epoch" if anew else "drawn once"
     story.node = Node("Sample", title, len(plan), details=(*text, *details, when),
                       children=(story.node,))  # fmt: skip
     story.notes += plan.notes
     story.over, story.outputs = over, outputs
-    drawing = Drawing(weights, len(plan), step.replace)
+    drawing = Drawing(weights, len(plan), step.replace, step.mix)
     if last:
         story.table = tabled(
             over, population, drawing, weight, (), outputs, Settings(), story.notes
         )
     else:
-        story.here = below.sample_by(step.weights, step.replace, step.size, seed=seed, mix=step.mix)
+        story.here = below.sample_by(
+            step.weights, step.replace, step.size, seed=loader.seed, mix=step.mix
+        )
 
 
 def _weight(step: SampleStep, below: Dataset) -> Expr | None:

@@ -25,8 +25,14 @@ def cut_title(offset: int, size: Size | None) -> tuple[str, str]:
             assert_never(size)
 
 
-def sampling(replaced: bool, weights: Weights | None) -> tuple[str, tuple[str, ...]]:
+def sampling(
+    replaced: bool, weights: Weights | None, mix: str = "iid"
+) -> tuple[str, tuple[str, ...]]:
     how = "with replacement" if replaced else "without replacement"
+    if mix != "iid":
+        how = f"by quotas of each {mix}, " + (
+            "as few repeats as can be" if replaced else "no repeats"
+        )
     match weights:
         case None:
             return how, ()

@@ -1,0 +1,265 @@
+"""Making plans: what was asked for is checked, and named by a fingerprint."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace as replace_fields
+from types import MappingProxyType
+from typing import Any, Final, assert_never, cast, get_args
+
+import numpy as np
+
+from tql.diagnostics import error
+from tql.partition import partition
+from tql.planner import digest
+from tql.planner.arguments import whole, yes_or_no
+from tql.planner.draw import MOST_ROWS
+from tql.planner.permute import LARGEST
+from tql.planner.plan import Mix, Plan, Resample
+from tql.planner.quota import MOST_DRAWS
+from tql.planner.quota import MOST_ROWS as MOST_ROWS_BY_QUOTA
+from tql.planner.rng import ORDER_VERSION, Int64s
+from tql.rowset import RowSet
+from tql.weights import ClassWeights, RowWeights, Weights, check, positive_rows
+
+_FEW_CLASSES: Final = 64
+
+
+def make_plan(
+    population: RowSet,
+    weights: Weights | None = None,
+    *,
+    size: int | None = None,
+    replace: bool = True,
+    shuffle: bool = False,
+    seed: int = 0,
+    mix: str = "iid",
+    resample: str = "epoch",
+    edges: Int64s | None = None,
+    block: int | None = None,
+    source_fingerprint: str = "",
+    origin: Mapping[str, Any] = MappingProxyType({}),
+    offset: int = 0,
+) -> Plan:
+    """The plan of these choices, checked.
+
+    Without weights and size: every row of the population once, in its order or shuffled anew each
+    epoch. With weights: `size` draws (None: as many as the population has rows), drawn anew each
+    epoch unless `resample` is "once". A size without weights draws uniformly. `origin` is anything
+    JSON that the caller wants to find again in the plan's file.
+
+    mix    "iid": independent draws. "epoch": each class, and each fragment of it, comes as often as
+           its weight is worth, rounded down or up. "batch": so it does in every `block` positions
+           from a multiple of `block` on, too
+    edges  int64, rows at which fragments begin, and the number of rows; quotas are kept by fragment
+    """
+    replace, shuffle = yes_or_no("replace", replace), yes_or_no("shuffle", shuffle)
+    if size is not None:
+        size = whole("size", size)
+        if size <= 0:
+            raise error("value", f"size {size}: nothing to draw", help="ask for 1 row or more")
+        if weights is None:
+            weights = ClassWeights(np.ones(1), (population,))
+    if weights is not None:
+        _check_weights(weights, population)
+    if mix not in get_args(Mix):
+        raise error("value", f"mix {mix!r}: expected 'iid', 'epoch' or 'batch'",
+                    help="'iid' draws independently, 'epoch' and 'batch' keep quotas")  # fmt: skip
+    if resample not in get_args(Resample):
+        raise error("value", f"resample {resample!r}: expected 'epoch' or 'once'")
+    block = _checked_block(block, mix)
+    edges = _checked_edges(edges, population) if mix != "iid" and weights is not None else None
+    if mix != "iid" and isinstance(weights, RowWeights):
+        weights = _classes_of_few(weights, population)
+    draws, notes = _draws(population, weights, size, replace, mix)
+    if mix != "iid" and weights is not None:
+        _check_quota(draws, len(population), mix)
+    if draws > LARGEST:
+        raise error(
+            "range", f"{draws} draws in an epoch", help=f"at most {LARGEST} (2^62) are possible"
+        )
+    offset = whole("offset", offset)
+    if not 0 <= offset <= draws:
+        help = f"an offset from 0 to {draws} is possible; at {draws} nothing is left"
+        raise error("range", f"offset {offset} in an epoch of {draws} samples", help=help)
+    if block is not None and weights is not None and offset % block:
+        raise error("value", f"offset {offset} within a batch of {block}: mix='batch' counts whole ones",
+                    help=f"start at a multiple of {block}, or take mix='epoch'")  # fmt: skip
+    parts: dict[str, Any] = {
+        "order": ORDER_VERSION,
+        "source": source_fingerprint,
+        "origin": _as_json(origin),
+        "population": {"rows": len(population), "digest": digest.of_rows(population)},
+        "weights": None if weights is None else _describe_weights(weights),
+        "replace": replace,
+        "size": size,
+        "shuffle": shuffle,
+        "seed": whole("seed", seed),
+        "mix": mix,
+        "resample": resample,
+    }
+    if mix != "iid" and weights is not None:
+        parts["fragments"] = None if edges is None else digest.of_array(edges)
+        parts["block"] = block
+    return Plan(
+        population=population,
+        weights=weights,
+        size=size,
+        replace=replace,
+        shuffle=shuffle,
+        seed=parts["seed"],
+        mix=cast(Mix, mix),
+        resample=cast(Resample, resample),
+        edges=edges,
+        block=block,
+        source_fingerprint=source_fingerprint,
+        origin=MappingProxyType(parts["origin"]),
+        offset=offset,
+        draws=draws,
+        notes=notes,
+        fingerprint=digest.of_json(parts),
+        parts=MappingProxyType(parts),
+    )
+
+
+def sample(
+    population: RowSet,
+    weights: Weights | None,
+    size: int | None,
+    replace: bool,
+    seed: int,
+    purpose: str,
+    mix: str = "iid",
+    edges: Int64s | None = None,
+) -> tuple[Int64s, tuple[str, ...]]:
+    """One frozen draw: row ids in draw order, int64 (n,), and notes.
+
+    No weights: every row alike. No size: as many as the population has rows. `purpose` tells
+    apart several draws that one seed makes. The draw depends on nothing else but which place of
+    the population has which weight: the same population in other row numbers, as a rewritten
+    query gives it, draws the same places. By quota it depends on the fragments, too.
+    """
+    weights = weights if weights is not None else ClassWeights(np.ones(1), (population,))
+    plan = make_plan(
+        population,
+        weights,
+        size=size,
+        replace=replace,
+        seed=seed,
+        mix=mix,
+        edges=edges,
+        resample="once",
+        origin={"purpose": purpose},
+    )
+    key = digest.of_json({"order": ORDER_VERSION, "purpose": purpose})
+    return replace_fields(plan, fingerprint=key).ids(), plan.notes
+
+
+def _as_json(origin: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(digest.canonical(dict(origin)))
+    except (TypeError, ValueError, RecursionError) as e:
+        raise error(
+            "type",
+            f"the origin of a plan is not JSON: {e}",
+            help="give texts, finite numbers, lists and dicts with texts as keys",
+        ) from e
+    return content
+
+
+def _check_weights(weights: Weights, population: RowSet) -> None:
+    if len(weights) != len(population):
+        raise error(
+            "value",
+            f"weights for {len(weights)} rows, but {len(population)} rows to draw from",
+            help="give one weight for each row of the population, in its order",
+        )
+    check(weights)
+    if isinstance(weights, RowWeights) and len(weights) > MOST_ROWS:
+        raise error(
+            "unsupported",
+            f"{len(weights)} rows with a weight each: at most {MOST_ROWS} are offered",
+            help="give few distinct weights (max_weight), which have no such limit",
+        )
+
+
+def _checked_block(block: int | None, mix: str) -> int | None:
+    if mix != "batch":
+        return None
+    if block is None:
+        raise error("parameter", "mix='batch' without a batch size: each batch gets its share",
+                    help="give .batch(n), or take mix='epoch'")  # fmt: skip
+    block = whole("block", block)
+    if block < 1:
+        raise error("value", f"a block of {block} positions", help="give 1 or more")
+    return block
+
+
+def _checked_edges(edges: Int64s | None, population: RowSet) -> Int64s | None:
+    """Where fragments begin; None for rows in an order of their own, which are in none."""
+    if edges is None or not population.ascending:
+        return None
+    whole = edges.dtype == np.int64 and edges.ndim == 1 and edges.size > 1
+    if not whole or edges[0] != 0 or edges[-1] != population.universe or (np.diff(edges) < 0).any():
+        raise error("value", "the edges of fragments do not go from 0 to the number of rows",
+                    help="give int64 row numbers, ascending, 0 first and the number of rows last")  # fmt: skip
+    return edges
+
+
+def _classes_of_few(weights: RowWeights, population: RowSet) -> Weights:
+    """Few distinct weights are classes, each with its quota."""
+    some = weights.values[:: max(1, len(weights) // 4096)]
+    if np.unique(some).size > _FEW_CLASSES:
+        return weights
+    distinct, codes = np.unique(weights.values, return_inverse=True)
+    if distinct.size > _FEW_CLASSES:
+        return weights
+    return ClassWeights(distinct, partition(codes.astype(np.uint8), distinct.size, population))
+
+
+def _check_quota(draws: int, rows: int, mix: str) -> None:
+    for number, most, what in (
+        (draws, MOST_DRAWS, "draws in an epoch"), (rows, MOST_ROWS_BY_QUOTA, "rows"),
+    ):  # fmt: skip
+        if number > most:
+            raise error("range", f"{number} {what} with mix={mix!r}",
+                        help=f"at most {most} are possible; mix='iid' has no such limit")  # fmt: skip
+
+
+def _draws(
+    population: RowSet, weights: Weights | None, size: int | None, replace: bool, mix: str
+) -> tuple[int, tuple[str, ...]]:
+    """Samples in an epoch, and what a user should know about that."""
+    wanted = len(population) if size is None else size
+    if weights is None or replace:
+        return wanted, ()
+    positive = positive_rows(weights)
+    notes = []
+    if wanted > positive:
+        notes.append(
+            f"without replacement only {positive} rows can be drawn, not {wanted}: "
+            f"{len(population)} rows, {positive} of them with a weight above 0"
+        )
+    if wanted >= positive and not _equal(weights):
+        notes.append(
+            "without replacement every row with a weight above 0 is drawn once: "
+            "how the weights differ makes no difference"
+        )
+    return min(wanted, positive), tuple(notes)
+
+
+def _equal(weights: Weights) -> bool:
+    positive = weights.values[weights.values > 0]
+    return bool((positive == positive[0]).all())
+
+
+def _describe_weights(weights: Weights) -> dict[str, Any]:
+    """What a plan file says of weights: all of a few classes, and a digest of everything."""
+    match weights:
+        case ClassWeights(values=values, members=members):
+            few = {"values": values.tolist(), "rows": [len(m) for m in members]}
+            named = few if len(members) <= _FEW_CLASSES else {"classes": len(members)}
+            return {"kind": "classes", **named, "digest": digest.of_weights(weights)}
+        case RowWeights():
+            return {"kind": "rows", "digest": digest.of_weights(weights)}
+        case _:
+            assert_never(weights)
