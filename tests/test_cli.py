@@ -1,6 +1,7 @@
 """The command line: golden output, exit codes, streams, files that are whole or not there."""
 
 import csv
+import gc
 import io
 import json
 import os
@@ -110,6 +111,18 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
         p.stdout.close()
         assert p.stderr.read() == b""
         assert p.wait() == 130
+
+
+def test_garbage_is_looked_for_as_before_once_a_command_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    monkeypatch.setattr(cli, "perform", lambda _: seen.append(gc.get_threshold()) or 3)
+    before = gc.get_threshold()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["schema", "demo:digits"])
+    assert ended.value.code == 3
+    assert gc.get_threshold() == before != seen[0]
 
 
 def test_an_interrupt_is_exit_code_130(

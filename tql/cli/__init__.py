@@ -93,16 +93,20 @@ def verbs() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    before = gc.get_threshold()
     # Modules are lasting objects by the ten thousand; to look for garbage among them again and
     # again takes a fifteenth of the time of a short command.
     gc.set_threshold(_OBJECTS)
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    code = perform(given)
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = _reader_gone()
-    sys.exit(code)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        code = perform(given)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = _reader_gone()
+        sys.exit(code)
+    finally:
+        gc.set_threshold(*before)  # where the process goes on, as in tests
 
 
 def perform(given: list[str]) -> int:
