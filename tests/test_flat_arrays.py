@@ -9,7 +9,7 @@ import pytest
 from tests.plain_kernels import run_as_python
 from tests.tiers import bound, outcome
 from tql.engine.kernels import compile_program
-from tql.engine.kernels.build import Columns
+from tql.engine.kernels.build import Build, Columns
 from tql.sources.memory import MemorySource
 
 ROWS = 300
@@ -64,9 +64,40 @@ def test_both_tiers_find_the_same_rows(lengths: str, first: str, monkeypatch: An
         "any(a == 3)", "all(a > 0)", "all_strict(a > 0)", "contains(a, 7)", "any(a)", "not any(f * 2 > 17)",
         "any(e > 8)", "all(e != 1)", "any(boxes[:, 2] > 8)", "all(boxes[:, -1] < 9)", "any(boxes == 5)",
         "any(boxes[:, n] == 5)", "contains(fixed, 3)", "any(a > n)", "any(boxes[:, 4] > 1)",
+        "all(a < 8) and all_strict(a < 8)", "all(a < 8) or all_strict(a < 8)",
     ):  # fmt: skip
         text = first + condition
         assert outcome([text], source, "kernel") == outcome([text], source, "reference"), text
+
+
+@pytest.mark.parametrize(
+    ("condition", "times"),
+    [
+        ("all(a < 8) and all_strict(a < 8)", 1),
+        ("n != 3 or all(a < 8) or all_strict(a < 8)", 2),  # of other rows each
+        ("any(a > 7) and all(a > 7)", 2),
+    ],
+)
+def test_elements_are_looked_at_once_a_word_where_that_is_for_all_rows(
+    condition: str, times: int
+) -> None:
+    source = MemorySource(table(lengths_of("now and then a long one")))
+    program = compile_program([bound(condition, source)])
+    assert program is not None and program.kernel.source is not None
+    assert program.kernel.source.count("hits = ZERO") == 2 * times  # for whole words, and the last
+    compiled = outcome([condition], source, "kernel")
+    assert compiled == outcome([condition], source, "reference")
+
+
+def test_a_lane_looks_at_elements_once() -> None:
+    build = Build()
+
+    def either() -> str:
+        first, again = (build.bits(lambda i: i, "x", lambda j: f"x[{j}] > 3") for _ in range(2))
+        return f"({first}[0] | {again}[0]) != ZERO"
+
+    build.lane(either)
+    assert "\n".join(build.lines("64")).count("hits = ZERO") == 1
 
 
 @pytest.mark.parametrize("condition", ["any(a > 3)", "n == 3 and contains(a, 3)"])

@@ -187,10 +187,14 @@ class _Rows:
         """Whether it needs to know how many rows `mask` has had of late, on average, times 1024."""
         return self.mask is not None and self.most is not None
 
-    def lines(self, steps: str, inside: str) -> list[str]:
-        """For so many rows, of which `inside`, an operation, leaves those that exist."""
+    def lines(self, steps: str, inside: str, done: set[str]) -> list[str]:
+        """For so many rows, of which `inside`, an operation, leaves those that exist. `done`, the passes
+        that lanes over all rows have made for this word, gets those of this one if it is such a lane.
+        """
         wanted = None if self.mask is None else "left"
-        first = [s for p in self.passes for s in p.lines(steps, wanted)]
+        first = [s for p in self.passes if p.bits not in done for s in p.lines(steps, wanted)]
+        if self.mask is None:
+            done.update(p.bits for p in self.passes)
         step = ["i = base + b", *self.statements]
         if self.word is not None:
             first = [f"{self.word} = ZERO", *first]
@@ -228,8 +232,9 @@ class Build:
     def lines(self, steps: str, inside: str = "") -> list[str]:
         """The statements for one word, after those of `before` once; see `_Rows.lines`."""
         found: list[str] = []
+        done: set[str] = set()
         for part in self.parts:
-            found += [part] if isinstance(part, str) else part.lines(steps, inside)
+            found += [part] if isinstance(part, str) else part.lines(steps, inside, done)
         return found
 
     def before(self) -> list[str]:
@@ -373,7 +378,9 @@ class Build:
         self._grow(len(statements) + _OWN_LINES)
         key = ("bits", begin("i"), values, outcome, *statements)
         bits = self.argument(key, "u64[]", lambda _: np.zeros(_SHORT + 2, np.uint64))
-        self._lanes[-1].passes.append(_Pass(bits, begin, values, tuple(statements), outcome))
+        passes = self._lanes[-1].passes
+        if all(p.bits != bits for p in passes):
+            passes.append(_Pass(bits, begin, values, tuple(statements), outcome))
         return bits
 
 
