@@ -269,10 +269,16 @@ def test_the_least_recently_used_leave_when_there_is_no_room(
     assert cache().bytes <= cache().most
     cache().most = size - 1
     other = InPlace(table)
-    for _ in range(2):
+    made = []
+    real = dictionaries.encoded
+    monkeypatch.setattr(dictionaries, "encoded", lambda c: made.append(1) or real(c))
+    for _ in range(3):
         assert rows_true(["s == 'b'"], other, "auto") == [list(range(1, 10_000, 2))]
-    assert cache().bytes == 0  # one that is larger than all the room is not made again
-    assert cache().parts[other][0, "s"].hopeless
+    assert cache().bytes == 0
+    assert len(made) == 1  # one that is larger than all the room is not made again
+    cache().most = size
+    assert rows_true(["s == 'b'"], other, "auto") == [list(range(1, 10_000, 2))]
+    assert cache().known(other, 0, "s") is not None  # until there is room
 
 
 def test_a_column_that_is_larger_than_all_room_takes_what_is_free(
@@ -295,6 +301,28 @@ def test_a_column_that_is_larger_than_all_room_takes_what_is_free(
     assert kept == [0, 1, 2]
     assert cache().bytes <= cache().most
     assert len(made) == 3  # what cannot fit is not made
+    del small
+    gc.collect()
+    assert rows_true(["t_n == 'b'"], large, "auto") == [list(range(1, 8000, 2))]
+    assert [k for k in range(8) if cache().known(large, k, "t_n") is not None] == [0, 1, 2, 3]
+    assert cache().bytes == sum(p.bytes for p in cache().parts[large].values() if p.made)
+
+
+def test_room_is_found_without_adding_up_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch)
+    walks = []
+
+    class Parts(dict[tuple[int, str], Any]):
+        def values(self) -> Any:
+            walks.append(1)
+            return super().values()
+
+    source = InPlace(pa.table({"s": ["a", "b"] * 500}), range(100, 1000, 100))
+    cache().parts[source] = parts = Parts()
+    for _ in range(2):
+        rows_true(["s == 'a'"], source, "auto")
+    assert len(parts) == 10 and not walks
+    assert cache().bytes == sum(p.made.nbytes for p in parts.values())
 
 
 def test_one_thread_makes_a_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from operator import itemgetter
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -39,7 +40,9 @@ _SHARE: Final = 4  # of the memory that a step of a query may take, one part is 
 
 @dataclass(slots=True)
 class _Part:
-    """One column of one fragment. `made` is the dictionary array; `hopeless` that it has none."""
+    """One column of one fragment. `made` is the dictionary array, `bytes` its size, also when it is
+    gone, 0 if it never was; `hopeless` that it has none.
+    """
 
     owed_ns: float = 0.0
     made: Any = None
@@ -61,6 +64,7 @@ class _Cache:
     parts: WeakKeyDictionary[Source, dict[tuple[int, str], _Part]] = field(
         default_factory=WeakKeyDictionary
     )
+    held: WeakKeyDictionary[Source, int] = field(default_factory=WeakKeyDictionary)  # bytes
     lock: ForkLock = field(default_factory=ForkLock)
     clock: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -79,8 +83,8 @@ class _Cache:
             price = TEXT_NARROW if _is_coded(column) else TEXT_ENCODE
             if part.owed_ns < price * fragment.rows or part.builder == os.getpid():
                 return None
-            if not self._has_room(source, fragment, fragment.rows):  # a byte for each code
-                part.hopeless = True
+            if not self._has_room(source, fragment, part.bytes or fragment.rows):  # a byte a code
+                part.owed_ns = 0.0  # there may be room the next time
                 return None
             part.builder = os.getpid()
         made = None
@@ -92,10 +96,15 @@ class _Cache:
             made = None
         finally:
             with self.lock:
-                if made is None or not self._has_room(source, fragment, made.nbytes):
+                if made is None:
                     part.hopeless = True
                 else:
-                    part.made, part.bytes = made, made.nbytes
+                    part.bytes = made.nbytes
+                    if self._has_room(source, fragment, part.bytes):
+                        part.made = made
+                        self._hold(source, part.bytes)
+                    else:
+                        part.owed_ns = 0.0
                 part.builder = 0
         self._make_room()
         return made
@@ -112,7 +121,10 @@ class _Cache:
     @property
     def bytes(self) -> int:
         """What all dictionaries take."""
-        return sum(p.bytes for parts in self.parts.values() for p in list(parts.values()))
+        return sum(self.held.values())
+
+    def _hold(self, source: Source, more: int) -> None:
+        self.held[source] = self.held.get(source, 0) + more
 
     def _has_room(self, source: Source, fragment: Fragment, nbytes: int) -> bool:
         """Whether a part of so many bytes is to be kept, should the rest of its column be like it."""
@@ -124,13 +136,19 @@ class _Cache:
             excess = self.bytes - self.most
             if excess <= 0:
                 return
-            kept = [p for parts in self.parts.values() for p in parts.values() if p.bytes]
-            for part in sorted(kept, key=lambda p: p.used):
+            kept = [
+                (p.used, p, source)
+                for source, parts in self.parts.items()
+                for p in parts.values()
+                if p.made is not None
+            ]
+            for _, part, source in sorted(kept, key=itemgetter(0)):
                 if excess <= 0:
                     break
                 excess -= part.bytes
+                self._hold(source, -part.bytes)
                 # What it cost is forgotten as well: it pays anew before it is made again.
-                part.made, part.bytes, part.owed_ns = None, 0, 0.0
+                part.made, part.owed_ns = None, 0.0
 
 
 CACHE: Final = _Cache(budget() // _SHARE)
