@@ -196,6 +196,29 @@ def test_zones_that_a_run_would_leave_out_are_told() -> None:
     assert beyond.why == "what is known of the values decides it: nothing is read"
 
 
+def test_a_kernel_is_weighed_by_the_rows_that_a_run_would_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = tql.open({"x": np.arange(20 * zones.ZONE_ROWS)})
+    text = "select * where x between 100 and 70000"
+    for _ in range(3):
+        dataset.query(text)
+    plan = ask(dataset.source, text).bound.plan
+    assert isinstance(plan, Filter)
+    made = program.compile_program([plan.predicate])
+    assert made is not None
+    weighed: list[float] = []
+
+    def outlook(k: jit.Kernel, ns: float) -> tuple[jit.Step, str]:
+        if k.__name__ == "predicate":
+            weighed.append(ns)
+        return "leave", "it is only asked for"
+
+    monkeypatch.setattr(jit.Kernel, "outlook", outlook)
+    assert only(dataset.explain(text, kernels=True)).why == "it is only asked for"
+    assert set(weighed) == {2 * zones.ZONE_ROWS * made.cost_ns_per_row}
+
+
 def test_telling_counts_nothing_towards_a_zone_map() -> None:
     dataset = tql.open({"x": np.arange(20 * zones.ZONE_ROWS)})
     plan = ask(dataset.source, "select * where x between 100 and 70000").bound.plan

@@ -8,9 +8,12 @@ import pyarrow as pa
 import pytest
 
 import tql
-from tql.engine import zones
+from tests.tiers import bound
+from tql.engine import scan, zones
+from tql.engine.kernels import compile_program
 from tql.engine.scan import Settings, rows_where
 from tql.engine.zones import ZONE_ROWS, zones_of
+from tql.jit import Kernel
 from tql.language.plan import Filter
 from tql.language.plan_parts import walk_plan
 from tql.queries import ask
@@ -123,6 +126,46 @@ def test_values_in_no_order_get_no_map() -> None:
     maps = _asked(ds, "random < 9", 3)
     assert maps.columns == {"random": None}
     assert maps.searched["random"] == 3
+
+
+def test_rows_that_zones_leave_out_are_not_charged_to_a_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    charged: list[float] = []
+
+    def pays(k: Kernel, ns: float) -> bool:
+        if k.__name__ == "predicate":
+            charged.append(ns)
+        return False
+
+    monkeypatch.setattr(Kernel, "pays", pays)
+    ds = tql.open(TABLE)
+    program = compile_program([bound("near > 7", ds.source)])
+    assert program is not None
+    _asked(ds, f"near > {2 * ROWS}", 6)
+    assert charged == [ROWS * program.cost_ns_per_row] * 2, "the third one knows"
+    charged.clear()
+    _asked(ds, "near > 1310720", 1)
+    assert charged == [ZONE_ROWS * program.cost_ns_per_row], "all of the last zone is beyond"
+
+
+def test_threads_are_as_many_as_what_zones_leave_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one does not help with the one zone that is read."""
+    used = []
+    run = scan.in_order
+
+    def noted(pieces: Any, work: Any, threads: int, *rest: Any) -> Any:
+        used.append(threads)
+        return run(pieces, work, threads, *rest)
+
+    monkeypatch.setattr(scan, "in_order", noted)
+    monkeypatch.setattr(scan, "run_kernel", lambda *_: False)
+    ds = tql.open(TABLE)
+    far = ", ".join(str(n * 3_000_017) for n in range(100))
+    condition = bound(f"near < 60000 and random in ({far})", ds.source)
+    for _ in range(3):
+        scan.scan(ds.source, [condition], 0, Settings("kernel", threads=3))
+    assert used == [3, 3, 1]
 
 
 @pytest.mark.parametrize("condition", ["near != 7", "near % 2 == 1", "7 % d == 0 and near < 0"])

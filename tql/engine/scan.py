@@ -84,12 +84,6 @@ def _scan(
     """The bitmap of each condition, and rows beyond which it is zero."""
     refuse_changed(source)
     columns, text, calls_users, _ = needs(conditions)
-    program = paying(_compiled, conditions, source.rows, settings)
-    if calls_users:
-        # Code of the user's is called in the order of the rows, and by nobody but the caller.
-        settings = replace(settings, threads=1)
-    if program is not None and _is_quick(program, source, settings.workers):
-        settings = replace(settings, threads=1)
     pieces, always, never = zones_of(source, conditions) or (
         source.fragments,
         *decided(source, conditions),
@@ -97,6 +91,13 @@ def _scan(
     known: NDArray[np.bool_] = np.all(always | never, axis=0)
     blank = known & never  # not those that are looked at: what is found there counts in any case
     writers = [BitWriter(source.rows, blank=bool(none.any())) for none in blank]
+    unread = [f for f, k in zip(pieces, known.tolist(), strict=True) if not k]
+    program = paying(_compiled, conditions, sum(f.rows for f in unread), settings)
+    if calls_users:
+        # Code of the user's is called in the order of the rows, and by nobody but the caller.
+        settings = replace(settings, threads=1)
+    if program is not None and _is_quick(program, source, unread, settings.workers):
+        settings = replace(settings, threads=1)
 
     def write(piece: Fragment) -> None:
         def run(table: Any) -> bool:
@@ -114,7 +115,6 @@ def _scan(
         for first, end in edges.reshape(-1, 2).tolist():
             start = pieces[first].start
             writer.fill(start, pieces[end - 1].stop - start)
-    unread = [f for f, k in zip(pieces, known.tolist(), strict=True) if not k]
     for _ in over(source, unread, write, settings, columns):
         pass
     spans = (_span(source, pieces, none) for none in blank)
@@ -260,22 +260,22 @@ _COMPARED_NS: Final = 1.0  # the reference tier's, per loop, where a loop only c
 _FED_BY_ONE: Final = 2  # so many threads get no more from memory than one
 
 
-def _is_quick(program: Program, source: Source, threads: int) -> bool:
-    """Whether one thread is done before a second would have helped."""
-    if program.has_codes and not _is_ready(program, source):
+def _is_quick(program: Program, source: Source, pieces: Sequence[Fragment], threads: int) -> bool:
+    """Whether one thread is done with these pieces before a second would have helped."""
+    if program.has_codes and not all(_is_ready(program, source, f.index) for f in pieces[:1]):
         return False
-    if not all(f.in_place for f in source.fragments):
+    if not all(f.in_place for f in pieces):
         return False
     if threads <= _FED_BY_ONE and program.cost_ns_per_row <= _COMPARED_NS * program.leaves:
         return True
     row_ns = max(program.leaves * _KERNEL_NS, program.cost_ns_per_row * _OF_REFERENCE)
-    return source.rows * row_ns < _QUICK_NS
+    return sum(f.rows for f in pieces) * row_ns < _QUICK_NS
 
 
-def _is_ready(program: Program, source: Source) -> bool:
-    """Whether the codes of the first fragment are there, and the kernel that takes them."""
+def _is_ready(program: Program, source: Source, fragment: int) -> bool:
+    """Whether the codes of a fragment are there, and the kernel that takes them."""
     made = {
-        name: dictionaries.CACHE.known(source, 0, name)
+        name: dictionaries.CACHE.known(source, fragment, name)
         for name in (a.codes_of for a in program.arguments)
         if name is not None
     }

@@ -186,7 +186,8 @@ class _Notes:
         against, program, k = self._against(program, source, expressions, fragments)
         if against is not None:
             return KernelNote(node, named, "reference", f"not for kernels: {against}")
-        tier, why = self._tier(k, source.rows * program.cost_ns_per_row)
+        rows = sum(f.rows for f in fragments)  # all that a run would charge the kernel for
+        tier, why = self._tier(k, rows * program.cost_ns_per_row)
         return KernelNote(node, named, tier, why, _state(k), k.source)
 
     def _against(
