@@ -36,6 +36,7 @@ from tql.schema import (
     Time,
 )
 from tql.sources import (
+    Fragment,
     Source,
     arrow_field,
     export_schema,
@@ -639,6 +640,13 @@ def test_mistakes_say_what_was_found(make: Any, code: str, message: str) -> None
         make()
     assert caught.value.diagnostic.code == code
     assert message in str(caught.value)
+
+
+def test_an_empty_fragment_is_no_fragment() -> None:
+    """Sources of one's own leave them out: a share of its rows would be one of nothing."""
+    with pytest.raises(AssertionError, match="an empty fragment: part 0"):
+        Fragment(0, 0, 0, "part 0")
+    assert Fragment(0, 0, 1, "part 0").stop == 1
 
 
 def test_an_unknown_column_is_a_lookup_error() -> None:

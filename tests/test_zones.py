@@ -1,6 +1,7 @@
 """Zone maps: answers stay what they were; what is left out is not read; random data costs no map."""
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 import tql
-from tests.tiers import bound
+from tests.strategies import Pieces
+from tests.tiers import bound, rows_true
 from tql.engine import scan, zones
 from tql.engine.kernels import compile_program
 from tql.engine.scan import Settings, rows_where
@@ -18,6 +20,7 @@ from tql.language.plan import Filter
 from tql.language.plan_parts import walk_plan
 from tql.queries import ask
 from tql.rowset import Bitmap
+from tql.schema import Int
 
 ROWS = 20 * ZONE_ROWS + 77
 
@@ -166,6 +169,26 @@ def test_threads_are_as_many_as_what_zones_leave_is_worth(monkeypatch: pytest.Mo
     for _ in range(3):
         scan.scan(ds.source, [condition], 0, Settings("kernel", threads=3))
     assert used == [3, 3, 1]
+
+
+class OneRowFirst(Pieces):
+    """A source of one's own, in memory: a fragment of one row, and one of all others."""
+
+    kind = "memory"
+
+    def __init__(self) -> None:
+        table = pa.table({"near": np.arange(ROWS)})
+        super().__init__(table, [1], {"near": Int(64)})
+        self.fragments = tuple(replace(f, in_place=True) for f in self.fragments)
+
+
+def test_a_fragment_of_one_row_has_a_zone() -> None:
+    source = OneRowFirst()
+    for _ in range(5):
+        assert rows_true(["near < 1 or near > 1310795"], source, "auto") == [[0, 1310796]]
+    maps = zones._MAPS[source]
+    assert maps.columns["near"] is not None
+    assert [len(w.seen) for w in maps.watched["near"]] == [2, 4 * 20 + 2]
 
 
 @pytest.mark.parametrize("condition", ["near != 7", "near % 2 == 1", "7 % d == 0 and near < 0"])

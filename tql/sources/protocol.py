@@ -32,7 +32,8 @@ class ColumnStats:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Rows `start` to `start + rows` of the source. `origin` names it for people (file, group).
+    """Rows `start` to `start + rows` of the source, at least one. `origin` names it for people (file,
+    group).
 
     `in_place` says that `read` gives views of a table or a memory map that is there anyway: to keep
     or to copy what was read would only cost memory.
@@ -44,6 +45,9 @@ class Fragment:
     origin: str
     columns: Mapping[str, ColumnStats] = field(default_factory=dict)
     in_place: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.rows > 0, f"an empty fragment: {self.origin}"
 
     @property
     def stop(self) -> int:
