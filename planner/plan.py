@@ -6,8 +6,9 @@ without-replacement result) is held beside the plan and can be made again from i
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, assert_never
 
 import numpy as np
@@ -97,6 +98,7 @@ class Plan:
     offset       position at which the first epoch of a chain starts; no part of the fingerprint
     notes        facts a user should see: a shortfall, weights without effect
     fingerprint  64 hex digits that change when the order might
+    lineage      JSON that its file keeps beside it: which data was opened, which views were made
     """
 
     population: RowSet
@@ -116,6 +118,7 @@ class Plan:
     notes: tuple[str, ...]
     fingerprint: str
     parts: Mapping[str, Any]  # what the fingerprint is a hash of, itself hashed where it is long
+    lineage: Mapping[str, Any] = field(default_factory=dict)
     _made: _Made = field(default_factory=_Made, repr=False)
 
     def __len__(self) -> int:
@@ -136,6 +139,11 @@ class Plan:
         if self.shuffle or self.weights is None:
             how.append("shuffled" if self.shuffle else "in order")
         return f"<Plan {self.short}: {self.draws:,} draws, {', '.join(how)}, seed {self.seed}>"
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], "Plan"], tuple[dict[str, Any]]]:
+        """What it was made from, and nothing of what was computed."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_made"}
+        return _unpickled, ({k: dict(v) if isinstance(v, Mapping) else v for k, v in kept.items()},)
 
     @property
     def short(self) -> str:
@@ -225,6 +233,7 @@ class Plan:
             "format": plan_file.FORMAT,
             "version": plan_file.VERSION,
             **self.parts,
+            **self.lineage,
             "offset": self.offset,
             "draws": self.draws,
             "notes": list(self.notes),
@@ -339,3 +348,8 @@ class Plan:
                 f"positions {start} to {stop} of an epoch of {self.draws}",
                 help=f"positions run from 0 to {self.draws}",
             )
+
+
+def _unpickled(content: dict[str, Any]) -> Plan:
+    proxies = {n: MappingProxyType(v) for n, v in content.items() if isinstance(v, dict)}
+    return Plan(**{**content, **proxies})

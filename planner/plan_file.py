@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,7 +18,7 @@ from tql.planner import digest
 
 FORMAT: Final = "tql plan"
 VERSION: Final = 1
-_PARTS: Final = (
+_PARTS: Final = (  # of every plan; those that draw by quota, in windows, … have more
     "order",
     "source",
     "origin",
@@ -31,8 +31,9 @@ _PARTS: Final = (
     "mix",
     "resample",
 )
-_QUOTA_PARTS: Final = ("fragments", "block")  # of plans that draw by quota
 _REST: Final = ("offset", "draws", "notes", "fingerprint")
+_LINEAGE: Final = ("data", "views")  # of plans that know how their rows came about
+_FRAME: Final = frozenset(("format", "version", *_REST, *_LINEAGE))
 
 
 class Made(Protocol):
@@ -46,8 +47,10 @@ class Made(Protocol):
 class PlanFile:
     """What a plan file says.
 
-    parts  order version, source, origin, population, weights, replace, size, shuffle, seed, mix,
-           resample, by quota also fragments and block: what the fingerprint is a hash of
+    parts    order version, source, origin, population, weights, replace, size, shuffle, seed, mix,
+             resample, by quota also fragments and block: what the fingerprint is a hash of
+    lineage  how the rows came about, where the plan knew: the fingerprint of the data that was
+             opened, and the views of it
     """
 
     parts: Mapping[str, Any]
@@ -55,6 +58,7 @@ class PlanFile:
     draws: int
     notes: tuple[str, ...]
     fingerprint: str
+    lineage: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def origin(self) -> Mapping[str, Any]:
@@ -64,7 +68,17 @@ class PlanFile:
 
     def verify(self, plan: Made) -> tuple[str, ...]:
         """How `plan` differs from the file, one line each; nothing when it is the same plan."""
-        return tuple(_differences("", self.parts, plan.parts))
+        return tuple(
+            f"{name}: {old} in the plan file, {new} now"
+            for name, old, new in _differences("", self.parts, plan.parts)
+        )
+
+    def differences(self, other: "PlanFile") -> tuple[tuple[str, str, str], ...]:
+        """(name, here, there) for whatever is not the same in two files; values as short JSON."""
+        return tuple(_differences("", self._told(), other._told()))
+
+    def _told(self) -> dict[str, Any]:
+        return {**self.parts, **self.lineage, "offset": self.offset, "draws": self.draws}
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
@@ -112,7 +126,7 @@ def load(path: str | Path) -> PlanFile:
     missing = [name for name in (*_PARTS, *_REST) if name not in content]
     if missing:
         raise _bad(path, f"lacks {', '.join(missing)}")
-    parts = {name: content[name] for name in (*_PARTS, *_QUOTA_PARTS) if name in content}
+    parts = {name: value for name, value in content.items() if name not in _FRAME}
     if not isinstance(parts["origin"], dict):
         raise _bad(path, "has an origin that is not an object")
     try:
@@ -127,6 +141,7 @@ def load(path: str | Path) -> PlanFile:
         _count(path, content, "draws"),
         tuple(map(str, content["notes"])) if isinstance(content["notes"], list) else (),
         content["fingerprint"],
+        {name: content[name] for name in _LINEAGE if name in content},
     )
 
 
@@ -157,20 +172,34 @@ def _bad(path: str | Path, what: str) -> TqlError:
     )
 
 
-def _differences(prefix: str, old: Any, new: Any) -> list[str]:
-    """The leaves that differ, with their path."""
+def _differences(prefix: str, old: Any, new: Any) -> list[tuple[str, str, str]]:
+    """The leaves that differ: their path, and both values."""
+    if isinstance(old, list) and isinstance(new, list):
+        old, new = ({str(i): v for i, v in enumerate(values)} for values in (old, new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = sorted({*old, *new})
+        names = [*old, *(name for name in new if name not in old)]
         return [
-            line
-            for name in names
-            for line in _differences(
-                f"{prefix}.{name}" if prefix else name, old.get(name), new.get(name)
+            found
+            for name in (names if all(n.isdigit() for n in names) else sorted(names))
+            for found in _differences(
+                f"{prefix}.{name}" if prefix else name,
+                old.get(name, _NOTHING),
+                new.get(name, _NOTHING),
             )
         ]
-    return [] if old == new else [f"{prefix}: {_brief(old)} in the plan file, {_brief(new)} now"]
+    same = digest.canonical(old) == digest.canonical(new) if _NOTHING not in (old, new) else False
+    return [] if same else [(prefix, _brief(old), _brief(new))]
+
+
+class _Nothing:
+    """What a name has where only the other side knows it."""
+
+
+_NOTHING: Final = _Nothing()
 
 
 def _brief(value: Any) -> str:
+    if value is _NOTHING:
+        return "nothing"
     text = digest.canonical(value)
     return text if len(text) <= 60 else text[:57] + "…"

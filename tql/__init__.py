@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TqlUnsupportedError,
     )
     from tql.planner import IndexStream, Plan
+    from tql.remaking import load_plan
     from tql.reports.explain import Explanation
 
 __version__: Final = "0.1.0"
@@ -57,6 +58,7 @@ _HOME: Final = {
     "format": "tql.api",
     "is_filter": "tql.api",
     "keywords": "tql.api",
+    "load_plan": "tql.remaking",
     "open": "tql.api",
     "parse": "tql.api",
     "query": "tql.api",
@@ -83,6 +85,7 @@ __all__ = [
     "format",
     "is_filter",
     "keywords",
+    "load_plan",
     "open",
     "parse",
     "query",

@@ -51,7 +51,8 @@ def query(
     from tql.dataset import view_of
     from tql.queries import ask, either
 
-    return view_of(ask(None, text, either(params, parameters), seed=seed), None)
+    params = either(params, parameters)
+    return view_of(ask(None, text, params, seed=seed), None, params)
 
 
 def register_function(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from tql.dataset import (
     Dataset,
     View,
-    WeightsLike,
     check_mix,
     check_size,
     fragment_edges,
@@ -33,7 +32,7 @@ from tql.memory_size import bytes_of
 from tql.planner import Plan, make_plan
 from tql.planner.stream import Remainder
 from tql.queries import ask, weights_below
-from tql.steps import QueryStep, SampleStep, Step, check_drawn_once, described
+from tql.steps import QueryStep, SampleStep, Step, WeightsLike, check_drawn_once, described
 from tql.weights import Weights
 
 if TYPE_CHECKING:
@@ -252,7 +251,9 @@ class DataLoader:
     def _planned(self) -> tuple[Dataset, Plan]:
         made = self._made.planned
         if made is None:
-            made = self._made.planned = self._plan()
+            view, plan = self._plan()
+            plan = replace(plan, lineage=self.base.lineage.described())
+            made = self._made.planned = view, plan
         return made
 
     @property
@@ -323,7 +324,7 @@ class DataLoader:
             case QueryStep(text, params):
                 question = ask(view.source, text, params, seed=self.seed)
                 check_drawn_once(step, question)
-                return view_of(question, view)
+                return view_of(question, view, params)
             case SampleStep(weights, with_replacement, size, mix):
                 check_drawn_once(step)
                 return view.sample_by(weights, with_replacement, size, seed=self.seed, mix=mix)

@@ -22,6 +22,7 @@ from tql.rowset import RowSet, everything, from_ids
 from tql.schema import Schema
 from tql.sources.export import export_table
 from tql.sources.protocol import Source
+from tql.steps import ColumnsStep, Lineage, QueryStep, RowsStep, SampleStep, WeightsLike
 from tql.view_rows import ViewRows
 from tql.weights import RowWeights, Weights, check
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from tql.chain import DataLoader
     from tql.reports.explain import Explanation
     from tql.reports.statistics import Statistics
-
-WeightsLike = str | Sequence[float] | NDArray[Any]
 
 
 class Dataset:
@@ -42,9 +41,10 @@ class Dataset:
     182
     """
 
-    def __init__(self, source: Source, name: str) -> None:
+    def __init__(self, source: Source, name: str, lineage: Lineage | None = None) -> None:
         self.source = source
         self.name = name
+        self.lineage = lineage or Lineage(source)
         self._by_position: MapDataset | None = None
 
     def __len__(self) -> int:
@@ -82,7 +82,8 @@ class Dataset:
                 rows = everything(len(self))[start : max(start, stop)] if step == 1 else from_ids(
                     np.arange(start, stop, step, dtype=np.int64), len(self)
                 )  # fmt: skip
-                return self._view(rows, f"[{key.start}:{key.stop}:{key.step}]")
+                text = f"[{key.start}:{key.stop}:{key.step}]"
+                return self._view(rows, text, RowsStep(start, stop, step))
             case str():
                 self._known([key])
                 return take(self.source, np.arange(len(self)), [key]).column(key)
@@ -91,7 +92,7 @@ class Dataset:
                 if len(set(key)) < len(key):
                     raise error("duplicate_column", f"a column is named twice: {', '.join(key)}",
                                 help="name each column once")  # fmt: skip
-                return self._view(everything(len(self)), "", key)
+                return self._view(everything(len(self)), "", ColumnsStep(tuple(key)))
             case _ if hasattr(key, "__index__") and not isinstance(key, bool):
                 return self._samples()[key]
             case _:
@@ -117,8 +118,8 @@ class Dataset:
         if engine != "threads":
             raise error("unsupported", f"engine={engine!r} is not in this version",
                         help="engine='threads'")  # fmt: skip
-        question = ask(self.source, text, either(params, parameters), seed=seed)
-        return view_of(question, self)
+        params = either(params, parameters)
+        return view_of(ask(self.source, text, params, seed=seed), self, params)
 
     def sample_by(
         self, weights: WeightsLike, replace: bool = True, size: int | None = None,
@@ -148,6 +149,7 @@ class Dataset:
             self.name,
             f"sample by {weights}" if isinstance(weights, str) else "sample by weights",
             notes,
+            self.lineage.then(SampleStep(weights, replace, size, mix, "once"), seed),
         )
 
     def weighed(self, weights: WeightsLike, seed: int = 0) -> tuple[RowSet, Weights]:
@@ -289,9 +291,10 @@ class Dataset:
             return ViewRows(self.source, memory_bytes)
         return FragmentRows(self.source, memory_bytes)
 
-    def _view(self, rows: RowSet, text: str, columns: Sequence[str] | None = None) -> "View":
-        outputs = as_they_stand(self.source, self.columns if columns is None else columns)
-        return View(derive(self.source, rows, outputs, 0), self.name, text)
+    def _view(self, rows: RowSet, text: str, step: RowsStep | ColumnsStep) -> "View":
+        columns = step.names if isinstance(step, ColumnsStep) else self.columns
+        derived = derive(self.source, rows, as_they_stand(self.source, columns), 0)
+        return View(derived, self.name, text, lineage=self.lineage.then(step, 0))
 
     def _known(self, names: Sequence[str]) -> None:
         for name in names:
@@ -315,9 +318,10 @@ class View(Dataset):
     source: DerivedSource
 
     def __init__(
-        self, source: DerivedSource, name: str, query_text: str, notes: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(source, name)
+        self, source: DerivedSource, name: str, query_text: str, notes: tuple[str, ...] = (),
+        lineage: Lineage | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(source, name, lineage)
         self.query_text = query_text
         self.notes = notes
         self._row_ids: NDArray[np.int64] | None = None
@@ -381,7 +385,8 @@ class PreparedQuery:
 
     def run(self, params: Params = None, *, parameters: Params = None, seed: int = 0) -> View:
         """The view for these values of `?` (a list) or `$name` (a dict)."""
-        return view_of(self._question(either(params, parameters), seed), self.dataset)
+        params = either(params, parameters)
+        return view_of(self._question(params, seed), self.dataset, params)
 
     def explain(
         self, params: Params = None, *, parameters: Params = None, seed: int = 0,
@@ -400,12 +405,14 @@ class PreparedQuery:
         return self._statement.question(bound, seed=seed)
 
 
-def view_of(question: Question, dataset: Dataset | None) -> View:
-    """The answer to a question as a view."""
-    answer = question.answer()
-    derived = derive(answer.source, answer.rows, answer.outputs, question.environment.seed)
+def view_of(question: Question, dataset: Dataset | None, params: Params = None) -> View:
+    """The answer to a question, which was asked with `params`, as a view."""
+    answer, seed = question.answer(), question.environment.seed
+    derived = derive(answer.source, answer.rows, answer.outputs, seed)
     name = dataset.name if dataset is not None else "query"
-    return View(derived, name, question.text, answer.notes)
+    below = dataset.lineage if dataset is not None else Lineage(None)
+    lineage = below.then(QueryStep(question.text, params), seed)
+    return View(derived, name, question.text, answer.notes, lineage)
 
 
 def check_mix(mix: str) -> None:

@@ -1,13 +1,15 @@
-"""The steps of a loader's chain: which may be drawn anew, and what of them fixes the order."""
+"""The steps of views and of a loader's chain: which may be drawn anew, and what of them fixes the
+order. A plan's file has them as JSON, and makes them again of it.
+"""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tql.dataset import WeightsLike
 from tql.diagnostics import error
 from tql.grammar import syntax
 from tql.grammar.parser import parse, parse_weight
@@ -16,6 +18,11 @@ from tql.language.bind_expr import Params
 from tql.language.plan import Sample
 from tql.language.user_functions import registered
 from tql.queries import Question, pointing_into
+from tql.sources.protocol import Source
+
+ARRAY: Final = "array"  # what descriptions have for weights that are one; a reserved word
+
+WeightsLike = str | Sequence[float] | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,58 @@ class SampleStep:
 
 
 Step: TypeAlias = QueryStep | SampleStep
+
+
+@dataclass(frozen=True, slots=True)
+class RowsStep:
+    """A slice of a data set: ds[start:stop:step]."""
+
+    start: int
+    stop: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsStep:
+    """A choice of columns: ds[["a", "b"]]."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStep:
+    """What made a view of the data set below it; the seed fixed its draws.
+
+    An array of weights is not kept for it: it may be large, and files have its hash only.
+    """
+
+    step: Step | RowsStep | ColumnsStep
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where the rows of a data set come from: what was opened (None where the first query names
+    its data), and the views made of it, one of the other.
+    """
+
+    opened: Source | None
+    views: tuple[ViewStep, ...] = ()
+
+    def then(self, step: Step | RowsStep | ColumnsStep, seed: int) -> "Lineage":
+        """With one more view."""
+        match step:
+            case SampleStep(weights) if not isinstance(weights, str):
+                step = replace(step, weights=())
+            case _:
+                pass
+        return Lineage(self.opened, (*self.views, ViewStep(step, seed)))
+
+    def described(self) -> dict[str, Any]:
+        """As a plan's file has it beside what the fingerprint is made of."""
+        data = None if self.opened is None else self.opened.fingerprint
+        views = [{**described(v.step), "seed": v.seed} for v in self.views]
+        return {"data": data, "views": views}
 
 
 def check_drawn_once(step: Step, question: Question | None = None) -> None:
@@ -59,8 +118,8 @@ def check_drawn_once(step: Step, question: Question | None = None) -> None:
             return
 
 
-def described(step: Step) -> dict[str, Any]:
-    """The step as it goes into the plan's fingerprint."""
+def described(step: Step | RowsStep | ColumnsStep) -> dict[str, Any]:
+    """The step as JSON; those of a chain go into the plan's fingerprint."""
     match step:
         case QueryStep(text, params):
             values = params if isinstance(params, Mapping) else dict(enumerate(params or ()))
@@ -70,10 +129,43 @@ def described(step: Step) -> dict[str, Any]:
             }  # fmt: skip
         case SampleStep(weights, with_replacement, size, mix, resample):
             return {
-                "sample_by": weights if isinstance(weights, str) else "array",
+                "sample_by": weights if isinstance(weights, str) else ARRAY,
                 "replace": with_replacement, "size": size, "mix": mix, "resample": resample,
                 **(_functions(parse_weight(weights)) if isinstance(weights, str) else {}),
             }  # fmt: skip
+        case RowsStep(start, stop, stride):
+            return {"rows": [start, stop, stride]}
+        case ColumnsStep(names):
+            return {"columns": list(names)}
+
+
+def revived(described: Any, arrays: Iterator[WeightsLike]) -> Step | RowsStep | ColumnsStep | None:
+    """The step that was described; None for what no step looks like.
+
+    arrays  stand for the weights that were arrays, in the order of the steps
+    """
+    match described:
+        case {"query": str(text), "params": dict(params)}:
+            return QueryStep(text, _parameters(params))
+        case {
+            "sample_by": str(weights), "replace": bool(with_replacement), "size": size,
+            "mix": str(mix), "resample": str(resample),
+        }:  # fmt: skip
+            given = next(arrays) if weights == ARRAY else weights
+            return SampleStep(given, with_replacement, size, mix, resample)
+        case {"rows": [int(start), int(stop), int(stride)]}:
+            return RowsStep(start, stop, stride)
+        case {"columns": [*names]}:
+            return ColumnsStep(tuple(map(str, names)))
+        case _:
+            return None
+
+
+def _parameters(params: dict[str, Any]) -> Params:
+    """Values by name, or in a list where the names are 0, 1, …"""
+    if params and all(name.isdecimal() for name in params):
+        return [params[str(i)] for i in range(len(params))]
+    return params or None
 
 
 def _functions(tree: syntax.Node) -> dict[str, dict[str, str]]:
