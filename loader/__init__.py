@@ -5,6 +5,7 @@ from tql.loader.map_dataset import MapDataset
 from tql.loader.options import Options
 from tql.loader.rows import FragmentRows, Rows
 from tql.loader.to_numpy import numpy_collate
+from tql.loader.to_tensorflow import by_row, tensorflow_collate, tensorflow_dataset
 from tql.loader.to_torch import distributed_rank, torch_collate
 
 __all__ = [
@@ -13,7 +14,10 @@ __all__ = [
     "MapDataset",
     "Options",
     "Rows",
+    "by_row",
     "distributed_rank",
     "numpy_collate",
+    "tensorflow_collate",
+    "tensorflow_dataset",
     "torch_collate",
 ]

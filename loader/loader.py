@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from tql.cpus import usable_cpus
 from tql.diagnostics import Note, TqlError, error
 from tql.loader.batch import Collate
@@ -17,7 +20,9 @@ from tql.loader.pipeline import Limits, Pipeline
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
 from tql.planner.stream import ORDER, Remainder
+from tql.schema import Column
 
+_FIRST: Final = 8  # rows that show what batches are
 _STATE_KEYS: Final = frozenset(("order", "plan", "epoch", "position"))
 
 
@@ -61,6 +66,27 @@ class _Cursor:
     """The position after the batch that an open pass delivered last."""
 
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstRows:
+    """The stream of one batch: rows of the source in its order."""
+
+    rows: npt.NDArray[np.int64]
+    batches: int = 1
+
+    @property
+    def pad(self) -> npt.NDArray[np.bool_]:
+        return np.zeros(len(self.rows), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, i: int, /) -> "_FirstRows":
+        return self
+
+    def position_after(self, i: int, /) -> int:
+        return len(self.rows)
 
 
 class Loader:
@@ -154,6 +180,22 @@ class Loader:
         """Let the next `iter()` go on behind the batch that `state` was taken after."""
         epoch, position = self._checked(state)
         self._next, self._cursor = _Pass(epoch, position, begun=True), None
+
+    @property
+    def columns_as_stored(self) -> tuple[Column, ...]:
+        """The columns that no transform touches."""
+        match self.options.transform:
+            case None:
+                return self._columns
+            case Mapping() as functions:
+                return tuple(c for c in self._columns if functions[c.name] is None)
+            case _:
+                return ()
+
+    def first_rows(self) -> Any:
+        """A batch of the first rows of the source, whatever the plan: it shows what batches are."""
+        stream = _FirstRows(self._rows.in_order(0, _FIRST))
+        return self._recipe(_Pass(epoch=0, start=0), stream, Meter()).make(0)
 
     def stats(self) -> LoaderStats:
         """What the pass begun last has done so far, and one line of advice."""

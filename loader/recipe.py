@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,20 @@ class Recipe:
         seconds, table = time.perf_counter() - began, fetched.table
         self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
         return partial(self._decode, located, fetched)
+
+    def make(self, step: int) -> Any:
+        """The finished batch, made in the calling thread."""
+        then = self.read(step)
+        while True:
+            match then():
+                case Done(value):
+                    return value
+                case Phase() as phase:
+                    for task in phase.tasks:
+                        task()
+                    then = phase.then
+                case _ as never:
+                    assert_never(never)
 
     def place(self, step: int) -> str:
         """Where a step is, for people."""

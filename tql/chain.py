@@ -27,7 +27,15 @@ from tql.diagnostics import TqlError, error
 from tql.engine.derived import derive
 from tql.forks import ForkLock
 from tql.language.bind_expr import Params
-from tql.loader import Loader, Options, distributed_rank, numpy_collate, torch_collate
+from tql.loader import (
+    Loader,
+    Options,
+    distributed_rank,
+    numpy_collate,
+    tensorflow_collate,
+    tensorflow_dataset,
+    torch_collate,
+)
 from tql.memory_size import bytes_of
 from tql.planner import Plan, make_plan
 from tql.planner.stream import Remainder
@@ -238,6 +246,55 @@ class DataLoader:
             return torch_collate(collate_fn, pin_memory=pin_memory)
 
         return self._with_output(Output("pytorch", chosen.output.options, collate))
+
+    def tensorflow(
+        self,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[dict[str, Any]]], Any] | None = None,
+        tensors: Sequence[str] | None = None,
+        num_threads: int | None = None,
+        prefetch_factor: int = 2,
+        return_index: bool = True,
+        decode_method: Mapping[str, Any] | None = None,
+        persistent_workers: bool = False,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        remainder: Remainder | None = None,
+        element_spec: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """A tf.data.Dataset of batches, dicts of tensors; its `.loader` has state, epoch and stats.
+
+        Each iteration is one pass. Shapes and types are stated from the schema and the first rows,
+        see `element_spec`; ragged columns are RaggedTensors, times int64, and null is an error. The
+        cardinality is the number of batches, unless the first pass is shorter than the others:
+        after an offset, or from a `state` that `.loader.state_dict()` gave.
+        """
+        chosen = self.numpy(
+            num_workers,
+            tensors,
+            num_threads,
+            prefetch_factor,
+            decode_method,
+            persistent_workers,
+            return_index=return_index,
+            rank=rank,
+            world_size=world_size,
+            remainder=remainder,
+        )
+        assert chosen.output is not None
+        options = chosen.output.options
+        output = Output("tensorflow", options, lambda: tensorflow_collate(collate_fn))
+        chain = self._with_output(output)
+        if state is not None:
+            chain.load_state_dict(state)
+        return tensorflow_dataset(
+            chain._loader,
+            element_spec,
+            collated=collate_fn is not None,
+            counted=state is None and not self.start,
+        )
 
     def _with_output(self, output: Output) -> "DataLoader":
         if self.output is not None:

@@ -15,7 +15,7 @@ from tql.engine.select import drawable
 from tql.language.bind_expr import Params
 from tql.language.places import parameters_of
 from tql.language.plan import Output
-from tql.loader import FragmentRows, MapDataset
+from tql.loader import FragmentRows, MapDataset, by_row
 from tql.planner import sample
 from tql.queries import Question, ask, either, rows_below, state, weigh_by
 from tql.rowset import RowSet, everything, from_ids
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tql.chain import DataLoader
     from tql.reports.explain import Explanation
     from tql.reports.statistics import Statistics
+
+_READ_AT_ONCE = 256  # rows, where a framework asks for them one by one
 
 
 class Dataset:
@@ -268,6 +270,10 @@ class Dataset:
     def pytorch(self, transform: Any = None) -> MapDataset:
         """A map-style data set for a stock torch DataLoader; a batch is fetched at once."""
         return MapDataset(self.rows(), self.plan_rows(), transform)
+
+    def tensorflow(self) -> Any:
+        """A tf.data.Dataset of the rows in their order, one element a row: dicts of tensors."""
+        return by_row(self.dataloader().batch(_READ_AT_ONCE).tensorflow(return_index=False))
 
     # -- for the front of the package ----------------------------------------------------------
 
