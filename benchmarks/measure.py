@@ -104,11 +104,15 @@ class Result:
     def timing(self, name: str) -> Timing | None:
         return next((t for t in self.timings if t.name == name), None)
 
+    def of(self, name: str) -> Timing:
+        """The timing of who took part."""
+        found = self.timing(name)
+        assert found is not None, f"{self.key} was run without {name}"
+        return found
+
     @property
     def ours(self) -> Timing:
-        found = self.timing(OURS)
-        assert found is not None, f"{self.key} was run without {OURS}"
-        return found
+        return self.of(OURS)
 
     def ratio(self, peer: str) -> float | None:
         """How many times faster ours is than `peer`, by the best run of each."""

@@ -4,8 +4,8 @@ Every answer is compared before any time is taken. Each part is written to the f
 it is done; a run that was cut short is gone on with by `--resume`, and `--only` measures parts anew.
 `--show` measures nothing. `--readme` writes the tables from that file, whichever runs it is from.
 
-All of it is estimated at 15 minutes on a quiet machine with 2 CPUs and 10 M rows: the tasks 9 (draws 5,
-weights 1), calls 1.5, starts 1, texts 0.5, scaling 1, kernels 1.5. The first run also makes the data,
+All of it is estimated at 18 minutes on a quiet machine with 2 CPUs and 10 M rows: the tasks 9 (draws 5,
+weights 1), calls 1.5, starts 1, texts 0.5, scaling 1, kernels 1.5, limits 3. The first run also makes the data,
 which takes 5 minutes and 1 GB of disk. Each part says what it took.
 """
 
@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bandwidth, calls, kernels, parsing, scaling, startup
+from benchmarks import bandwidth, calls, kernels, parsing, profiles, scaling, startup
 from benchmarks.measure import run
 from benchmarks.neighbours import watched
 from benchmarks.peers import figures, report
@@ -32,9 +32,11 @@ from benchmarks.peers.threads import threads
 
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "figures.md"
+FOLDER = Path(tempfile.gettempdir()) / "tqlkit-benchmarks"
 START, END = "<!-- benchmarks: start -->", "<!-- benchmarks: end -->"
 COLD_REPEATS = 5  # fresh processes of each kind; four times as many of those that take no second
 SCALING_SECONDS = 1.0  # for each number of rows, after which 3 runs are enough
+LIMITS_SECONDS = 3.0  # for each contender and each thing that bounds one of our steps
 
 
 def main(arguments: Sequence[str] | None = None, peers: Sequence[Peer] = PEERS) -> None:
@@ -68,7 +70,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.peers", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    folder = Path(tempfile.gettempdir()) / "tqlkit-benchmarks"
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument(
@@ -80,15 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         type=Path,
-        default=folder,
-        help=f"where the files of the data are kept (default: {folder})",
+        default=FOLDER,
+        help=f"where the files of the data are kept (default: {FOLDER})",
     )
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         metavar="PART",
-        help=f"just these: {', '.join((*keys(Data(1, folder)), *PARTS))}",
+        help=f"just these: {', '.join((*keys(Data(1, FOLDER)), *PARTS))}",
     )
     parser.add_argument("--resume", action="store_true", help="leave out what the file has")
     parser.add_argument("--show", action="store_true", help="measure nothing")
@@ -160,6 +161,8 @@ def _works(
         "scaling": lambda: list(scaling.measure(
             cold, min(given.seconds, SCALING_SECONDS), given.scaling_rows)),
         "kernels": lambda: kernels.measure(given.rows)[1],
+        "limits": lambda: list(profiles.measure(
+            data, peers, given.repeats, min(given.seconds, LIMITS_SECONDS))),
     }  # fmt: skip
     yield from ((name, work) for name, work in parts.items() if name in wanted)
 

@@ -15,6 +15,7 @@ from benchmarks.calls import Calls
 from benchmarks.kernels import Measured
 from benchmarks.measure import OURS, Result, Timing
 from benchmarks.parsing import Read
+from benchmarks.profiles import Profile
 from benchmarks.scaling import Line
 from benchmarks.startup import Cold
 
@@ -27,6 +28,7 @@ DISTRIBUTIONS: Final = (
 # Part of a run that is no task -> what it is a list of.
 PARTS: Final[Mapping[str, Any]] = {
     "calls": Calls, "starts": Cold, "texts": Read, "scaling": Line, "kernels": Measured,
+    "limits": Profile,
 }  # fmt: skip
 
 
