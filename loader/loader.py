@@ -280,8 +280,8 @@ class Loader:
                 "value",
                 "the state belongs to another plan: its position would name other rows here",
                 notes=differences,
-                help="use the same data, query, weights, shuffle and seed, "
-                "or start without the state",
+                help="use the same data, query, weights, shuffle and seed, or start without the "
+                "state; 'tql plan diff' lists what two saved plans differ in",
             )
         epoch, position = state["epoch"], state["position"]
         whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (epoch, position))

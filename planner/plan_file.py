@@ -73,6 +73,16 @@ class PlanFile:
             for name, old, new in _differences("", self.parts, plan.parts)
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """What stands in the file."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **self._told(),
+            "notes": list(self.notes),
+            "fingerprint": self.fingerprint,
+        }
+
     def differences(self, other: "PlanFile") -> tuple[tuple[str, str, str], ...]:
         """(name, here, there) for whatever is not the same in two files; values as short JSON."""
         return tuple(_differences("", self._told(), other._told()))

@@ -270,8 +270,8 @@ def check_state(state: Any, plan_short: str, length: int) -> tuple[int, int]:
             "value",
             "the state belongs to another plan: its position would name other rows here",
             notes=differences,
-            help="use the same data, query, weights, shuffle and seed (or tql.load_plan), "
-            "or start without the state",
+            help="use the same data, query, weights, shuffle and seed (or tql.load_plan), or start "
+            "without the state; 'tql plan diff' lists what two saved plans differ in",
         )
     epoch, position = state["epoch"], state["position"]
     whole_numbers = type(epoch) is int and type(position) is int

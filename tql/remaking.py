@@ -48,16 +48,17 @@ def load_plan(path: str | Path, source: Any = None, *, weights: Any = None) -> P
     order of this version are not those of the plan, a TqlDataError (the data changed) or a
     TqlPlanError lists whatever differs.
     """
-    return remade(load(path), source, weights=weights)
+    return remade(load(path), source, weights=weights)[1]
 
 
-def remade(file: PlanFile, source: Any = None, *, weights: Any = None) -> Plan:
-    """The plan of a file that was read; see `load_plan`."""
+def remade(file: PlanFile, source: Any = None, *, weights: Any = None) -> tuple[Dataset, Plan]:
+    """The plan of a file that was read, and the data set that it draws from; see `load_plan`."""
     base = None if source is None else _dataset(source)
     views, steps = _steps(file, base, weights)
     _check_functions(file)
     try:
-        plan = _made(file, _over(base, views, steps), steps)
+        chain = _chain(file, _over(base, views, steps), steps)
+        plan = chain.plan
     except TqlError as e:
         if not _changed(file, base):
             raise
@@ -65,7 +66,7 @@ def remade(file: PlanFile, source: Any = None, *, weights: Any = None) -> Plan:
         raise _other_data(file, base, [why]) from e
     differences = file.verify(plan)
     if not differences:
-        return replace(plan, offset=file.offset)
+        return chain.dataset, replace(plan, offset=file.offset)
     if _changed(file, base) or any(line.startswith("source:") for line in differences):
         raise _other_data(file, base, differences)
     raise error(
@@ -130,9 +131,11 @@ def _arrays(described: Sequence[Any], weights: Any) -> Iterator[WeightsLike]:
         raise error(
             "parameter",
             f"the plan was made with {counted(wanted, 'array')} of weights, which its file has only "
-            f"a hash of; {len(given) or 'none'} {'were' if len(given) > 1 else 'was'} given",
-            help="load_plan(path, source, weights=array) hands it in again; several in a list"
-            if wanted else "leave weights= out: the weights are an expression, or there are none",
+            f"hashes of; {len(given) or 'none'} {'were' if len(given) > 1 else 'was'} given"
+            if wanted else "the plan was made without an array of weights, but one was given",
+            help="hand them in again: load_plan(path, source, weights=array), or a list of arrays; "
+            "tql plan … --weights file.npy"
+            if wanted else "leave the weights out: they are an expression, or there are none",
         )  # fmt: skip
     return iter(given)
 
@@ -190,13 +193,13 @@ def _view(below: Dataset | None, step: Any, seed: int) -> View:
             raise AssertionError(step)
 
 
-def _made(file: PlanFile, base: Dataset, steps: tuple[Step, ...]) -> Plan:
+def _chain(file: PlanFile, base: Dataset, steps: tuple[Step, ...]) -> DataLoader:
     parts = file.parts
     block = parts.get("block")
     return DataLoader(
         base, seed=parts["seed"], steps=steps, shuffled=parts["shuffle"],
         batching=None if block is None else (block, False),
-    ).plan  # fmt: skip
+    )  # fmt: skip
 
 
 # -- what does not fit -------------------------------------------------------------------------
