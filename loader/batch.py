@@ -1,6 +1,6 @@
 """What flows through the loader once it is decoded: columns, or samples after a user's transform."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, assert_never
 
@@ -99,33 +99,3 @@ def _stack_samples(batch: Samples) -> dict[str, Values]:
                 help="return the same keys for every sample",
             )
     return {name: stack([sample[name] for sample in batch.values]) for name in names}
-
-
-def transform_sample(
-    fn: Callable[..., Any], kwargs: Mapping[str, Any], batch: Columns, i: int
-) -> Sample:
-    """What a callable transform makes of one sample; `index` and `_pad` are kept if it drops them."""
-    sample = sample_at(batch, i)
-    kept = {name: sample[name] for name in (INDEX, PAD) if name in sample}
-    try:
-        made = fn(sample, **kwargs)
-    except Exception as e:
-        e.add_note(f"tql: in the transform of row {batch.rows[i]}")
-        raise
-    if not isinstance(made, Mapping):
-        raise error(
-            "type",
-            f"the transform returned {type(made).__name__} for row {batch.rows[i]}; "
-            "expected a dict of column names and values",
-            help="return {'image': …, 'label': …}",
-        )
-    return {**made, **{k: v for k, v in kept.items() if k not in made}}
-
-
-def transform_value(fn: Callable[[Any], Any], batch: Columns, name: str, i: int) -> Any:
-    """What a column's function makes of one value."""
-    try:
-        return fn(batch.values[name][i])
-    except Exception as e:
-        e.add_note(f"tql: in the transform of row {batch.rows[i]}, column '{name}'")
-        raise

@@ -76,6 +76,10 @@ class _FirstRows:
     batches: int = 1
 
     @property
+    def seeds(self) -> npt.NDArray[np.uint64]:
+        return np.zeros(len(self.rows), np.uint64)
+
+    @property
     def pad(self) -> npt.NDArray[np.bool_]:
         return np.zeros(len(self.rows), np.bool_)
 

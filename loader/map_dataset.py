@@ -7,11 +7,12 @@ from typing import Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from tql.loader.batch import Columns, Sample, sample_at, transform_sample, transform_value
+from tql.loader.batch import Columns, Sample, sample_at
 from tql.loader.decode import Decoder, fetch, resolve, start
 from tql.loader.memory import Memory
 from tql.loader.options import Method, Options, Transform, loaded_columns
 from tql.loader.rows import Rows
+from tql.loader.transforms import function, transform_sample, transform_value
 from tql.rowset import RowSet, from_ids
 
 
@@ -66,18 +67,20 @@ class MapDataset:
         match self._options.transform:
             case None:
                 return [sample_at(batch, i) for i in slots]
-            case Mapping() as functions:
+            case Mapping() as given:
+                functions = {name: function(fn) for name, fn in given.items() if fn is not None}
                 return [
                     {
-                        name: value
-                        if (fn := functions.get(name)) is None
-                        else transform_value(fn, batch, name, i)
+                        name: transform_value(functions[name], batch, name, i, None)
+                        if name in functions
+                        else value
                         for name, value in sample_at(batch, i).items()
                     }
                     for i in slots
                 ]
-            case function:
-                return [transform_sample(function, {}, batch, i) for i in slots]
+            case fn:
+                made = function(fn)
+                return [transform_sample(made, batch, i, None) for i in slots]
 
     def _checked(self, i: SupportsIndex) -> int:
         n = len(self.row_ids)

@@ -16,14 +16,13 @@ from tql.loader.batch import (
     Columns,
     Samples,
     stack,
-    transform_sample,
-    transform_value,
 )
 from tql.loader.decode import Decoder, Fetched, Task, fetch, start
 from tql.loader.memory import Memory
 from tql.loader.meter import Meter
 from tql.loader.options import Transform
 from tql.loader.rows import Rows
+from tql.loader.transforms import Function, function, transform_sample, transform_value
 
 _ROWS_IN_NOTES: Final = 8
 
@@ -33,6 +32,8 @@ class Located(Protocol):
 
     @property
     def rows(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def seeds(self) -> npt.NDArray[np.uint64]: ...
     @property
     def pad(self) -> npt.NDArray[np.bool_]: ...
 
@@ -125,25 +126,27 @@ class Recipe:
             decoding.batch.values[PAD] = np.array(located.pad, np.bool_)
         seconds, rows = time.perf_counter() - began, len(located.rows)
         self.meter.add("decode", seconds, batches=1, rows=rows, bytes=decoding.nbytes)
-        then = partial(self._transform, decoding.batch)
+        then = partial(self._transform, decoding.batch, located)
         return Phase("decode", decoding.tasks, then, decoding.nbytes)
 
-    def _transform(self, batch: Columns) -> Next:
+    def _transform(self, batch: Columns, located: Located) -> Next:
+        seeds = located.seeds.tolist()
         match self.transform:
             case None:
                 return self._collate(batch)
-            case Mapping() as functions:
-                return self._transform_columns(batch, functions)
-            case function:
-                return self._transform_samples(batch, function)
+            case Mapping() as given:
+                functions = {name: function(fn) for name, fn in given.items() if fn is not None}
+                return self._transform_columns(batch, functions, seeds)
+            case fn:
+                return self._transform_samples(batch, function(fn, self.transform_kwargs), seeds)
 
     def _transform_columns(
-        self, batch: Columns, functions: Mapping[str, Callable[[Any], Any] | None]
+        self, batch: Columns, functions: Mapping[str, Function], seeds: list[int]
     ) -> Next:
-        made = {name: [None] * len(batch.rows) for name, fn in functions.items() if fn is not None}
+        made: dict[str, list[Any]] = {name: [None] * len(batch.rows) for name in functions}
 
-        def apply(name: str, fn: Callable[[Any], Any], i: int) -> None:
-            made[name][i] = transform_value(fn, batch, name, i)
+        def apply(name: str, fn: Function, i: int) -> None:
+            made[name][i] = transform_value(fn, batch, name, i, seeds[i])
 
         def finish() -> Next:
             stacked = {name: stack(values) for name, values in made.items()}
@@ -153,15 +156,14 @@ class Recipe:
             partial(apply, name, fn, i)
             for i in range(len(batch.rows))
             for name, fn in functions.items()
-            if fn is not None
         ]
         return self._counted(batch, Phase("transform", tasks, finish))
 
-    def _transform_samples(self, batch: Columns, function: Callable[..., Any]) -> Next:
+    def _transform_samples(self, batch: Columns, fn: Function, seeds: list[int]) -> Next:
         made: list[dict[str, Any]] = [{}] * len(batch.rows)
 
         def apply(i: int) -> None:
-            made[i] = transform_sample(function, self.transform_kwargs, batch, i)
+            made[i] = transform_sample(fn, batch, i, seeds[i])
 
         def finish() -> Next:
             return self._collate(Samples(batch.rows, made))

@@ -25,6 +25,10 @@ class FakeBatch:
     rows: npt.NDArray[np.int64]
     pad: npt.NDArray[np.bool_]
 
+    @property
+    def seeds(self) -> npt.NDArray[np.uint64]:
+        return self.rows.astype(np.uint64)
+
 
 @dataclass(frozen=True)
 class FakeStream:

@@ -159,6 +159,9 @@ class DataLoader:
     def transform(self, transform: Any, **kwargs: Any) -> "DataLoader":
         """A function of a sample (given `kwargs`), or a dict that names the columns to load, each
         with a function of its value or None.
+
+        A function with a parameter `rng` is given a numpy.random.Generator, one with `seed` an
+        integer: of (row, repeat of the row, epoch), so the same for any threads and ranks.
         """
         self._once("transform", self.transforming)
         Options(transform=transform)
