@@ -1,15 +1,19 @@
 """Which row stands at which position: plans, their order, their weights, their ranks."""
 
+from tql.planner.line import DrawLine
 from tql.planner.making import make_plan, sample
 from tql.planner.plan import Plan
 from tql.planner.plan_file import PlanFile, load
 from tql.planner.stream import IndexStream, StreamBatch, check_state
+from tql.planner.windows import Windows
 
 __all__ = [
+    "DrawLine",
     "IndexStream",
     "Plan",
     "PlanFile",
     "StreamBatch",
+    "Windows",
     "check_state",
     "load",
     "make_plan",

@@ -95,6 +95,13 @@ class RowTable:
         else:
             draw_by_row_twin(key, self, positions)
 
+    def find(self, points: Int64s, fast: bool) -> None:
+        """Replace each point, 0 ≤ p < total, by the row that covers it."""
+        if fast:
+            FIND_ROW(self.upto, self.guide, self.shift, points)
+        else:
+            points[:] = np.searchsorted(self.upto, points.astype(np.uint64), side="right")
+
 
 DrawTable: TypeAlias = ClassTable | RowTable
 
@@ -308,6 +315,18 @@ def DRAW_BY_ROW(
             for i in range(n):
                 while upto[np.uint64(positions[base + i])] <= scratch[i]:
                     positions[base + i] += 1
+
+
+@kernel("u64[], u32[], i64, i64[]")
+def FIND_ROW(upto: Uint64s, guide: Uint32s, shift: int, points: Int64s) -> None:
+    """Each point becomes the row that covers it."""
+    down = np.uint64(shift)
+    for i in range(points.size):
+        point = np.uint64(points[i])
+        row = np.uint64(guide[point >> down])
+        while upto[row] <= point:
+            row += _ONE
+        points[i] = np.int64(row)
 
 
 @kernel("f64[], f64, f64, u64[]")

@@ -18,6 +18,7 @@ from tql.planner.plan import Mix, Plan, Resample
 from tql.planner.quota import MOST_DRAWS
 from tql.planner.quota import MOST_ROWS as MOST_ROWS_BY_QUOTA
 from tql.planner.rng import ORDER_VERSION, Int64s
+from tql.planner.windows import Windows
 from tql.rowset import RowSet
 from tql.weights import ClassWeights, RowWeights, Weights, check, positive_rows
 
@@ -36,6 +37,7 @@ def make_plan(
     resample: str = "epoch",
     edges: Int64s | None = None,
     block: int | None = None,
+    windows: Windows | None = None,
     source_fingerprint: str = "",
     origin: Mapping[str, Any] = MappingProxyType({}),
     offset: int = 0,
@@ -47,10 +49,12 @@ def make_plan(
     epoch unless `resample` is "once". A size without weights draws uniformly. `origin` is anything
     JSON that the caller wants to find again in the plan's file.
 
-    mix    "iid": independent draws. "epoch": each class, and each fragment of it, comes as often as
-           its weight is worth, rounded down or up. "batch": so it does in every `block` positions
-           from a multiple of `block` on, too
-    edges  int64, rows at which fragments begin, and the number of rows; quotas are kept by fragment
+    mix      "iid": independent draws. "epoch": each class, and each fragment of it, comes as often
+             as its weight is worth, rounded down or up. "batch": so it does in every `block`
+             positions from a multiple of `block` on, too
+    edges    int64, rows at which fragments begin, and the number of rows; quotas are kept by
+             fragment, and windows are of fragments
+    windows  an order in which a few fragments are enough at a time; it needs `edges` and `shuffle`
     """
     replace, shuffle = yes_or_no("replace", replace), yes_or_no("shuffle", shuffle)
     if size is not None:
@@ -67,12 +71,18 @@ def make_plan(
     if resample not in get_args(Resample):
         raise error("value", f"resample {resample!r}: expected 'epoch' or 'once'")
     block = _checked_block(block, mix)
-    edges = _checked_edges(edges, population) if mix != "iid" and weights is not None else None
+    by_quota = mix != "iid" and weights is not None
+    edges = _checked_edges(edges, population) if by_quota or windows is not None else None
+    if windows is not None:
+        _check_windows(population, edges, weights, replace, shuffle, mix)
     if mix != "iid" and isinstance(weights, RowWeights):
         weights = _classes_of_few(weights, population)
     draws, notes = _draws(population, weights, size, replace, mix)
-    if mix != "iid" and weights is not None:
+    if by_quota:
         _check_quota(draws, len(population), mix)
+    if windows is not None and weights is not None and draws > MOST_DRAWS:
+        raise error("range", f"{draws} draws in an epoch in windows",
+                    help=f"at most {MOST_DRAWS} are possible; an order without windows has no such limit")  # fmt: skip
     if draws > LARGEST:
         raise error(
             "range", f"{draws} draws in an epoch", help=f"at most {LARGEST} (2^62) are possible"
@@ -97,9 +107,12 @@ def make_plan(
         "mix": mix,
         "resample": resample,
     }
-    if mix != "iid" and weights is not None:
+    if by_quota or windows is not None:
         parts["fragments"] = None if edges is None else digest.of_array(edges)
+    if by_quota:
         parts["block"] = block
+    if windows is not None:
+        parts["windows"] = windows.as_json()
     return Plan(
         population=population,
         weights=weights,
@@ -111,6 +124,7 @@ def make_plan(
         resample=cast(Resample, resample),
         edges=edges,
         block=block,
+        windows=windows,
         source_fingerprint=source_fingerprint,
         origin=MappingProxyType(parts["origin"]),
         offset=offset,
@@ -203,6 +217,29 @@ def _checked_edges(edges: Int64s | None, population: RowSet) -> Int64s | None:
         raise error("value", "the edges of fragments do not go from 0 to the number of rows",
                     help="give int64 row numbers, ascending, 0 first and the number of rows last")  # fmt: skip
     return edges
+
+
+def _check_windows(
+    population: RowSet, edges: Int64s | None, weights: Weights | None, replace: bool,
+    shuffle: bool, mix: str,
+) -> None:  # fmt: skip
+    """Refuse windows where they are impossible or say nothing."""
+    if not shuffle:
+        raise error("parameter", "windows are a way to shuffle, but shuffle is False",
+                    help="give shuffle=True, or leave windows out")  # fmt: skip
+    if not population.ascending:
+        raise error("unsupported", "windows of rows that stand in an order of their own: no fragment "
+                    "has them side by side",
+                    help="shuffle without windows, or give the rows ascending and once each")  # fmt: skip
+    if edges is None:
+        raise error("parameter", "windows without fragments: which rows are near each other?",
+                    help="give edges, the rows at which fragments begin and the number of rows")  # fmt: skip
+    if weights is not None and mix == "batch":
+        raise error("unsupported", "mix='batch' in windows: a batch has draws of few fragments there",
+                    help="take mix='epoch', which keeps quotas in an epoch, or no windows")  # fmt: skip
+    if weights is not None and mix == "iid" and not replace:
+        raise error("unsupported", "independent draws without replacement in windows",
+                    help="take mix='epoch', which takes no row twice with replace=False, or no windows")  # fmt: skip
 
 
 def _classes_of_few(weights: RowWeights, population: RowSet) -> Weights:

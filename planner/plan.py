@@ -9,82 +9,42 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, assert_never
+from typing import Any, Final, Literal, TypeAlias, assert_never
 
 import numpy as np
 
 from tql.diagnostics import error
-from tql.forks import ForkLock
 from tql.planner import plan_file
 from tql.planner.arguments import count, whole
 from tql.planner.bulk import BLOCK, over_blocks
 from tql.planner.deal import dealing
 from tql.planner.draw import DrawTable, class_table, row_table
+from tql.planner.in_cells import DrawsInCells, draws_in_cells
 from tql.planner.layout import Layout, layout
+from tql.planner.line import DrawLine, draw_line
 from tql.planner.permute import permutation
-from tql.planner.quota import Quota, Quotas, quota, quotas
+from tql.planner.quota import (
+    ClassQuotas,
+    Quota,
+    QuotaOfCells,
+    QuotaOfRows,
+    RowQuotas,
+    quota,
+    quotas,
+)
 from tql.planner.rng import Int64s, Key, Uint64s, seeds, stream_key
+from tql.planner.runs import Runs, runs_of_all, runs_of_cells, runs_of_rows
+from tql.planner.stages import Independent, Made, Stage, ready
 from tql.planner.stream import IndexStream, Remainder
+from tql.planner.windows import InWindows, Windows, in_windows
 from tql.planner.without_replacement import Taken, take
 from tql.rowset import RowSet
 from tql.weights import ClassWeights, RowWeights, Weights
-
-T = TypeVar("T")
 
 Resample: TypeAlias = Literal["epoch", "once"]
 Mix: TypeAlias = Literal["iid", "epoch", "batch"]
 
 SHORT: Final = 12  # hex digits of a fingerprint that states carry
-
-
-class _Stage(Protocol):
-    """A step from positions to slots."""
-
-    def pays(self, count: int, /) -> bool: ...
-
-    def apply(self, positions: Int64s, fast: bool, /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Independent:
-    """Draws that know nothing of each other."""
-
-    table: DrawTable
-    key: Key
-
-    def pays(self, count: int) -> bool:
-        return self.table.pays(count)
-
-    def apply(self, positions: Int64s, fast: bool) -> None:
-        self.table.apply(self.key, positions, fast)
-
-
-def _ready(stage: _Stage, size: int) -> Callable[[Int64s], None]:
-    fast = stage.pays(size)
-    return lambda positions: stage.apply(positions, fast)
-
-
-class _Made:
-    """What was computed for a plan: its layout, its tables, the draws of two epochs."""
-
-    __slots__ = ("layout", "lock", "quota", "quotas", "table", "taken")
-
-    def __init__(self) -> None:
-        self.lock: Final = ForkLock()
-        self.layout: Layout | None = None
-        self.table: DrawTable | None = None
-        self.quotas: Quotas | None = None
-        self.quota: dict[int | None, Quota] = {}
-        self.taken: dict[int | None, Taken] = {}
-
-    def of_epoch(self, kept: dict[int | None, T], epoch: int | None, make: Callable[[], T]) -> T:
-        """What `make` gives, of this epoch and the one before: memory is bounded."""
-        with self.lock:
-            if epoch not in kept:
-                while len(kept) > 1:
-                    del kept[next(iter(kept))]
-                kept[epoch] = make()
-            return kept[epoch]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +55,7 @@ class Plan:
     size         what was asked for, None for the size of the population
     edges        int64, rows at which fragments begin and the end, where quotas are kept by fragment
     block        positions that have the weights' mix among themselves, with mix="batch"
+    windows      how the order keeps to few fragments at a time; None: it does not
     offset       position at which the first epoch of a chain starts; no part of the fingerprint
     notes        facts a user should see: a shortfall, weights without effect
     fingerprint  64 hex digits that change when the order might
@@ -111,6 +72,7 @@ class Plan:
     resample: Resample
     edges: Int64s | None
     block: int | None
+    windows: Windows | None
     source_fingerprint: str
     origin: Mapping[str, Any]
     offset: int
@@ -119,7 +81,7 @@ class Plan:
     fingerprint: str
     parts: Mapping[str, Any]  # what the fingerprint is a hash of, itself hashed where it is long
     lineage: Mapping[str, Any] = field(default_factory=dict)
-    _made: _Made = field(default_factory=_Made, repr=False)
+    _made: Made = field(default_factory=Made, repr=False)
 
     def __len__(self) -> int:
         return self.draws
@@ -138,6 +100,8 @@ class Plan:
             how.append("without replacement")
         if self.shuffle or self.weights is None:
             how.append("shuffled" if self.shuffle else "in order")
+        if self.windows is not None:
+            how.append(f"in windows of {self.windows.length:,}")
         return f"<Plan {self.short}: {self.draws:,} draws, {', '.join(how)}, seed {self.seed}>"
 
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], "Plan"], tuple[dict[str, Any]]]:
@@ -160,6 +124,11 @@ class Plan:
                 return self.population.nbytes
             case _:
                 return self.population.nbytes + self.weights.nbytes
+
+    @property
+    def lanes(self) -> int:
+        """Equal parts of the order: position t is in lane t mod lanes."""
+        return 1 if self.windows is None else self.windows.lanes
 
     def draw(self, start: int, stop: int, *, epoch: int = 0) -> Int64s:
         """Row ids of positions `start` … `stop` - 1, int64 (stop - start,)."""
@@ -209,6 +178,14 @@ class Plan:
 
         over_blocks(work, out.size, BLOCK)
         return out
+
+    def draw_line(self, epoch: int = 0) -> DrawLine:
+        """Where the draws of an epoch lie, fragment by fragment; of plans with windows."""
+        windowed = self._windowed(count("epoch", epoch))
+        if windowed is None:
+            raise error("value", "a plan without windows has no line of draws",
+                        help="make it with windows=Windows(length)")  # fmt: skip
+        return windowed.line
 
     def seeds(self, rows: Int64s, copies: Int64s, epoch: int = 0) -> Uint64s:
         """The random number of each (row, copy), uint64 (n,)."""
@@ -265,11 +242,13 @@ class Plan:
         """Position → draw → slot → row."""
         order = self._order(epoch)
         sampler = None if self.weights is None else self._sampler(self.weights, epoch)
-        stages = [_ready(stage, size) for stage in (order, sampler) if stage is not None]
+        stages = [ready(stage, size) for stage in (order, sampler) if stage is not None]
         return [*stages, self._layout().mapper(size)]
 
-    def _order(self, epoch: int) -> _Stage | None:
+    def _order(self, epoch: int) -> Stage | None:
         """Where the draws stand; independent ones stand in the order in which they are made."""
+        if self.windows is not None:
+            return self._windowed(epoch)
         keyed = epoch if self.shuffle or self.resample == "epoch" else None
         match self.mix:
             case "batch" if self.weights is not None and self.block is not None:
@@ -282,14 +261,60 @@ class Plan:
             case _:
                 return None
 
-    def _sampler(self, weights: Weights, epoch: int) -> _Stage:
+    def _sampler(self, weights: Weights, epoch: int) -> Stage:
         """What each draw takes."""
         keyed = None if self.resample == "once" else epoch
         if self.mix != "iid":
             return self._quota(weights, keyed)
+        if self.windows is not None:
+            return self._in_cells(weights, keyed)
         if self.replace:
-            return _Independent(self._table(weights), self._key("sample", keyed))
+            return Independent(self._table(weights), self._key("sample", keyed))
         return self._taken(weights, keyed)
+
+    def _windowed(self, epoch: int) -> InWindows | None:
+        """Where the draws stand in an order in windows."""
+        windows = self.windows
+        if windows is None:
+            return None
+        made = self._made.windowed.get(epoch)
+        if made is not None:
+            return made
+        runs = self._runs(windows, epoch)
+
+        def new() -> InWindows:
+            line = draw_line(runs, windows.length, windows.lanes, self._key("deal units", epoch))
+            within, cut = self._key("within windows", epoch), self._key("within units", epoch)
+            return in_windows(line, windows, within, cut)
+
+        return self._made.of_epoch(self._made.windowed, epoch, new)
+
+    def _runs(self, windows: Windows, epoch: int) -> Runs:
+        """Which draws are of which fragment."""
+        assert self.edges is not None
+        if self.weights is None:
+            return runs_of_all(self.population, self.edges)
+        match self._sampler(self.weights, epoch), self._made.quotas:
+            case DrawsInCells(runs=runs), _:
+                return runs
+            case QuotaOfCells() as made, ClassQuotas() as of:
+                return runs_of_cells(of, made, windows.max_passes)
+            case QuotaOfRows() as made, RowQuotas() as of:
+                return runs_of_rows(of, made, self.population, self.edges, windows.max_passes)
+            case other:
+                raise AssertionError(f"no windows over {other}")
+
+    def _in_cells(self, weights: Weights, epoch: int | None) -> DrawsInCells:
+        assert self.windows is not None and self.edges is not None
+        most, edges, table = self.windows.max_passes, self.edges, self._table(weights)
+        counting, inside = self._key("sample", epoch), self._key("sample rows", epoch)
+        return self._made.of_epoch(
+            self._made.in_cells,
+            epoch,
+            lambda: draws_in_cells(
+                weights, table, self.population, edges, self.draws, most, counting, inside
+            ),
+        )
 
     def _key(self, purpose: str, epoch: int | None) -> Key:
         return stream_key(self.seed, epoch, self.fingerprint, purpose)

@@ -110,6 +110,11 @@ class QuotaOfRows:
             found[late] = d - self._first_from(before)
         return found
 
+    def first_draws(self, slots: Int64s) -> Int64s:
+        """The first draw after `always` of each place in the table, or of a later one."""
+        before = self.table.upto[np.maximum(slots - 1, 0)]
+        return self._first_from(np.where(slots > 0, before, np.uint64(0)))
+
     def _points(self, d: Int64s) -> Uint64s:
         return points_twin(d, self.table.total, self.draws, self.offset)
 
@@ -131,17 +136,31 @@ Quota: TypeAlias = QuotaOfCells | QuotaOfRows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """The rows of each class in each fragment, class after class; none is empty.
+
+    starts, sizes, of, fragments  int64 (C,): first slot, rows, class and fragment of each cell
+    edges  int64 (F + 1,) rows at which these fragments begin, and the end: where there would be more
+           than `MOST_CELLS` cells, neighbouring ones are joined
+    """
+
+    starts: Int64s
+    sizes: Int64s
+    of: Int64s
+    fragments: Int64s
+    edges: Int64s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ClassQuotas:
     """What the classes are worth: class k expects shares[k] / unit draws, exactly.
 
-    starts, sizes, of  int64 (C,): first slot, rows and class of each cell, none of them empty
+    cells  what the shares are told apart by
     """
 
     shares: tuple[int, ...]
     unit: int
-    starts: Int64s
-    sizes: Int64s
-    of: Int64s
+    cells: Cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,9 +186,10 @@ def quotas(
     match weights:
         case ClassWeights():
             shares, unit = _shares(weights, draws, replace)
-            return ClassQuotas(shares, unit, *_cells(weights, edges))
+            return ClassQuotas(shares, unit, cells(weights, edges))
         case RowWeights(values=values):
-            bounds = np.concatenate([[0], _ends(population, edges)])
+            inside = _by_fragment(population, edges)
+            bounds = np.append(0, np.cumsum(inside[inside > 0]))
             if replace:
                 return RowQuotas(np.empty(0, np.int64), _units(values), bounds)
             return RowQuotas(*_at_most_once(values, draws), bounds)
@@ -193,24 +213,24 @@ def _shares(weights: ClassWeights, draws: int, replace: bool) -> tuple[tuple[int
     ), unit
 
 
-def _cells(weights: ClassWeights, edges: Int64s | None) -> tuple[Int64s, Int64s, Int64s]:
-    """First slot, rows and class of each cell."""
+def cells(weights: ClassWeights, edges: Int64s | None) -> Cells:
+    """The cells of these classes; `edges` None is one fragment."""
     while True:
-        ends = [_ends(rows, edges) for rows in weights.members]
-        if edges is None or edges.size <= 2 or sum(e.size for e in ends) <= MOST_CELLS:
+        inside = [_by_fragment(rows, edges) for rows in weights.members]
+        held = [np.flatnonzero(rows) for rows in inside]
+        if edges is None or edges.size <= 2 or sum(h.size for h in held) <= MOST_CELLS:
             break
         edges = np.append(edges[:-1:2], edges[-1])
-    sizes = [np.diff(e, prepend=0) for e in ends]
-    of = np.repeat(np.arange(len(ends)), [e.size for e in ends])
-    all_sizes = np.concatenate(sizes)
-    return np.cumsum(all_sizes) - all_sizes, all_sizes, of
+    if edges is None:
+        edges = np.array([0, weights.members[0].universe], np.int64)
+    sizes = np.concatenate([rows[h] for rows, h in zip(inside, held, strict=True)])
+    of = np.repeat(np.arange(len(held)), [h.size for h in held])
+    return Cells(np.cumsum(sizes) - sizes, sizes, of, np.concatenate(held), edges)
 
 
-def _ends(rows: RowSet, edges: Int64s | None) -> Int64s:
-    """Where the rows of each fragment end, in the numbering of the row set; ascending, from 1 on."""
-    inner = np.empty(0, np.int64) if edges is None else rows.rank(edges)
-    ends = np.unique(np.append(inner, len(rows)))
-    return ends[ends > 0]
+def _by_fragment(rows: RowSet, edges: Int64s | None) -> Int64s:
+    """How many rows each fragment has."""
+    return np.array([len(rows)], np.int64) if edges is None else np.diff(rows.rank(edges))
 
 
 def _units(values: NDArray[np.float64]) -> Uint64s:
@@ -249,9 +269,9 @@ def quota(of: Quotas, draws: int, offset: Key, inside: Key) -> Quota:
     """The draws of the epoch that has these keys."""
     match of:
         case ClassQuotas():
-            numbers = philox_twin(offset, np.arange(1 + len(of.shares) + of.of.size))[0]
+            numbers = philox_twin(offset, np.arange(1 + len(of.shares) + of.cells.of.size))[0]
             order, firsts = _laid_out(of, draws, numbers)
-            return QuotaOfCells(firsts, of.starts[order], of.sizes[order], inside)
+            return QuotaOfCells(firsts, of.cells.starts[order], of.cells.sizes[order], inside)
         case RowQuotas(always, units, bounds):
             table = table_of(_in_order(units, bounds, inside))
             phase = int(philox_twin(offset, np.zeros(1, np.int64))[0][0])
@@ -265,8 +285,8 @@ def _laid_out(of: ClassQuotas, draws: int, numbers: Uint64s) -> tuple[Int64s, In
     by_number = np.argsort(numbers[1 : 1 + classes], kind="stable")
     turn = np.empty(classes, np.int64)
     turn[by_number] = np.arange(classes)
-    order = np.lexsort((numbers[1 + classes :], turn[of.of]))
-    sizes, klass = of.sizes[order], of.of[order]
+    order = np.lexsort((numbers[1 + classes :], turn[of.cells.of]))
+    sizes, klass = of.cells.sizes[order], of.cells.of[order]
     # Where each class begins: exact, in whole draws and 2^-64 of one.
     begins, fractions = np.empty(classes, np.int64), np.empty(classes, np.uint64)
     before, phase = 0, int(numbers[0])
@@ -275,7 +295,7 @@ def _laid_out(of: ClassQuotas, draws: int, numbers: Uint64s) -> tuple[Int64s, In
         before += of.shares[c]
     wholes = np.array([s // of.unit for s in of.shares], np.uint64)
     parts = np.array([(s % of.unit << 64) // of.unit for s in of.shares], np.uint64)
-    rows = np.bincount(of.of, of.sizes, classes).astype(np.uint64)
+    rows = np.bincount(of.cells.of, of.cells.sizes, classes).astype(np.uint64)
     behind = np.cumsum(rows[by_number]) - rows[by_number]
     first_row = np.empty(classes, np.uint64)
     first_row[by_number] = behind

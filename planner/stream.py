@@ -2,7 +2,8 @@
 
 Sample j of rank r is global position origin + (j // B) x B x W + r x B + j % B. A position counts
 what all ranks together were given, so a state taken by any rank resumes all of them, also on
-another number of ranks.
+another number of ranks. Where the plan has lanes, ranks share a step lane by lane (`lanes.py`): the
+step is made of the same positions.
 """
 
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from tql.diagnostics import Note, error
 from tql.forks import ForkLock
 from tql.planner.arguments import count, whole
+from tql.planner.lanes import by_lane
 from tql.planner.rng import Int64s, Uint64s
 
 Remainder: TypeAlias = Literal["short", "drop", "pad", "mask"]
@@ -32,6 +34,9 @@ class Order(Protocol):
 
     @property
     def short(self) -> str: ...
+
+    @property
+    def lanes(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -220,8 +225,13 @@ class IndexStream:
         last = min(stop * self.batch_size, len(self))  # a batch may be far longer than the epoch
         samples = np.arange(first * self.batch_size, last, dtype=np.int64)
         step, inside = np.divmod(samples, self.batch_size)
-        positions = self._origin + step * self._step + self.rank * self.batch_size + inside
+        begin, place = self._origin + step * self._step, self.rank * self.batch_size + inside
+        positions = begin + place
         beyond = positions >= len(self.plan)
+        if self.plan.lanes > 1:
+            size = np.minimum(self._step, len(self.plan) - begin)
+            real = ~beyond
+            positions[real] = by_lane(begin[real], size[real], place[real], self.plan.lanes)
         match self.remainder:
             case "short" | "drop":
                 positions = positions[~beyond]
