@@ -4,7 +4,7 @@ import itertools
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from tql.loader.options import Options, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
+from tql.planner.epochs import Pass
+from tql.planner.samplers import BatchSampler, Sampler, Streamed
 from tql.planner.stream import ORDER, Remainder
 from tql.schema import Column
 
@@ -41,24 +43,6 @@ class Plan(Protocol):
         batch_size: int = 1,
         remainder: Remainder = "short",
     ) -> Stream: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """What an `iter()` gives: an epoch from a position on; `begun` if one has given it before.
-
-    An offset is the start of the first pass, so it moves to another epoch only until it is begun.
-    """
-
-    epoch: int
-    start: int
-    begun: bool = False
-
-    def at_epoch(self, epoch: int) -> "_Pass":
-        return _Pass(epoch, 0 if self.begun else self.start, self.begun)
-
-    def after(self, pinned: bool) -> "_Pass":
-        return _Pass(self.epoch if pinned else self.epoch + 1, 0, begun=True)
 
 
 @dataclass(slots=True)
@@ -110,9 +94,11 @@ class Loader:
         self._threads: Final = options.num_threads or usable_cpus()
         self._running: Final[weakref.WeakSet[Pipeline]] = weakref.WeakSet()
         self._decoder: Decoder | None = None
+        self._sampler: Sampler | None = None
+        self._batch_sampler: BatchSampler | None = None
         self._meter = Meter()
         self._memory = self._new_memory()
-        self._next = _Pass(epoch=0, start=options.offset)
+        self._next = Pass(epoch=0, start=options.offset)
         self._pinned = False
         self._cursor: _Cursor | None = None  # of the pass begun last, until it ends
         self._stream(self._next)  # an impossible offset is an error here, not in the first pass
@@ -131,6 +117,29 @@ class Loader:
     def drop_last(self) -> bool:
         """Whether a last batch that is not full is left out."""
         return self.options.drop_last
+
+    @property
+    def sampler(self) -> Sampler:
+        """The rows of the passes one at a time, as `index` names them; see `Plan.sampler`."""
+        if self._sampler is None:
+            self._sampler = Sampler(*self._sampled(1), False, self._rows.identify, self.set_epoch)
+        return self._sampler
+
+    @property
+    def batch_sampler(self) -> BatchSampler:
+        """The rows of the batches of this rank, as `index` names them; see `Plan.batch_sampler`."""
+        if self._batch_sampler is None:
+            shape, drop_last = self._sampled(self.batch_size), self.drop_last
+            self._batch_sampler = BatchSampler(
+                *shape, drop_last, self._rows.identify, self.set_epoch
+            )
+        return self._batch_sampler
+
+    def _sampled(self, batch_size: int) -> tuple[Streamed, int, int, int, Remainder, int]:
+        o = self.options
+        remainder: Remainder = "pad" if o.remainder == "mask" else o.remainder
+        plan = cast(Streamed, self.plan)
+        return plan, o.rank, o.world_size, batch_size, remainder, o.offset
 
     @property
     def epoch(self) -> int:
@@ -183,7 +192,7 @@ class Loader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next `iter()` go on behind the batch that `state` was taken after."""
         epoch, position = self._checked(state)
-        self._next, self._cursor = _Pass(epoch, position, begun=True), None
+        self._next, self._cursor = Pass(epoch, position, begun=True), None
 
     @property
     def columns_as_stored(self) -> tuple[Column, ...]:
@@ -199,7 +208,7 @@ class Loader:
     def first_rows(self) -> Any:
         """A batch of the first rows of the source, whatever the plan: it shows what batches are."""
         stream = _FirstRows(self._rows.in_order(0, _FIRST))
-        return self._recipe(_Pass(epoch=0, start=0), stream, Meter()).make(0)
+        return self._recipe(Pass(epoch=0, start=0), stream, Meter()).make(0)
 
     def stats(self) -> LoaderStats:
         """What the pass begun last has done so far, and one line of advice."""
@@ -209,7 +218,7 @@ class Loader:
         """Errors that were passed over: none, for every error is raised."""
         return []
 
-    def _stream(self, at: "_Pass") -> Stream:
+    def _stream(self, at: Pass) -> Stream:
         o = self.options
         return self.plan.stream(
             epoch=at.epoch,
@@ -223,7 +232,7 @@ class Loader:
     def _batches(self, stream: Stream) -> int:
         return len(stream) // self.batch_size if self.drop_last else stream.batches
 
-    def _batches_of(self, begun: "_Pass", stream: Stream, cursor: "_Cursor") -> Iterator[Any]:
+    def _batches_of(self, begun: Pass, stream: Stream, cursor: "_Cursor") -> Iterator[Any]:
         meter = self._meter = Meter()
         pipeline = Pipeline(self._recipe(begun, stream, meter), self._limits(), meter)
         self._running.add(pipeline)
@@ -245,7 +254,7 @@ class Loader:
         blocks = (self._limits().in_flight + 3) * max(1, len(self._columns))
         return Memory(blocks, self.options.memory_bytes)
 
-    def _recipe(self, begun: "_Pass", stream: Stream, meter: Meter) -> Recipe:
+    def _recipe(self, begun: Pass, stream: Stream, meter: Meter) -> Recipe:
         o = self.options
         if self._decoder is None:
             self._decoder = resolve(self._rows, self._columns, o)

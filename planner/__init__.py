@@ -4,14 +4,17 @@ from tql.planner.line import DrawLine
 from tql.planner.making import make_plan, sample
 from tql.planner.plan import Plan
 from tql.planner.plan_file import PlanFile, load
+from tql.planner.samplers import BatchSampler, Sampler
 from tql.planner.stream import IndexStream, StreamBatch, check_state
 from tql.planner.windows import Windows
 
 __all__ = [
+    "BatchSampler",
     "DrawLine",
     "IndexStream",
     "Plan",
     "PlanFile",
+    "Sampler",
     "StreamBatch",
     "Windows",
     "check_state",

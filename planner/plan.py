@@ -34,6 +34,7 @@ from tql.planner.quota import (
 )
 from tql.planner.rng import Int64s, Key, Uint64s, seeds, stream_key
 from tql.planner.runs import Runs, runs_of_all, runs_of_cells, runs_of_rows
+from tql.planner.samplers import BatchSampler, Sampler
 from tql.planner.stages import Independent, Made, Stage, ready
 from tql.planner.stream import IndexStream, Remainder
 from tql.planner.windows import InWindows, Windows, in_windows
@@ -203,6 +204,31 @@ class Plan:
     ) -> IndexStream:
         """The batches of one rank from position `offset` of `epoch` on."""
         return IndexStream(self, epoch, rank, world_size, offset, batch_size, remainder)
+
+    def sampler(
+        self, rank: int = 0, world_size: int = 1, *, remainder: Remainder | None = None,
+        offset: int | None = None,
+    ) -> Sampler:  # fmt: skip
+        """Row ids one at a time, for a stock torch DataLoader over data of one's own.
+
+            DataLoader(dataset, batch_size=32, sampler=plan.sampler())
+
+        remainder  "short", "drop" or "pad"; None: "drop" with several ranks, "short" with one
+        offset     where the first epoch begins; None: at the offset of the plan
+        """
+        start = self.offset if offset is None else offset
+        return Sampler(self, rank, world_size, 1, remainder, start)
+
+    def batch_sampler(
+        self, batch_size: int, drop_last: bool = False, rank: int = 0, world_size: int = 1,
+        *, remainder: Remainder | None = None, offset: int | None = None,
+    ) -> BatchSampler:  # fmt: skip
+        """Lists of row ids, the batches that a loader would give on this rank; see `sampler`.
+
+        DataLoader(dataset, batch_sampler=plan.batch_sampler(32, rank=1, world_size=4))
+        """
+        start = self.offset if offset is None else offset
+        return BatchSampler(self, rank, world_size, batch_size, remainder, start, drop_last)
 
     def to_json(self) -> dict[str, Any]:
         """What `save` writes: everything but the rows themselves, which are hashed."""

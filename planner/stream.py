@@ -192,6 +192,12 @@ class IndexStream:
             whole.pad[part],
         )
 
+    def rows(self, first: int, stop: int) -> Int64s:
+        """Row ids of batches `first` … `stop` - 1 end to end; nothing is remembered of them."""
+        if not 0 <= first <= stop <= self.batches:
+            raise IndexError(f"batches {first} to {stop} of {self.batches}")
+        return self._compute(first, stop).rows
+
     def __iter__(self) -> Iterator[Int64s]:
         """Row ids of the batches from `position` on, int64 (b,) each."""
         if self._position != self._origin:

@@ -37,7 +37,7 @@ from tql.loader import (
     torch_collate,
 )
 from tql.memory_size import bytes_of
-from tql.planner import Plan, make_plan
+from tql.planner import BatchSampler, Plan, Sampler, make_plan
 from tql.planner.stream import Remainder
 from tql.queries import ask, weights_below
 from tql.steps import QueryStep, SampleStep, Step, WeightsLike, check_drawn_once, described
@@ -459,6 +459,16 @@ class DataLoader:
     def errors(self) -> list[TqlError]:
         """Errors that were passed over."""
         return self._loader.errors()
+
+    @property
+    def sampler(self) -> Sampler:
+        """Rows of the data set in the order of the plan, for a stock torch DataLoader over it."""
+        return self._loader.sampler
+
+    @property
+    def batch_sampler(self) -> BatchSampler:
+        """The batches of this rank as lists of rows, for a stock torch DataLoader."""
+        return self._loader.batch_sampler
 
     @property
     def batch_size(self) -> int:
