@@ -70,7 +70,9 @@ def test_a_sampler_gives_the_epochs_of_the_plan_one_after_another(plan: tql.Plan
         assert sampler.epoch == batches.epoch == epoch
         rows = plan.ids(epoch).tolist()
         assert list(sampler) == rows
-        assert list(batches) == cut(rows, 8)
+        given = list(batches)
+        assert [sorted(b) for b in given] == [sorted(b) for b in cut(rows, 8)]
+        assert plan is IN_WINDOWS or given == cut(rows, 8)  # a step goes lane by lane
 
 
 @pytest.mark.parametrize("workers", [0, 2])
