@@ -1,5 +1,6 @@
 """Batches from rows, in the order of a plan: read, decode, transform, collate, in threads."""
 
+from tql.loader.failures import Failure, Failures, OnError
 from tql.loader.loader import Loader
 from tql.loader.map_dataset import MapDataset
 from tql.loader.options import Options
@@ -9,9 +10,12 @@ from tql.loader.to_tensorflow import by_row, tensorflow_collate, tensorflow_data
 from tql.loader.to_torch import distributed_rank, torch_collate
 
 __all__ = [
+    "Failure",
+    "Failures",
     "FragmentRows",
     "Loader",
     "MapDataset",
+    "OnError",
     "Options",
     "Rows",
     "by_row",

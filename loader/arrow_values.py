@@ -11,6 +11,7 @@ import pyarrow as pa
 from tql.diagnostics import data_error
 from tql.images import Encoded
 from tql.loader.batch import Values
+from tql.loader.failures import Report
 from tql.loader.options import Method
 from tql.schema import (
     Binary,
@@ -30,7 +31,11 @@ from tql.sources.movable import movable_array
 
 
 def values_of(
-    wanted: Column, method: Method, column: pa.ChunkedArray, rows: npt.NDArray[np.int64]
+    wanted: Column,
+    method: Method,
+    column: pa.ChunkedArray,
+    rows: npt.NDArray[np.int64],
+    report: Report,
 ) -> Values:
     """The values of a column that is no image to decode; may share Arrow's memory.
 
@@ -46,7 +51,7 @@ def values_of(
         case List() as dtype:
             return _with_nulls(_joined(column), lambda array: _lists(array, dtype))
         case Json():
-            return _json(column, wanted.name, rows)
+            return _json(column, wanted.name, rows, report)
         case Binary():
             return [None if data is None else bytes(data) for data in encoded_values(column)]
         case Opaque():
@@ -79,19 +84,19 @@ def _text(column: pa.ChunkedArray, method: Method) -> list[Any]:
     return listed
 
 
-def _json(column: pa.ChunkedArray, name: str, rows: npt.NDArray[np.int64]) -> list[Any]:
-    listed = _storage(column).to_pylist()
-    parsed: list[Any] = []
-    for row, value in zip(rows, listed, strict=True):
-        if not isinstance(value, str | bytes):
-            parsed.append(value)
-            continue
-        try:
-            parsed.append(json.loads(value))
-        except ValueError as cause:
-            raise data_error(
-                "value", f"row {row}, column '{name}': not a JSON value: {cause}"
-            ) from cause
+def _json(
+    column: pa.ChunkedArray, name: str, rows: npt.NDArray[np.int64], report: Report
+) -> list[Any]:
+    parsed: list[Any] = _storage(column).to_pylist()
+    for i, value in enumerate(parsed):
+        if isinstance(value, str | bytes):
+            try:
+                parsed[i] = json.loads(value)
+            except ValueError as cause:
+                message = f"row {rows[i]}, column '{name}': not a JSON value: {cause}"
+                found = data_error("value", message)
+                found.__cause__ = cause
+                report(i, found)
     return parsed
 
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tql import images
-from tql.diagnostics import TqlError, data_error
+from tql.diagnostics import data_error
 from tql.images import BrokenImage, Encoded, Header
 from tql.loader.arrow_values import encoded_values, values_of
 from tql.loader.batch import INDEX, Columns, Values
+from tql.loader.failures import Report, raise_it
 from tql.loader.memory import Memory
 from tql.loader.options import Method, Options
 from tql.loader.rows import Rows
@@ -42,9 +43,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """How to decode rows of a source; `kind` names the source in messages."""
+    """How to decode rows; `origin` says where a row is stored, in messages."""
 
-    kind: str
+    origin: Callable[[int], str]
     wanted: tuple[Wanted, ...]
     return_index: bool = False
     max_pixels: int = images.MAX_PIXELS
@@ -56,11 +57,12 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was read for a batch: `table` and `known`, the rows as users number them, have each row
-    once; `inverse` has one entry a slot of the batch, the place of its row in them.
+    """What was read for a batch: `table`, `ids` and `known`, the rows as users number them, have
+    each row once; `inverse` has one entry a slot of the batch, the place of its row in them.
     """
 
     table: pa.Table
+    ids: Ids
     known: Ids
     inverse: Ids
 
@@ -89,7 +91,7 @@ def resolve(rows: Rows, columns: Sequence[Column], options: Options) -> Decoder:
         method = methods[column.name]
         image = column.dtype == Binary(image=True) or column.name in found
         wanted.append(Wanted(column, method, image or method == "pil"))
-    return Decoder(rows.kind, tuple(wanted), options.return_index)
+    return Decoder(rows.origin, tuple(wanted), options.return_index)
 
 
 def fetch(rows: Rows, decoder: Decoder, ids: Ids) -> Fetched:
@@ -97,22 +99,26 @@ def fetch(rows: Rows, decoder: Decoder, ids: Ids) -> Fetched:
     unique, inverse = np.unique(ids, return_inverse=True)
     table = rows.take(unique, decoder.names)
     assert table.num_rows == len(unique), "rows were lost on the way"
-    return Fetched(table, rows.identify(unique), inverse)
+    return Fetched(table, unique, rows.identify(unique), inverse)
 
 
-def start(decoder: Decoder, fetched: Fetched, memory: Memory) -> Decoding:
-    """Decode everything but images."""
+def start(
+    decoder: Decoder, fetched: Fetched, memory: Memory, report: Report = raise_it
+) -> Decoding:
+    """Decode everything but images. Rows that cannot be decoded, now or by a task, are reported by
+    their place in `fetched.ids`.
+    """
     known, inverse = fetched.known, fetched.inverse
     values: dict[str, Values] = {}
     tasks: list[Task] = []
     for wanted in decoder.wanted:
         name, array = wanted.column.name, fetched.table[wanted.column.name]
         if wanted.image and wanted.method != "tobytes":
-            job = _ImageColumn(decoder, wanted, known, inverse, encoded_values(array))
+            job = _ImageColumn(decoder, wanted, fetched, encoded_values(array), report)
             values[name], more = job.start(memory)
             tasks += more
         else:
-            plain = values_of(wanted.column, wanted.method, array, known)
+            plain = values_of(wanted.column, wanted.method, array, known, report)
             values[name] = _spread(plain, inverse, memory)
     nbytes = fetched.table.nbytes + sum(map(_nbytes, values.values()))
     slots = known[inverse]
@@ -141,14 +147,15 @@ def _first_values(rows: Rows, names: Sequence[str]) -> dict[str, Encoded]:
 class _ImageColumn:
     decoder: Decoder
     wanted: Wanted
-    rows: Ids
-    inverse: Ids
+    fetched: Fetched
     encoded: list[Encoded | None]
+    report: Report
 
     def start(self, memory: Memory) -> tuple[Values, list[Task]]:
         """Room for the column, and one task for each image that is not null."""
-        slots = _slots_of(self.inverse, len(self.rows))
-        listed: list[Any] = [None] * len(self.inverse)
+        inverse = self.fetched.inverse
+        slots = _slots_of(inverse, len(self.fetched.ids))
+        listed: list[Any] = [None] * len(inverse)
         if self.wanted.method == "pil":
             return listed, [
                 partial(self._decode_pil, k, data, slots[k], listed)
@@ -160,7 +167,7 @@ class _ImageColumn:
         shape = shapes.pop() if len(shapes) == 1 else None
         values: Values = listed
         if shape is not None:
-            values = memory.array((len(self.inverse), *shape), np.uint8)
+            values = memory.array((len(inverse), *shape), np.uint8)
         else:
             for header, where in zip(headers, slots, strict=True):
                 for slot in where if header is not None else ():
@@ -178,7 +185,8 @@ class _ImageColumn:
         try:
             return images.read_header(data, self.decoder.max_pixels)
         except BrokenImage as cause:
-            raise self._corrupt(k, cause) from cause
+            self._corrupt(k, cause)
+            return None
 
     def _decode(
         self, k: int, data: Encoded, header: Header, slots: Sequence[int], values: Values
@@ -187,7 +195,7 @@ class _ImageColumn:
         try:
             images.decode_into(data, header, values[first])
         except BrokenImage as cause:
-            raise self._corrupt(k, cause) from cause
+            self._corrupt(k, cause)
         for slot in others:
             values[slot][...] = values[first]
 
@@ -196,17 +204,22 @@ class _ImageColumn:
         try:
             values[first] = images.to_pil(data, self.decoder.max_pixels)
         except BrokenImage as cause:
-            raise self._corrupt(k, cause) from cause
+            self._corrupt(k, cause)
+            return
         for slot in others:
             values[slot] = values[first].copy()
 
-    def _corrupt(self, k: int, cause: BrokenImage) -> TqlError:
-        return data_error(
+    def _corrupt(self, k: int, cause: BrokenImage) -> None:
+        origin, name = self.decoder.origin(int(self.fetched.ids[k])), self.wanted.column.name
+        found = data_error(
             "corrupt",
-            f"row {self.rows[k]}, column '{self.wanted.column.name}' ({self.decoder.kind}): "
+            f"row {self.fetched.known[k]}, column '{name}' ({origin}): "
             f"not a readable image: {cause}",
-            help=f"decode_method={{'{self.wanted.column.name}': 'tobytes'}} gives the stored bytes",
+            help=f"decode_method={{'{name}': 'tobytes'}} gives the stored bytes; on_error='skip' or "
+            "'replace' goes on without such rows",
         )
+        found.__cause__ = cause
+        self.report(k, found)
 
 
 def _slots_of(inverse: Ids, unique: int) -> list[list[int]]:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tql.cpus import usable_cpus
-from tql.diagnostics import Note, TqlError, error
+from tql.diagnostics import Note, error
 from tql.loader.batch import Collate
 from tql.loader.decode import Decoder, resolve
+from tql.loader.failures import Failures, too_many
 from tql.loader.memory import Memory
 from tql.loader.meter import LoaderStats, Meter
 from tql.loader.options import Options, loaded_columns
@@ -76,6 +77,18 @@ class _FirstRows:
     def position_after(self, i: int, /) -> int:
         return len(self.rows)
 
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        return np.arange(len(self.rows))
+
+    def only(self, kept: npt.NDArray[np.bool_], /) -> "_FirstRows":
+        return _FirstRows(self.rows[kept])
+
+    def replaced(
+        self, batch: Any, bad: npt.NDArray[np.int64], tries: npt.NDArray[np.int64], /
+    ) -> "_FirstRows":
+        return self.only(~np.isin(np.arange(len(self.rows)), bad))
+
 
 class Loader:
     """Batches of `rows` in the order of `plan`; each `iter()` is one pass over one epoch.
@@ -97,6 +110,7 @@ class Loader:
         self._sampler: Sampler | None = None
         self._batch_sampler: BatchSampler | None = None
         self._meter = Meter()
+        self._failures = Failures()
         self._memory = self._new_memory()
         self._next = Pass(epoch=0, start=options.offset)
         self._pinned = False
@@ -214,9 +228,9 @@ class Loader:
         """What the pass begun last has done so far, and one line of advice."""
         return self._meter.stats()
 
-    def errors(self) -> list[TqlError]:
-        """Errors that were passed over: none, for every error is raised."""
-        return []
+    def errors(self) -> Failures:
+        """The samples that were left out or replaced in the batches delivered so far."""
+        return self._failures
 
     def _stream(self, at: Pass) -> Stream:
         o = self.options
@@ -237,10 +251,16 @@ class Loader:
         pipeline = Pipeline(self._recipe(begun, stream, meter), self._limits(), meter)
         self._running.add(pipeline)
         steps = itertools.count()  # enumerate() would hold on to a batch that the caller dropped
-        for batch in pipeline:
+        failed, most = 0, self.options.max_errors
+        for done in pipeline:
+            self._failures = Failures(self._failures.found + done.failures)
+            failed += len(done.failures)
+            if most is not None and failed > most:
+                pipeline.close()
+                raise too_many(Failures(self._failures.found[-failed:]), most)
             cursor.position = stream.position_after(next(steps))
-            yield batch
-            del batch  # or its memory could not be used again until the next one is there
+            yield done.value
+            del done  # or its memory could not be used again until the next one is there
         if self._cursor is cursor:
             self._next, self._cursor = begun.after(self._pinned), None
 
@@ -268,6 +288,7 @@ class Loader:
             transform=o.transform,
             transform_kwargs=o.transform_kwargs,
             mark_padding=o.remainder in ("pad", "mask"),
+            on_error=o.on_error,
             collate=self._collate,
             memory=self._memory,
             meter=meter,

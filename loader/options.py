@@ -10,6 +10,7 @@ import numpy as np
 
 from tql.diagnostics import Note, TqlError, did_you_mean, error
 from tql.loader.batch import INDEX, PAD
+from tql.loader.failures import OnError
 from tql.planner.stream import Remainder
 from tql.schema import Binary, Column, Schema, Text
 
@@ -19,6 +20,7 @@ Transform: TypeAlias = Callable[..., Any] | Mapping[str, Callable[[Any], Any] | 
 LARGEST_BATCH: Final = (1 << 31) - 1
 
 _METHODS: Final[tuple[str, ...]] = get_args(Method)
+_POLICIES: Final[tuple[str, ...]] = get_args(OnError)
 _REMAINDERS: Final[tuple[str, ...]] = get_args(Remainder)
 
 
@@ -36,6 +38,9 @@ class Options:
     memory_bytes     what batches in the making may hold together
     offset           position of the first epoch to start at, counted over all ranks
     timeout          seconds to wait for one batch before an error; None waits for ever
+    on_error         what becomes of a sample that cannot be decoded or transformed: "raise", "skip"
+                     leaves it out of its batch, "replace" puts another of its weight class there
+    max_errors       how many such samples a pass may have on this rank; None for any number
     """
 
     columns: Sequence[str] | None = None
@@ -55,7 +60,8 @@ class Options:
     remainder: Remainder = "short"
     offset: int = 0
     timeout: float | None = None
-    on_error: str = "raise"
+    on_error: OnError = "raise"
+    max_errors: int | None = None
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, LARGEST_BATCH)
@@ -76,6 +82,13 @@ class Options:
         _check_timeout(self.timeout)
         if self.remainder not in _REMAINDERS:
             raise _not_one_of("remainder", self.remainder, _REMAINDERS)
+        if self.on_error not in _POLICIES:
+            raise _not_one_of("on_error", self.on_error, _POLICIES)
+        if self.max_errors is not None:
+            _whole("max_errors", self.max_errors, 0)
+            if self.on_error == "raise":
+                raise error("parameter", "max_errors= with on_error='raise', which allows none",
+                            help="on_error='skip' or 'replace'")  # fmt: skip
         _check_columns(self.columns)
         _check_decode(self.decode)
         _check_transform(self.transform, self.columns)
@@ -229,13 +242,6 @@ def _check_unsupported(options: Options) -> None:
             "unsupported",
             "persistent_workers needs worker processes, which are not in this version",
             help="persistent_workers=False",
-        )
-    if options.on_error != "raise":
-        raise error(
-            "unsupported",
-            f"on_error={options.on_error!r} is not in this version: a row that cannot be loaded "
-            "raises",
-            help="on_error='raise'",
         )
 
 

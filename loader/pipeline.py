@@ -28,7 +28,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError, Thread
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from tql.diagnostics import data_error, error
 from tql.loader.decode import Task
@@ -54,7 +54,7 @@ class _Job:
     """One batch on its way. `left` and `failures` are guarded by the pipeline's lock."""
 
     step: int
-    done: Future[Any] = field(default_factory=Future)
+    done: Future[Done] = field(default_factory=Future)
     stage: str = "read"
     left: int = 0
     failures: dict[int, BaseException] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Pipeline:
         self._delivered = 0
         self._largest = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Done]:
         """The batches of this pass, from step 0."""
         began = time.perf_counter()
         readers = min(_READERS, self._limits.threads)
@@ -125,7 +125,7 @@ class Pipeline:
         # Threads of a pool that nobody refers to end once its queue is empty.
         self._readers = self._decoders = None
 
-    def _wait(self, step: int) -> Any:
+    def _wait(self, step: int) -> Done:
         with self._lock:
             job = self._jobs.get(step)
         if job is None:
@@ -217,9 +217,9 @@ class Pipeline:
         """Run phases until one is shared out, or the batch is done."""
         while not self._stopped:
             match then():
-                case Done(value):
+                case Done() as done:
                     with suppress(InvalidStateError):  # closed meanwhile
-                        job.done.set_result(value)
+                        job.done.set_result(done)
                     return
                 case Phase() as phase:
                     job.stage = phase.stage

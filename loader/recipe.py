@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, assert_never
 
@@ -18,11 +18,13 @@ from tql.loader.batch import (
     stack,
 )
 from tql.loader.decode import Decoder, Fetched, Task, fetch, start
+from tql.loader.failures import Failure, OnError, raise_it
 from tql.loader.memory import Memory
 from tql.loader.meter import Meter
 from tql.loader.options import Transform
 from tql.loader.rows import Rows
 from tql.loader.transforms import Function, function, transform_sample, transform_value
+from tql.planner.plan import MOST_TRIES
 
 _ROWS_IN_NOTES: Final = 8
 
@@ -33,9 +35,12 @@ class Located(Protocol):
     @property
     def rows(self) -> npt.NDArray[np.int64]: ...
     @property
+    def positions(self) -> npt.NDArray[np.int64]: ...
+    @property
     def seeds(self) -> npt.NDArray[np.uint64]: ...
     @property
     def pad(self) -> npt.NDArray[np.bool_]: ...
+    def only(self, kept: npt.NDArray[np.bool_], /) -> "Located": ...
 
 
 class Stream(Protocol):
@@ -46,6 +51,9 @@ class Stream(Protocol):
     def batches(self) -> int: ...
     def batch(self, i: int, /) -> Located: ...
     def position_after(self, i: int, /) -> int: ...
+    def replaced(
+        self, batch: Any, bad: npt.NDArray[np.int64], tries: npt.NDArray[np.int64], /
+    ) -> Located: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +71,27 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The finished batch."""
+    """The finished batch, and the samples of it that could not be loaded."""
 
     value: Any
+    failures: tuple[Failure, ...] = ()
 
 
 Next: TypeAlias = Phase | Done
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A batch in the making: the samples that are tried now, and those that failed before.
+
+    tries  int64 (b,), how many substitutes each of `located` is
+    bad    slot → why it failed; several threads write
+    """
+
+    located: Located
+    tries: npt.NDArray[np.int64]
+    failures: tuple[Failure, ...] = ()
+    bad: dict[int, Exception] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +107,23 @@ class Recipe:
     transform: Transform | None
     transform_kwargs: Mapping[str, Any]
     mark_padding: bool
+    on_error: OnError
     collate: Collate
     memory: Memory
     meter: Meter
 
     def read(self, step: int) -> "Callable[[], Next]":
         """Read the rows of a batch; what is returned goes on, in a thread that decodes."""
-        began = time.perf_counter()
         located = self.stream.batch(step)
-        fetched = fetch(self.rows, self.decoder, located.rows)
-        seconds, table = time.perf_counter() - began, fetched.table
-        self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
-        return partial(self._decode, located, fetched)
+        attempt = _Attempt(located, np.zeros(len(located.rows), np.int64))
+        return partial(self._decode, attempt, self._fetch(attempt))
 
     def make(self, step: int) -> Any:
         """The finished batch, made in the calling thread."""
         then = self.read(step)
         while True:
             match then():
-                case Done(value):
+                case Done(value=value):
                     return value
                 case Phase() as phase:
                     for task in phase.tasks:
@@ -119,64 +140,118 @@ class Recipe:
         position = self.stream.position_after(step - 1) if step else self.start
         return f"epoch {self.epoch}, step {step}, position {position}, rows [{shown}{dots}]"
 
-    def _decode(self, located: Located, fetched: Fetched) -> Next:
+    def _fetch(self, attempt: _Attempt) -> Fetched:
         began = time.perf_counter()
-        decoding = start(self.decoder, fetched, self.memory)
+        fetched = fetch(self.rows, self.decoder, attempt.located.rows)
+        seconds, table = time.perf_counter() - began, fetched.table
+        self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
+        return fetched
+
+    def _decode(self, attempt: _Attempt, fetched: Fetched) -> Next:
+        began = time.perf_counter()
+
+        def report(k: int, cause: Exception) -> None:
+            for slot in np.flatnonzero(fetched.inverse == k).tolist():
+                attempt.bad.setdefault(slot, cause)
+
+        strict = self.on_error == "raise"
+        decoding = start(self.decoder, fetched, self.memory, raise_it if strict else report)
         if self.mark_padding:
-            decoding.batch.values[PAD] = np.array(located.pad, np.bool_)
-        seconds, rows = time.perf_counter() - began, len(located.rows)
+            decoding.batch.values[PAD] = np.array(attempt.located.pad, np.bool_)
+        seconds, rows = time.perf_counter() - began, len(attempt.located.rows)
         self.meter.add("decode", seconds, batches=1, rows=rows, bytes=decoding.nbytes)
-        then = partial(self._transform, decoding.batch, located)
+        then = partial(self._transform, attempt, decoding.batch)
         return Phase("decode", decoding.tasks, then, decoding.nbytes)
 
-    def _transform(self, batch: Columns, located: Located) -> Next:
-        seeds = located.seeds.tolist()
+    def _again(self, attempt: _Attempt) -> Next:
+        """The batch without the samples that failed, or with others in their place."""
+        bad, located = np.array(sorted(attempt.bad)), attempt.located
+        tries = attempt.tries.copy()
+        if self.on_error == "skip":
+            kept = np.ones(tries.size, np.bool_)
+            kept[bad] = False
+            if not kept.any():
+                raise _noted(attempt, bad[0], "no sample of this batch can be loaded")
+            tried, stand_ins = located.only(kept), [None] * bad.size
+            tries = tries[kept]
+        else:
+            late = bad[tries[bad] == MOST_TRIES]
+            if late.size:
+                raise _noted(attempt, late[0], f"{MOST_TRIES} substitutes failed as well")
+            tried = self.stream.replaced(located, bad, tries[bad])
+            stand_ins = self.rows.identify(tried.rows[bad]).tolist()
+            tries[bad] += 1
+        rows = self.rows.identify(located.rows[bad]).tolist()
+        failures = tuple(
+            Failure(self.epoch, int(located.positions[slot]), row, attempt.bad[slot], stand_in)
+            for slot, row, stand_in in zip(bad.tolist(), rows, stand_ins, strict=True)
+        )
+        attempt = _Attempt(tried, tries, attempt.failures + failures)
+        return self._decode(attempt, self._fetch(attempt))
+
+    def _transform(self, attempt: _Attempt, batch: Columns) -> Next:
+        if attempt.bad:
+            return self._again(attempt)
         match self.transform:
             case None:
-                return self._collate(batch)
+                return self._collate(attempt, batch)
             case Mapping() as given:
                 functions = {name: function(fn) for name, fn in given.items() if fn is not None}
-                return self._transform_columns(batch, functions, seeds)
+                return self._transform_columns(attempt, batch, functions)
             case fn:
-                return self._transform_samples(batch, function(fn, self.transform_kwargs), seeds)
+                return self._transform_samples(attempt, batch, function(fn, self.transform_kwargs))
 
     def _transform_columns(
-        self, batch: Columns, functions: Mapping[str, Function], seeds: list[int]
+        self, attempt: _Attempt, batch: Columns, functions: Mapping[str, Function]
     ) -> Next:
         made: dict[str, list[Any]] = {name: [None] * len(batch.rows) for name in functions}
+        seeds = attempt.located.seeds.tolist()
 
-        def apply(name: str, fn: Function, i: int) -> None:
-            made[name][i] = transform_value(fn, batch, name, i, seeds[i])
+        def apply(i: int) -> None:
+            for name, fn in functions.items():
+                made[name][i] = transform_value(fn, batch, name, i, seeds[i])
 
-        def finish() -> Next:
+        def finish() -> Batch:
             stacked = {name: stack(values) for name, values in made.items()}
-            return self._collate(Columns(batch.rows, {**batch.values, **stacked}))
+            return Columns(batch.rows, {**batch.values, **stacked})
 
-        tasks = [
-            partial(apply, name, fn, i)
-            for i in range(len(batch.rows))
-            for name, fn in functions.items()
-        ]
-        return self._counted(batch, Phase("transform", tasks, finish))
+        return self._for_each_sample(attempt, apply, finish)
 
-    def _transform_samples(self, batch: Columns, fn: Function, seeds: list[int]) -> Next:
+    def _transform_samples(self, attempt: _Attempt, batch: Columns, fn: Function) -> Next:
         made: list[dict[str, Any]] = [{}] * len(batch.rows)
+        seeds = attempt.located.seeds.tolist()
 
         def apply(i: int) -> None:
             made[i] = transform_sample(fn, batch, i, seeds[i])
 
-        def finish() -> Next:
-            return self._collate(Samples(batch.rows, made))
+        return self._for_each_sample(attempt, apply, lambda: Samples(batch.rows, made))
 
-        tasks = [partial(apply, i) for i in range(len(batch.rows))]
-        return self._counted(batch, Phase("transform", tasks, finish))
+    def _for_each_sample(
+        self, attempt: _Attempt, apply: Callable[[int], None], finish: Callable[[], Batch]
+    ) -> Next:
+        def guarded(i: int) -> None:
+            try:
+                apply(i)
+            except Exception as e:
+                if self.on_error == "raise":
+                    raise
+                attempt.bad[i] = e
 
-    def _counted(self, batch: Columns, phase: Phase) -> Phase:
-        self.meter.add("transform", 0.0, batches=1, rows=len(batch.rows))
-        return phase
+        def then() -> Next:
+            return self._again(attempt) if attempt.bad else self._collate(attempt, finish())
 
-    def _collate(self, batch: Batch) -> Next:
+        samples = len(attempt.located.rows)
+        self.meter.add("transform", 0.0, batches=1, rows=samples)
+        return Phase("transform", [partial(guarded, i) for i in range(samples)], then)
+
+    def _collate(self, attempt: _Attempt, batch: Batch) -> Next:
         began = time.perf_counter()
         value = self.collate(batch)
         self.meter.add("collate", time.perf_counter() - began, batches=1, rows=len(batch.rows))
-        return Done(value)
+        return Done(value, attempt.failures)
+
+
+def _noted(attempt: _Attempt, slot: int, why: str) -> Exception:
+    failure = attempt.bad[slot]
+    failure.add_note(f"tql: {why}")
+    return failure

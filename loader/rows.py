@@ -2,6 +2,7 @@
 
 import os
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -37,6 +38,10 @@ class Rows(Protocol):
 
     def identify(self, rows: RowIds) -> RowIds:
         """The numbers that users know these rows by: what `index` and messages show."""
+        ...
+
+    def origin(self, row: int) -> str:
+        """Where a row is stored, for people: file and group, as far as that is known."""
         ...
 
     def in_order(self, start: int, stop: int) -> RowIds:
@@ -82,6 +87,11 @@ class FragmentRows:
     def identify(self, rows: RowIds) -> RowIds:
         """The same numbers: the rows of a source are known by their place in it."""
         return rows
+
+    def origin(self, row: int) -> str:
+        """The fragment that holds the row."""
+        fragments = self.source.fragments
+        return fragments[bisect_right(fragments, row, key=lambda f: f.start) - 1].origin
 
     def in_order(self, start: int, stop: int) -> RowIds:
         """Row numbers as they are."""

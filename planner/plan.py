@@ -32,7 +32,15 @@ from tql.planner.quota import (
     quota,
     quotas,
 )
-from tql.planner.rng import Int64s, Key, Uint64s, seeds, stream_key
+from tql.planner.rng import (
+    Int64s,
+    Key,
+    Uint64s,
+    high_product_twin,
+    philox_twin,
+    seeds,
+    stream_key,
+)
 from tql.planner.runs import Runs, runs_of_all, runs_of_cells, runs_of_rows
 from tql.planner.samplers import BatchSampler, Sampler
 from tql.planner.stages import Independent, Made, Stage, ready
@@ -45,6 +53,7 @@ from tql.weights import ClassWeights, RowWeights, Weights
 Resample: TypeAlias = Literal["epoch", "once"]
 Mix: TypeAlias = Literal["iid", "epoch", "batch"]
 
+MOST_TRIES: Final = 8  # substitutes that are tried for one position
 SHORT: Final = 12  # hex digits of a fingerprint that states carry
 
 
@@ -187,6 +196,33 @@ class Plan:
             raise error("value", "a plan without windows has no line of draws",
                         help="make it with windows=Windows(length)")  # fmt: skip
         return windowed.line
+
+    def substitutes(self, positions: Int64s, tries: Int64s, epoch: int = 0) -> Int64s:
+        """Rows to take in place of those at `positions`, where these cannot be loaded.
+
+        positions, tries  int64 (n,): the place, and how many substitutes of it have failed as well,
+                          0 to MOST_TRIES - 1
+
+        int64 (n,): rows of the same weight class, or drawn by their weights where each row has its
+        own; anew in each epoch, whatever else was drawn.
+        """
+        self._check_positions(positions)
+        epoch = count("epoch", epoch)
+        draws, key = positions * MOST_TRIES + tries, self._key("substitute", epoch)
+        layout = self._layout()
+        if isinstance(self.weights, RowWeights):
+            self._table(self.weights).apply(key, draws, fast=False)
+        else:
+            slots = positions.copy()
+            for stage in self._stages(slots.size, epoch)[:-1]:
+                stage(slots)
+            part = np.searchsorted(layout.starts, slots, side="right") - 1
+            sizes = np.diff(layout.starts)[part].astype(np.uint64)
+            draws = layout.starts[part] + high_product_twin(
+                philox_twin(key, draws)[0], sizes
+            ).astype(np.int64)
+        layout.mapper(draws.size)(draws)
+        return draws
 
     def seeds(self, rows: Int64s, copies: Int64s, epoch: int = 0) -> Uint64s:
         """The random number of each (row, copy), uint64 (n,)."""

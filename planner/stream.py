@@ -46,6 +46,8 @@ class Order(Protocol):
 
     def seeds(self, rows: Int64s, copies: Int64s, epoch: int = 0) -> Uint64s: ...
 
+    def substitutes(self, positions: Int64s, tries: Int64s, epoch: int = 0) -> Int64s: ...
+
 
 @dataclass(frozen=True, slots=True)
 class StreamBatch:
@@ -63,6 +65,16 @@ class StreamBatch:
     copies: Int64s
     seeds: Uint64s
     pad: NDArray[np.bool_]
+
+    def only(self, kept: NDArray[np.bool_]) -> "StreamBatch":
+        """The samples where `kept`, bool (b,), is true."""
+        return StreamBatch(
+            self.rows[kept],
+            self.positions[kept],
+            self.copies[kept],
+            self.seeds[kept],
+            self.pad[kept],
+        )
 
 
 class IndexStream:
@@ -197,6 +209,13 @@ class IndexStream:
         if not 0 <= first <= stop <= self.batches:
             raise IndexError(f"batches {first} to {stop} of {self.batches}")
         return self._compute(first, stop).rows
+
+    def replaced(self, batch: StreamBatch, bad: Int64s, tries: Int64s) -> StreamBatch:
+        """The batch with other rows at the places `bad`, int64 (n,), see `Plan.substitutes`."""
+        rows, seeds = batch.rows.copy(), batch.seeds.copy()
+        rows[bad] = self.plan.substitutes(batch.positions[bad], tries, self._epoch)
+        seeds[bad] = self.plan.seeds(rows[bad], batch.copies[bad], self._epoch)
+        return StreamBatch(rows, batch.positions, batch.copies, seeds, batch.pad)
 
     def __iter__(self) -> Iterator[Int64s]:
         """Row ids of the batches from `position` on, int64 (b,) each."""

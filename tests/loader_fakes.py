@@ -25,6 +25,11 @@ class FakeBatch:
     rows: npt.NDArray[np.int64]
     pad: npt.NDArray[np.bool_]
 
+    positions: npt.NDArray[np.int64]
+
+    def only(self, kept: npt.NDArray[np.bool_], /) -> "FakeBatch":
+        return FakeBatch(self.rows[kept], self.pad[kept], self.positions[kept])
+
     @property
     def seeds(self) -> npt.NDArray[np.uint64]:
         return self.rows.astype(np.uint64)
@@ -58,7 +63,16 @@ class FakeStream:
 
     def batch(self, i: int, /) -> FakeBatch:
         positions = self.positions()[i * self.size : (i + 1) * self.size]
-        return FakeBatch(self.order[positions % len(self.order)], positions >= len(self.order))
+        rows, pad = self.order[positions % len(self.order)], positions >= len(self.order)
+        return FakeBatch(rows, pad, positions)
+
+    def replaced(
+        self, batch: FakeBatch, bad: npt.NDArray[np.int64], tries: npt.NDArray[np.int64], /
+    ) -> FakeBatch:
+        """The rows that follow those that failed."""
+        rows = batch.rows.copy()
+        rows[bad] = (rows[bad] + 1) % len(self.order)
+        return FakeBatch(rows, batch.pad, batch.positions)
 
     def position_after(self, i: int, /) -> int:
         return min(len(self.order), self.offset + (i + 1) * self.size * self.world)

@@ -126,7 +126,7 @@ def test_a_broken_image_is_an_error_that_names_it(data: bytes, method: Any) -> N
         next(iter(loader_of(source, batch_size=3, decode={"image": method})))
     assert caught.value.diagnostic.code == "corrupt"
     assert caught.value.diagnostic.message.startswith(
-        "row 2, column 'image' (fake): not a readable image: "
+        "row 2, column 'image' (fragment 0): not a readable image: "
     )
 
 

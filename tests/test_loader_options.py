@@ -53,7 +53,8 @@ from tql.schema import Int
         ({"num_workers": 2}, TqlUnsupportedError, "num_workers=0"),
         ({"num_workers": -1}, TqlPlanError, "num_workers is -1"),
         ({"persistent_workers": True}, TqlUnsupportedError, "persistent_workers"),
-        ({"on_error": "skip"}, TqlUnsupportedError, "on_error='skip' is not in this version"),
+        ({"on_error": "ignore"}, TqlTypeError, "on_error is 'ignore'; expected 'raise', 'skip'"),
+        ({"max_errors": 1}, TqlTypeError, "max_errors= with on_error='raise'"),
     ],
 )
 def test_an_impossible_option_is_refused(

@@ -23,12 +23,14 @@ from tql.dataset import (
     fragment_edges,
     view_of,
 )
-from tql.diagnostics import TqlError, error
+from tql.diagnostics import error
 from tql.engine.derived import derive
 from tql.forks import ForkLock
 from tql.language.bind_expr import Params
 from tql.loader import (
+    Failures,
     Loader,
+    OnError,
     Options,
     distributed_rank,
     numpy_collate,
@@ -71,14 +73,16 @@ class DataLoader:
 
     seed        fixes everything that is random
     memory      what fragments and batches may hold together: bytes, or "2GiB"
-    on_error    "raise"; other policies are not in this version
+    on_error    what becomes of a sample that cannot be decoded or transformed: "raise"; "skip" leaves
+                it out of its batch; "replace" puts another row of the same weight class in its place
+    max_errors  how many such samples a pass may have on each rank; None for any number
     timeout     seconds to wait for one batch; None for ever
     """
 
     base: Dataset
     seed: int = 0
     memory: int | str = "2GiB"
-    on_error: str = "raise"
+    on_error: OnError = "raise"
     max_errors: int | None = None
     timeout: float | None = None
     progress: bool = False
@@ -97,9 +101,7 @@ class DataLoader:
 
     def __post_init__(self) -> None:
         bytes_of(self.memory)
-        if self.on_error != "raise" or self.max_errors is not None:
-            raise error("unsupported", f"on_error={self.on_error!r} is not in this version",
-                        help="on_error='raise'")  # fmt: skip
+        Options(on_error=self.on_error, max_errors=self.max_errors)
         if self.progress:
             raise error("unsupported", "progress=True is not in this version")
 
@@ -419,6 +421,8 @@ class DataLoader:
             offset=plan.offset,
             memory_bytes=budget,
             timeout=self.timeout,
+            on_error=self.on_error,
+            max_errors=self.max_errors,
         )
         return Loader(dataset.rows(budget), plan, options, chosen.collate())
 
@@ -456,8 +460,8 @@ class DataLoader:
         """Time and bytes per stage of the last pass, and one line of advice."""
         return self._loader.stats()
 
-    def errors(self) -> list[TqlError]:
-        """Errors that were passed over."""
+    def errors(self) -> Failures:
+        """The samples that were left out or replaced so far; `.where` is a condition without them."""
         return self._loader.errors()
 
     @property

@@ -43,6 +43,11 @@ class ViewRows:
         """Their row numbers in the root data set."""
         return identify(self.view.parent, rows)
 
+    def origin(self, row: int) -> str:
+        """The fragment that holds the row, where the view is over stored rows; else their kind."""
+        below = self._below[0]
+        return below.origin(row) if below.source is self.view.parent else self.kind
+
     def in_order(self, start: int, stop: int) -> NDArray[np.int64]:
         """Of the rows that the view has, each once, in the order of the source below it."""
         rows = self.view.selected
