@@ -208,6 +208,19 @@ def test_the_kernels_write_what_their_twins_write(mask: np.ndarray) -> None:
     assert np.array_equal(by_kernel, by_twin)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.03, 0.5, 1.0])
+@pytest.mark.parametrize("rows", [64, 640, 6400])
+def test_members_are_written_in_their_place_and_nowhere_else(rows: int, share: float) -> None:
+    """However many bits the words have; two are written ahead, but not beyond the end."""
+    words = bits.pack(np.random.default_rng(rows).random(rows) < share)
+    expected = bits.expand_twin(words, 128)
+    for expand in (bits.EXPAND, bits.EXPAND.python):
+        around = np.full(expected.size + 4, -7, np.int64)
+        with np.errstate(over="ignore"):  # of Python's own way, which a product of bits warns of
+            expand(words, 128, around[2:-2])
+        assert np.array_equal(around, [-7, -7, *expected, -7, -7])
+
+
 def test_select_crosses_the_blocks_of_the_rank_directory() -> None:
     mask = np.zeros(1_000_000, np.bool_)
     mask[[0, 2047, 2048, 500_000, 999_999]] = True
