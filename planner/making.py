@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace as replace_fields
 from types import MappingProxyType
 from typing import Any, Final, assert_never, cast, get_args
 
@@ -41,6 +40,7 @@ def make_plan(
     source_fingerprint: str = "",
     origin: Mapping[str, Any] = MappingProxyType({}),
     offset: int = 0,
+    key: str | None = None,
 ) -> Plan:
     """The plan of these choices, checked.
 
@@ -55,6 +55,7 @@ def make_plan(
     edges    int64, rows at which fragments begin, and the number of rows; quotas are kept by
              fragment, and windows are of fragments
     windows  an order in which a few fragments are enough at a time; it needs `edges` and `shuffle`
+    key      the fingerprint, for a plan that is never kept: then rows and weights are not hashed
     """
     replace, shuffle = yes_or_no("replace", replace), yes_or_no("shuffle", shuffle)
     if size is not None:
@@ -98,8 +99,8 @@ def make_plan(
         "order": ORDER_VERSION,
         "source": source_fingerprint,
         "origin": _as_json(origin),
-        "population": {"rows": len(population), "digest": digest.of_rows(population)},
-        "weights": None if weights is None else _describe_weights(weights),
+        "population": None if key else _describe_rows(population),
+        "weights": None if key or weights is None else _describe_weights(weights),
         "replace": replace,
         "size": size,
         "shuffle": shuffle,
@@ -130,7 +131,7 @@ def make_plan(
         offset=offset,
         draws=draws,
         notes=notes,
-        fingerprint=digest.of_json(parts),
+        fingerprint=key or digest.of_json(parts),
         parts=MappingProxyType(parts),
     )
 
@@ -162,10 +163,9 @@ def sample(
         mix=mix,
         edges=edges,
         resample="once",
-        origin={"purpose": purpose},
+        key=digest.of_json({"order": ORDER_VERSION, "purpose": purpose}),
     )
-    key = digest.of_json({"order": ORDER_VERSION, "purpose": purpose})
-    return replace_fields(plan, fingerprint=key).ids(), plan.notes
+    return plan.ids(), plan.notes
 
 
 def _as_json(origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,6 +287,10 @@ def _draws(
 def _equal(weights: Weights) -> bool:
     positive = weights.values[weights.values > 0]
     return bool((positive == positive[0]).all())
+
+
+def _describe_rows(population: RowSet) -> dict[str, Any]:
+    return {"rows": len(population), "digest": digest.of_rows(population)}
 
 
 def _describe_weights(weights: Weights) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tql.diagnostics import (
     TqlTypeError,
 )
 from tql.partition import partition
-from tql.planner import Plan, make_plan, sample
+from tql.planner import Plan, digest, make_plan, sample
 from tql.rowset import Ids, Range, RowSet
 from tql.weights import ClassWeights, RowWeights
 
@@ -198,6 +199,18 @@ def test_location_tells_row_copy_and_seed() -> None:
     assert seeds.dtype == np.uint64 and np.unique(seeds).size == 490
     assert not np.isin(plan.locate(10, 500, epoch=3)[2], seeds).any()
     assert np.array_equal(plan.locate(100, 110, epoch=2)[2], seeds[90:100])
+
+
+@pytest.mark.parametrize("weights", [BY_CLASS, BY_ROW], ids=["classes", "rows"])
+def test_a_frozen_draw_is_a_plan_of_another_name_and_hashes_neither_rows_nor_weights(
+    weights: ClassWeights | RowWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = make_plan(ALL, weights, seed=5, resample="once")
+    key = digest.of_json({"order": "v1", "purpose": "p"})
+    expected = replace(named, fingerprint=key).ids()
+    monkeypatch.setattr(digest, "of_array", lambda _: pytest.fail("an array is hashed"))
+    monkeypatch.setattr(digest, "of_rows", lambda _: pytest.fail("rows are hashed"))
+    assert np.array_equal(sample(ALL, weights, None, True, 5, "p")[0], expected)
 
 
 def test_a_sample_is_frozen_by_seed_and_purpose() -> None:

@@ -100,12 +100,10 @@ def _per_row(weight: Expr, population: RowSet, values: Values, what: str) -> NDA
         row = population.select(int(np.argmin(vec.valid)))
         raise data_error("value", f"the weight of {what} {row} is NULL", span=weight.span,
                          help="exclude such rows with  where … is not null")  # fmt: skip
-    weights = vec.values.astype(np.float64)
-    weights += 0.0  # -0.0 is 0.0
+    weights = np.add(vec.values, 0.0, dtype=np.float64)  # -0.0 is 0.0
     result = np.broadcast_to(weights, (n,))
-    wrong = ~((result >= 0) & (result < math.inf))
-    if wrong.any():
-        at = int(np.argmax(wrong))
+    if not (weights.min(initial=0.0) >= 0 and weights.max(initial=0.0) < math.inf):  # or a NaN
+        at = int(np.argmax(~((result >= 0) & (result < math.inf))))
         kind = "NaN" if math.isnan(result[at]) else "negative" if result[at] < 0 else "infinite"
         shown = f": {float(result[at])!r}" if kind == "negative" else ""
         raise data_error(
