@@ -324,6 +324,7 @@ def test_a_folded_constant_keeps_its_type_where_it_meets_a_narrower_column() -> 
 
 # -- compiled kernels: few shapes, many data sets ----------------------------------------------
 
+_LEAST, _MOST = -(2**63), 2**63 - 1
 SHAPES = [
     ["(i32 != 5)", "(i32 != 7)"],
     ["(label == 'dog')", "((label_n == 'cat') and (f64 > 0.5))"],
@@ -334,6 +335,12 @@ SHAPES = [
     ["(i16 in (1, 2, 3))", "(u16_n not in (7, 65535))", "(f64_n in (0, 0.1, 2.5))"],
     ["(i64 in (0,1,2,3,7,8,9,10,11,12))", "(u32 in (0,1,2,3,7,8,9,10,4294967295))",
      "(f32_n in (0.1,0.5,1.5,2.5,3.0,1e38,60000.0,1,2,0))", "(u64 in (1,2,3,4,5,6,7,8,9,0))"],
+    # Sets within 64 numbers of each other, and just not: at both ends of a type, and around 0.
+    [f"(i64 in ({_LEAST}, {_LEAST + 1}, {_LEAST + 2}, {_LEAST + 9}, {_LEAST + 63}))",
+     f"(i64_n in ({_MOST}, {_MOST - 1}, {_MOST - 2}, {_MOST - 9}, {_MOST - 63}))",
+     "(i8_n not in (-128, -127, -126, -100, -65))", "(i8 in (-1, 0, 1, 2, 62))",
+     "(i16 in (-1, 0, 1, 2, 63))", "(u8 in (0, 1, 2, 3, 63, 64, 127))",
+     "(u32_n in (0, 1, 2, 7, 63))", "(u32 in (4294967295, 4294967294, 4294967290, 4294967232, 3))"],
     ["(cat == 'a')", "(cat_n != 'ab')", "(cat_n like 'a*')", "(cat in ('a', 'b', ''))",
      "contains(cat_n, 'b')", "(cat_n is null)"],
     ["(((i32 + i32_n) * 3) > 7)", "((i16 % 7) == -1)", "((i8 % -1) == 0)", "((u32 - u16) < 0)",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tql.bits import aligned_words
 from tql.engine.columns import numpy_dtype, one_array, pc, storage
-from tql.engine.comparing import bools, plain_text
+from tql.engine.comparing import plain_text
 from tql.engine.kernels.build import Columns, Unsuitable
 from tql.engine.kernels.kinds import NUMPY, c_kind
 from tql.engine.text_rules import matches
@@ -101,7 +101,9 @@ def _is_valid(array: Any) -> NDArray[np.bool_]:
 
 def code_of(columns: Columns, name: str, value: str) -> int:
     """The code of a text; the greatest number of the type, which no row has, where it is not there."""
-    found = np.flatnonzero(bools(pc.equal(texts := _distinct(columns, name), value)).values)
+    texts = _distinct(columns, name)  # none of which is NULL
+    same = pc.equal(texts, pa.scalar(value, texts.type))  # a third of what the bare text takes
+    found = np.flatnonzero(same.to_numpy(zero_copy_only=False))
     if len(found) == 1:
         return int(found[0])
     nowhere = int(np.iinfo(NUMPY[code_kind(columns[name].type)]).max)

@@ -100,6 +100,13 @@ def sign_times(fine: Any, coarse: Any, ratio: Any) -> Any:
 
 
 @device
+def in_word(word: Any, x: Any, low: Any) -> Any:
+    """Whether the uint64 word, whose lowest bit is that of the int64 `low`, has x and its bit is set."""
+    at = np.uint64(x) - np.uint64(low)  # unsigned, so that it may wrap
+    return ((word >> (at & SIXTY_THREE)) & np.uint64(at <= SIXTY_THREE)) != ZERO
+
+
+@device
 def in_table(table: Any, x: Any, low: Any) -> Any:
     """Whether the uint8 table, whose first place is that of the int64 `low`, has x and marks it."""
     at = np.uint64(x) - np.uint64(low)  # unsigned, so that it may wrap
@@ -315,6 +322,7 @@ NAMES = {
             sign_i64_f64,
             sign_u64_f64,
             sign_times,
+            in_word,
             in_table,
             in_sorted,
             remainder,
