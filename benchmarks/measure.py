@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from statistics import median
 from typing import Any, Final
@@ -143,17 +144,20 @@ class Result:
         return None if self.nbytes is None else self.nbytes / self.ours.best
 
 
-def run(task: Task, repeats: int, seconds: float) -> Result:
+def run(task: Task, repeats: int, seconds: float, slow: float = inf) -> Result:
     """Every contender once, to compare the answers; then in turn, `repeats` times each.
 
     The order of a round is drawn anew: an engine leaves threads awake and caches full of its own
     data behind, and the same neighbour each time would be the one to pay for that.
-    Whoever has used up `seconds` drops out after LEAST_RUNS runs.
+    Whoever has used up `seconds` drops out after LEAST_RUNS runs; whoever took more than `slow`
+    seconds the first time is not run again: that run counts.
     """
     with _few_objects_to_collect():
         first, refused = _compared(task)
         present = [c for c in task.contenders if c.name in first]
         times: dict[str, list[float]] = {c.name: [] for c in present}
+        times |= {name: [took] for name, took in first.items() if took > slow}
+        present = [c for c in present if first[c.name] <= slow]
         order = Random(0)
         for _ in range(repeats):
             for c in order.sample(present, len(present)):

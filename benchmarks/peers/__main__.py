@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bandwidth, calls, kernels, parsing, profiles, scaling, startup
+from benchmarks import bandwidth, calls, kernels, opening, parsing, profiles, scaling, startup
 from benchmarks.measure import run
 from benchmarks.neighbours import watched
 from benchmarks.peers import figures, report
@@ -161,6 +161,7 @@ def _works(
         "scaling": lambda: list(scaling.measure(
             cold, min(given.seconds, SCALING_SECONDS), given.scaling_rows)),
         "kernels": lambda: kernels.measure(given.rows)[1],
+        "plans": lambda: list(opening.measure(given.rows, given.repeats)),
         "limits": lambda: list(profiles.measure(
             data, peers, given.repeats, min(given.seconds, LIMITS_SECONDS))),
     }  # fmt: skip

@@ -14,6 +14,7 @@ from benchmarks.bandwidth import Bandwidth
 from benchmarks.calls import Calls
 from benchmarks.kernels import Measured
 from benchmarks.measure import OURS, Result, Timing
+from benchmarks.opening import Fact
 from benchmarks.parsing import Read
 from benchmarks.profiles import Profile
 from benchmarks.scaling import Line
@@ -28,7 +29,7 @@ DISTRIBUTIONS: Final = (
 # Part of a run that is no task -> what it is a list of.
 PARTS: Final[Mapping[str, Any]] = {
     "calls": Calls, "starts": Cold, "texts": Read, "scaling": Line, "kernels": Measured,
-    "limits": Profile,
+    "limits": Profile, "plans": Fact,
 }  # fmt: skip
 
 

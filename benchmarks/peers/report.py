@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from benchmarks import kernels, profiles, scaling
+from benchmarks import kernels, opening, profiles, scaling
 from benchmarks.bandwidth import Bandwidth, fastest
 from benchmarks.calls import CALLS, Calls
 from benchmarks.measure import OF_FLOOR, OURS, Result, Timing
@@ -50,6 +50,7 @@ def whole(parts: Mapping[str, Part]) -> str:
         "scaling": lambda p: f"## How the time grows\n\n{scaling.table(p.found)}",
         "kernels": lambda p: "## Kernels alone\n\n" + kernels.table(
             [b for b in p.memory if b.threads == 1], p.found),
+        "plans": lambda p: f"## Plans\n\n{opening.table(p.found)}",
         "limits": lambda p: f"## Where the time goes, and the limits\n\n{profiles.table(p.found)}",
     }  # fmt: skip
     shown += [table(parts[name]) for name, table in tables.items() if name in parts]

@@ -7,6 +7,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
+import numpy as np
+
 from benchmarks.measure import FLOOR, OF_FLOOR, Agree, Contender, Task, same_rows, same_values
 from benchmarks.peers import weighing, with_tqlkit
 from benchmarks.peers.data import WIDTH, Data
@@ -93,6 +95,10 @@ def _specs(data: Data) -> list[_Spec]:
     file = {"Polars": 1, "DuckDB": 2, FLOOR: OF_FLOOR}
     drawn = {key: partial(weighing.same_distribution, data.array("labels"), w)
              for key, w in weighing.weights(data).items()}  # fmt: skip
+    size, labels = weighing.some(data), data.array("labels")
+    tenths = np.minimum(data.array("score") * 10, 9).astype(np.int64)
+    taken = {weighing.TAKEN[key]: partial(weighing.same_inclusion, bins, w, size)
+             for (key, w), bins in zip(weighing.weights(data).items(), (labels, tenths), strict=True)}  # fmt: skip
     n, lists, vectors = (_many(len(t)) for t in (data.table, data.boxes, data.embeddings))
     return [
         _Spec("labels_not", f"`labels != 5`, {n} of int32",
@@ -115,6 +121,12 @@ def _specs(data: Data) -> list[_Spec]:
               {"torch": 40, "NumPy": 100, "Deep Lake 4": 150}, agree=drawn["draws_by_class"]),
         _Spec("draws_by_row", f"as many draws as rows, one weight per row, {n}", {"torch": 15},
               agree=drawn["draws_by_row"]),
+        _Spec("taken_by_class", f"1 in 100 rows without replacement, `{weighing.BY_CLASS}`, {n}",
+              {"torch": 10, "NumPy": 20, "Deep Lake 4": 200}, agree=taken["taken_by_class"]),
+        _Spec("taken_by_row", f"1 in 100 rows without replacement, one weight per row, {n}",
+              {"torch": 10, "NumPy": 20, "Deep Lake 4": 200}, agree=taken["taken_by_row"]),
+        _Spec("permuted", f"every row once, in random order, {n}", {"torch": 0.5},
+              agree=partial(weighing.all_rows, data.rows)),
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from deeplake import types
 
 from benchmarks.measure import Contender, Rows
 from benchmarks.peers.data import WIDTH, Data
-from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW
+from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW, some
 
 NAME = "Deep Lake 4"
 INDEXED: Final = "Deep Lake 4, Exact index"
@@ -48,6 +48,9 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
     yield "weights", Contender(NAME, lambda: _weights(rows), refuses=(RuntimeError,))
     yield "draws_by_class", _query(rows, f"select * sample by {BY_CLASS}")
     yield "draws_by_row", _query(rows, f"select * sample by {BY_ROW}")
+    for key, weight in (("taken_by_class", BY_CLASS), ("taken_by_row", BY_ROW)):
+        text = f"select * sample by {weight} replace False limit {some(data)}"
+        yield key, _query(rows, text)
 
 
 def _tests(data: Data) -> dict[str, str]:

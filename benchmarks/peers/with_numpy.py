@@ -36,7 +36,11 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
 
     yield "cosine", Contender(NAME, nearest)
     for key, weights in weighing.weights(data).items():
-        yield key, Contender(NAME, lambda weights=weights: _draw(weights))
+        yield key, Contender(NAME, lambda weights=weights: _draw(weights, len(weights), True))
+        taken = lambda weights=weights: _draw(weights, weighing.some(data), False)  # noqa: E731
+        yield weighing.TAKEN[key], Contender(NAME, taken)
+    rng = np.random.default_rng(1)
+    yield "permuted", Contender(NAME, lambda: rng.permutation(data.rows))
 
 
 def _tests(data: Data) -> dict[str, Callable[[], Rows]]:
@@ -54,9 +58,8 @@ def _tests(data: Data) -> dict[str, Callable[[], Rows]]:
     }
 
 
-def _draw(weights: Rows) -> Rows:
-    rows = len(weights)
-    return np.random.default_rng(1).choice(rows, rows, p=weights / weights.sum())
+def _draw(weights: Rows, size: int, replace: bool) -> Rows:
+    return np.random.default_rng(1).choice(len(weights), size, replace, weights / weights.sum())
 
 
 def _boxes(data: Data) -> Callable[[], Rows]:

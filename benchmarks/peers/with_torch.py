@@ -35,3 +35,6 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
         tensor = torch.from_numpy(weights.copy())
         draw = lambda t=tensor: torch.multinomial(t, len(t), replacement=True)  # noqa: E731
         yield key, Contender(NAME, draw, refuses=(RuntimeError,))  # at most 2^24 weights
+        take = lambda t=tensor: torch.multinomial(t, weighing.some(data))  # noqa: E731
+        yield weighing.TAKEN[key], Contender(NAME, take, refuses=(RuntimeError,))
+    yield "permuted", Contender(NAME, lambda: torch.randperm(data.rows))

@@ -3,6 +3,7 @@ opens the table for each query, so that nothing is left of earlier ones but kern
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -11,12 +12,13 @@ import pyarrow as pa
 import tql
 from benchmarks.measure import OURS, Contender, Rows
 from benchmarks.peers.data import Data
-from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW
+from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW, TAKEN, some
 from tql import kernel_jobs
 from tql.engine.scan import Settings
 from tql.engine.select import Population
+from tql.planner import make_plan
 from tql.queries import ask
-from tql.rowset import RowSet
+from tql.rowset import RowSet, everything
 from tql.weights import ClassWeights, RowWeights
 
 AS_IDS: Final = f"{OURS}, as ids"
@@ -49,6 +51,14 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
     yield "cosine", Contender(OURS, warm(lambda: embeddings.query(COSINE, wanted).row_ids))
     for key, weight in (("draws_by_class", BY_CLASS), ("draws_by_row", BY_ROW)):
         yield key, Contender(OURS, warm(lambda weight=weight: ds.sample_by(weight).row_ids))
+        seeds = count()  # another draw each time: nothing is kept of it
+
+        def take(weight: str = weight, seeds: "count[int]" = seeds) -> Rows:
+            return ds.sample_by(weight, False, some(data), seed=next(seeds)).row_ids
+
+        yield TAKEN[key], Contender(OURS, warm(take))
+    plan, epochs = make_plan(everything(data.rows), shuffle=True), count()
+    yield "permuted", Contender(OURS, lambda: plan.ids(next(epochs)))
 
 
 def conditions(data: Data) -> dict[str, str]:
