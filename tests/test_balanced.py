@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 import tql
+from tql.engine.scan import Settings, Tier
 from tql.queries import ask, weigh_by
 from tql.weights import ClassWeights
 
@@ -47,8 +48,14 @@ def ds() -> tql.Dataset:
     return tql.open(TABLE, class_names={"labels": ["cat", "dog", "horse", "emu"]})
 
 
-def wanted(classes: list[Any], power: float = 1.0) -> list[float]:
+def wanted(classes: list[Any], power: float = 1.0, threshold: float | None = None) -> list[float]:
     """The weights, counted one by one; a list is all its classes, NaN is one class."""
+
+    def weight(count: int) -> float:
+        if threshold is None:
+            return float(1 / count**power)
+        return max(1.0, float((threshold / (count / len(classes))) ** power))
+
     named = [
         frozenset(v for v in c if v is not None) if isinstance(c, list)
         else frozenset(["nan" if c != c else c])
@@ -56,10 +63,7 @@ def wanted(classes: list[Any], power: float = 1.0) -> list[float]:
     ]  # fmt: skip
     counts = Counter(c for row in named for c in row)
     bare = sum(not row for row in named)
-    return [
-        max((1 / counts[c] ** power for c in row), default=1 / max(bare, 1) ** power)
-        for row in named
-    ]
+    return [max((weight(counts[c]) for c in row), default=weight(max(bare, 1))) for row in named]
 
 
 def per_row(weights: Any, rows: list[int]) -> list[float]:
@@ -87,6 +91,48 @@ def test_a_row_weighs_one_over_the_count_of_its_class(
     values = TABLE.column(column.strip('"')).to_pylist()
     found = weigh_by(ds.source, f"balanced({column}, {power})")
     np.testing.assert_allclose(per_row(found, list(range(N))), wanted(values, power), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("power", "threshold"), [(0.5, 0.1), (1.0, 0.3), (2, 1), (0.0, 0.5), (0.5, 1e-9)]
+)
+@pytest.mark.parametrize("column", [*SCALARS, *LISTS])
+@pytest.mark.parametrize("tier", ["reference", "kernel"])
+def test_with_a_threshold_only_rarer_classes_are_favoured(
+    ds: tql.Dataset, column: str, power: float, threshold: float, tier: Tier
+) -> None:
+    values = TABLE.column(column.strip('"')).to_pylist()
+    text = f"balanced({column}, {power}, {threshold})"
+    found = per_row(weigh_by(ds.source, text, settings=Settings(tier)), list(range(N)))
+    expected = wanted(values, power, threshold)
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+    assert [w == 1.0 for w in found] == [w == 1.0 for w in expected]
+
+
+def test_the_repeat_factor_of_lvis_by_numpy(ds: tql.Dataset) -> None:
+    """Gupta et al. (2019): r_c = max(1, sqrt(t / f_c)), f_c the share of images with class c; an
+    image has the largest factor of its classes.
+    """
+    t = 0.2
+    has = np.array([[c in tags for c in "abcd"] for tags in TAGS])
+    factor = np.maximum(1, np.sqrt(t / has.mean(0)))
+    expected = np.where(has, factor, 0).max(1)
+    bare = ~has.any(1)
+    expected[bare] = max(1, np.sqrt(t / bare.mean()))
+    found = weigh_by(ds.source, tql.balanced("tags", power=0.5, threshold=t))
+    np.testing.assert_allclose(per_row(found, list(range(N))), expected, rtol=1e-15)
+    assert expected.max() > 2 and (expected == 1).sum() > N / 4
+
+
+def test_explain_shows_the_shares_that_a_threshold_gives(ds: tql.Dataset) -> None:
+    lines = ds.explain("select * sample by balanced(labels, 0.5, 0.1)").to_dict()["classes"][
+        "lines"
+    ]
+    counts = np.bincount(KINDS, minlength=4)
+    mass = counts * np.maximum(1, np.sqrt(0.1 / (counts / N)))
+    shares = {line["class"]: line["expected_share"] for line in lines}
+    names = ["cat", "dog", "horse", "emu"]
+    np.testing.assert_allclose([shares[n] for n in names], mass / mass.sum(), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +208,12 @@ def test_a_null_class_is_an_error_that_names_the_row(ds: tql.Dataset) -> None:
         ("select * sample by balanced(labels, true)", "type"),
         ("select * sample by balanced(labels, -1)", "value"),
         ("select * sample by balanced()", "arity"),
-        ("select * sample by balanced(labels, 1, 2)", "arity"),
+        ("select * sample by balanced(labels, 1, 0)", "value"),
+        ("select * sample by balanced(labels, 1, -0.1)", "value"),
+        ("select * sample by balanced(labels, 1, 1.5)", "value"),
+        ("select * sample by balanced(labels, 1, true)", "type"),
+        ("select * sample by balanced(labels, 1, id)", "type"),
+        ("select * sample by balanced(labels, 1, 0.5, 2)", "arity"),
         ("select * sample by balanced(lables)", "unknown_column"),
         ("select * where id < 0 sample by balanced(labels)", "value"),
         ("select * where id < 0 sample by balanced(tags)", "value"),
@@ -184,6 +235,8 @@ def test_what_it_cannot_be_is_refused(ds: tql.Dataset, text: str, code: str) -> 
         (('a "b"',), 'balanced("a ""b""")'),
         (("select", 2), 'balanced("select", 2)'),
         (("labels", 1), "balanced(labels)"),
+        (("labels", 0.5, 0.001), "balanced(labels, 0.5, 0.001)"),
+        (("labels", 1, 1), "balanced(labels, 1, 1)"),
     ],
 )
 def test_the_function_of_the_package_writes_the_expression(
@@ -202,6 +255,11 @@ def test_the_function_of_the_package_writes_the_expression(
         (("a", -1), "value"),
         (("a", float("nan")), "value"),
         (("a", float("inf")), "value"),
+        (("a", 1, 0), "value"),
+        (("a", 1, 2), "value"),
+        (("a", 1, float("nan")), "value"),
+        (("a", 1, True), "type"),
+        (("a", 1, "b"), "type"),
     ],
 )
 def test_what_it_cannot_write_is_refused(given: tuple[Any, ...], code: str) -> None:
@@ -213,3 +271,5 @@ def test_what_it_cannot_write_is_refused(given: tuple[Any, ...], code: str) -> N
 def test_an_exponent_as_a_parameter(ds: tql.Dataset) -> None:
     prepared = ds.prepare("select * sample by balanced(labels, ?) limit 5")
     assert len(prepared.run([0.5])) == 5
+    with_threshold = ds.prepare("select * sample by balanced(labels, $p, $t) limit 5")
+    assert len(with_threshold.run({"p": 0.5, "t": 0.1})) == 5

@@ -96,28 +96,39 @@ def unregister_function(name: str) -> None:
     unregister(name)
 
 
-def balanced(column: str, power: float = 1.0) -> str:
+def balanced(column: str, power: float = 1.0, threshold: float | None = None) -> str:
     """The weight expression that draws each class of a column as often as any other.
 
     A row weighs one over how many of the rows drawn from have its class, to `power`: 1 makes the
     classes equally heavy, 0.5 goes half of the way, 0 leaves them as they are. A row with a list
-    of classes weighs as the rarest class in it.
+    of classes weighs as the rarest class in it (the largest weight).
 
         ds.dataloader(seed=7).sample_by(tql.balanced("labels", power=0.5))
 
+    With `threshold`, a share of the rows above 0 and at most 1, only classes rarer than that are
+    favoured: a row weighs max(1, (threshold / share of its class) ^ power). With power=0.5 that is
+    the repeat factor of LVIS (Gupta et al., 2019), who take a threshold of 0.001.
+
     It can be used wherever a weight expression can, also in the text of a query.
     """
-    given: tuple[Any, Any] = (column, power)
-    match given:
-        case str(name), int() | float() as exponent if name and not isinstance(exponent, bool):
-            if not 0 <= exponent < float("inf"):
-                raise error("value", f"the power of balanced() cannot be {exponent}",
-                            help="0 leaves the classes as they are, 1 makes them equally heavy")  # fmt: skip
-            arguments = (syntax.Name(name), *(() if exponent == 1 else (syntax.Number(exponent),)))
-            return format_expr(syntax.Call("balanced", arguments))
-        case _:
-            raise error("type", f"balanced() needs a column's name and a number, not {given!r}",
-                        help='for example tql.balanced("labels", 0.5)')  # fmt: skip
+    given: tuple[Any, ...] = (column, power) if threshold is None else (column, power, threshold)
+    name, *numbers = given
+    if not isinstance(name, str) or not name or not all(map(_is_real, numbers)):
+        raise error("type", f"balanced() needs a column's name and numbers, not {given!r}",
+                    help='for example tql.balanced("labels", 0.5)')  # fmt: skip
+    if not 0 <= power < float("inf"):
+        raise error("value", f"the power of balanced() cannot be {power}",
+                    help="0 leaves the classes as they are, 1 makes them equally heavy")  # fmt: skip
+    if threshold is not None and not 0 < threshold <= 1:
+        raise error("value", f"the threshold of balanced() cannot be {threshold}",
+                    help="it is a share of the rows, above 0 and at most 1")  # fmt: skip
+    if numbers == [1]:
+        numbers = []
+    return format_expr(syntax.Call("balanced", (syntax.Name(name), *map(syntax.Number, numbers))))
+
+
+def _is_real(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool)
 
 
 def parse(text: str) -> syntax.Query:

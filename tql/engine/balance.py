@@ -1,4 +1,6 @@
-"""Weights that make classes equally heavy: one over how often a class comes, to a power."""
+"""Weights that make classes equally heavy: one over how often a class comes, to a power, or how much
+rarer than a threshold it is.
+"""
 
 from typing import Any, Final
 
@@ -26,16 +28,16 @@ def balance(e: Balanced, values: Vec, population: RowSet) -> ClassWeights:
     """The weights of `population`, whose rows have `values` in their order.
 
     The class of a row is its value; all NaN are one class. A row with a list weighs as the rarest
-    of the classes in it, each class counted once per row that has it; rows with an empty list are
-    a class of their own.
+    of the classes in it (the largest of their weights), each class counted once per row that has
+    it; rows with an empty list are a class of their own.
     """
     _refuse_null(values, population, e.span)
     n = len(population)
     if isinstance(values, Arrays):
-        return classes_of(*_rarest(values, n, e.power), population)
+        return classes_of(*_rarest(e, values, n), population)
     codes, classes = _codes(values, n)
     counts = np.bincount(codes, minlength=classes)
-    return classes_counted(codes, _weights(counts, e.power), counts, population)
+    return classes_counted(codes, _weights(e, counts, n), counts, population)
 
 
 def balance_coded(e: Balanced, codes: NDArray[Any], size: int, population: RowSet) -> ClassWeights:
@@ -43,7 +45,7 @@ def balance_coded(e: Balanced, codes: NDArray[Any], size: int, population: RowSe
     counts = count(codes, size)
     if counts[-1]:
         raise _no_class(population.select(int(np.argmax(codes == size - 1))), e.span)
-    return classes_counted(codes, _weights(counts, e.power), counts, population)
+    return classes_counted(codes, _weights(e, counts, len(codes)), counts, population)
 
 
 def _refuse_null(values: Vec, population: RowSet, span: Span) -> None:
@@ -58,10 +60,18 @@ def _no_class(row: int, span: Span) -> TqlError:
                       span=span, help="exclude such rows with  where … is not null")  # fmt: skip
 
 
-def _weights(counts: NDArray[np.int64], power: float) -> Float64s:
-    """float64 (classes,): 0 for a class without rows."""
+def _weights(e: Balanced, counts: NDArray[np.int64], n: int) -> Float64s:
+    """float64 (classes,): what rows of a class weigh that so many of the `n` rows have; 0 for a
+    class without rows.
+    """
+    known = counts.astype(np.float64)
     weights = np.zeros(len(counts))
-    np.divide(1.0, counts.astype(np.float64) ** power, out=weights, where=counts > 0)
+    if e.threshold is None:
+        np.divide(1.0, known**e.power, out=weights, where=counts > 0)
+    else:
+        # A class at the threshold or above weighs 1 exactly, whatever dividing would round to.
+        np.divide(e.threshold * n, known, out=weights, where=counts > 0)
+        weights = np.where(counts > 0, np.maximum(weights, 1.0) ** e.power, 0.0)
     return weights
 
 
@@ -93,7 +103,7 @@ def _number_codes(numbers: NDArray[Any]) -> tuple[Codes, int]:
     return codes.astype(np.int64), len(known)
 
 
-def _rarest(arrays: Arrays, n: int, power: float) -> tuple[Codes, Float64s]:
+def _rarest(e: Balanced, arrays: Arrays, n: int) -> tuple[Codes, Float64s]:
     """int64 (n,): which weight the rarest class in each row's list gives it; float64: the weights."""
     counts = np.broadcast_to(arrays.counts, (n,))
     rows = np.repeat(np.arange(n), counts)
@@ -110,11 +120,11 @@ def _rarest(arrays: Arrays, n: int, power: float) -> tuple[Codes, Float64s]:
         rows, codes = rows[present], codes[present]
     pairs = np.unique(rows * max(classes, 1) + codes)  # a class counts once in a row
     rows, codes = np.divmod(pairs, max(classes, 1))
-    weights = _weights(np.bincount(codes, minlength=classes), power)
+    weights = _weights(e, np.bincount(codes, minlength=classes), n)
     result = np.zeros(n)
     np.maximum.at(result, rows, weights[codes])
     bare = np.ones(n, np.bool_)
     bare[rows] = False
-    result[bare] = _weights(np.array([np.count_nonzero(bare)]), power)[0]
+    result[bare] = _weights(e, np.array([np.count_nonzero(bare)]), n)[0]
     known, which = np.unique(result, return_inverse=True)
     return which.astype(np.int64), known

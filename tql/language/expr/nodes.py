@@ -396,11 +396,15 @@ class WeightCase(Node):
 class Balanced(Node):
     """A weight: one over how many of the rows to draw from are of the row's class, to `power`.
 
+    With a threshold, that over what a class of just so large a share of the rows would weigh, and 1
+    where the class is larger: the repeat factor max(1, (threshold / share) ^ power).
+
     It depends on all these rows, so it stands alone as a weight, and no tier evaluates it by row.
     """
 
     operand: "Expr"
     power: float
+    threshold: float | None = None
 
     @property
     def dtype(self) -> DType:

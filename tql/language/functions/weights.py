@@ -16,20 +16,37 @@ def _balanced(a: Arguments) -> Expr:
     if not (is_number(one) or isinstance(one, Text | Time)) or element_type(one) != one:
         raise wrong_type("balanced", "a class or a list of classes", column.dtype, column.span,
                          "name a column of class labels, numbers, bools or text")  # fmt: skip
-    return Balanced(column, 1.0 if len(a.values) == 1 else _power(a.values[1]), span=a.span)
+    power = 1.0 if len(a.values) == 1 else _power(a.values[1])
+    return Balanced(
+        column, power, _threshold(a.values[2]) if len(a.values) == 3 else None, span=a.span
+    )
 
 
 def _power(e: Expr) -> float:
+    value = _constant(e, "power", "balanced(labels, 0.5)")
+    if not 0 <= value < math.inf:
+        raise error("value", f"the power of balanced() cannot be {value}", e.span,
+                    help="0 leaves the classes as they are, 1 makes them equally heavy")  # fmt: skip
+    return float(value)
+
+
+def _threshold(e: Expr) -> float:
+    value = _constant(e, "threshold", "balanced(labels, 0.5, 0.001)")
+    if not 0 < value <= 1:
+        raise error("value", f"the threshold of balanced() cannot be {value}", e.span,
+                    help="it is a share of the rows, above 0 and at most 1: "
+                    "classes of a larger share weigh 1")  # fmt: skip
+    return float(value)
+
+
+def _constant(e: Expr, what: str, example: str) -> int | float:
     match e:
         case Const(bool()):
             pass
         case Const(int() | float() as value):
-            if not 0 <= value < math.inf:
-                raise error("value", f"the power of balanced() cannot be {value}", e.span,
-                            help="0 leaves the classes as they are, 1 makes them equally heavy")  # fmt: skip
-            return float(value)
-    raise error("type", "the power of balanced() is a constant number", e.span,
-                help="for example  balanced(labels, 0.5)")  # fmt: skip
+            return value
+    raise error("type", f"the {what} of balanced() is a constant number", e.span,
+                help=f"for example  {example}")  # fmt: skip
 
 
 def _alone(a: Arguments) -> NoReturn:
@@ -45,13 +62,16 @@ def _by_grammar(a: Arguments) -> NoReturn:
 
 WEIGHTS: Final = (
     Function(
-        "balanced", "balanced(column [, power])", (1, 2),
+        "balanced", "balanced(column [, power [, threshold]])", (1, 3),
         "one over how many of the rows to draw from have the row's class, to the power (1 if not "
-        "given): each class is then drawn as often as any other", _alone,
-        takes="class labels, numbers, bools, text or times, or a list of these; a constant from 0 up",
+        "given): each class is then drawn as often as any other. With a threshold, the repeat factor "
+        "max(1, (threshold / share of the rows that have the class) ^ power)", _alone,
+        takes="class labels, numbers, bools, text or times, or a list of these; a constant from 0 up; a "
+        "constant above 0, at most 1",
         result="float64", nulls="an error that names the row",
         special="a list weighs as the rarest class in it, an empty list is a class of its own; power 0 "
-        "weighs all rows alike; it stands alone as the weight of SAMPLE BY",
+        "weighs all rows alike, 0.5 with a threshold is the repeat factor of LVIS; "
+        "it stands alone as the weight of SAMPLE BY",
         example=Example("select animal where id > 4 sample by balanced(animal) limit 6", (0, 2, 0, 2, 0, 2)),
         as_weight=_balanced,
     ),
