@@ -5,6 +5,7 @@ from tql.planner.making import make_plan, sample
 from tql.planner.plan import Plan
 from tql.planner.plan_file import PlanFile, load
 from tql.planner.samplers import BatchSampler, Sampler
+from tql.planner.source import PlannedSource
 from tql.planner.stream import IndexStream, StreamBatch, check_state
 from tql.planner.windows import Windows
 
@@ -14,6 +15,7 @@ __all__ = [
     "IndexStream",
     "Plan",
     "PlanFile",
+    "PlannedSource",
     "Sampler",
     "StreamBatch",
     "Windows",

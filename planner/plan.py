@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, assert_never
 import numpy as np
 
 from tql.diagnostics import error
-from tql.planner import plan_file
+from tql.planner import ids_file, plan_file
 from tql.planner.arguments import count, whole
 from tql.planner.bulk import BLOCK, over_blocks
 from tql.planner.deal import dealing
@@ -43,6 +43,7 @@ from tql.planner.rng import (
 )
 from tql.planner.runs import Runs, runs_of_all, runs_of_cells, runs_of_rows
 from tql.planner.samplers import BatchSampler, Sampler
+from tql.planner.source import ByRow, PlannedSource
 from tql.planner.stages import Independent, Made, Stage, ready
 from tql.planner.stream import IndexStream, Remainder
 from tql.planner.windows import InWindows, Windows, in_windows
@@ -154,6 +155,23 @@ class Plan:
     def ids(self, epoch: int = 0) -> Int64s:
         """Row ids of the whole epoch, int64 (len,)."""
         return self.draw(0, self.draws, epoch=epoch)
+
+    def save_ids(self, path: str | Path, epoch: int = 0) -> None:
+        """Write the row ids of an epoch, block by block: however long it is, a few MB are enough.
+
+        The name says the format: .npy, which `numpy.load(path, mmap_mode="r")` maps, or .arrow with
+        one column, row_id. The file appears whole or not at all.
+        """
+        ids_file.write(self, path, count("epoch", epoch))
+
+    def source(self, data: ByRow, epoch: int = 0, epochs: int = 1) -> PlannedSource:
+        """`data` by position: item i is the row that stands at position i, over so many epochs.
+
+            grain.MapDataset.source(plan.source(records))
+
+        data  anything that gives item `row` for the row ids of the plan, `ds.pytorch()` for one
+        """
+        return PlannedSource(self, data, epoch, epochs)
 
     def locate(self, start: int, stop: int, epoch: int = 0) -> tuple[Int64s, Int64s, Uint64s]:
         """(row, copy, seed64) of each position: int64, int64, uint64, all (stop - start,).

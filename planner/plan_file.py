@@ -94,7 +94,7 @@ class PlanFile:
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Write the content of a plan file; another process sees the old file or the new one, nothing between."""
-    target = _path(path)
+    target = path_of(path)
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".plan-")
@@ -118,7 +118,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 def load(path: str | Path) -> PlanFile:
     """The plan file at `path`, checked against itself; see `PlanFile.verify` for the data."""
     try:
-        text = _path(path).read_text(encoding="utf-8")
+        text = path_of(path).read_text(encoding="utf-8")
     except OSError as e:
         raise data_error(
             "source", f"the plan {path} could not be read: {e.strerror}", help="check the path"
@@ -156,7 +156,8 @@ def load(path: str | Path) -> PlanFile:
     )
 
 
-def _path(path: Any) -> Path:
+def path_of(path: Any) -> Path:
+    """What a user gave for a path, checked."""
     try:
         found = Path(path)
     except TypeError as e:
