@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from tql.jit import kernel
-from tql.planner.permute import Permutation, permutation
+from tql.planner.permute import ROUNDS, Permutation, permutation
 from tql.planner.placing import within, within_twin
 from tql.planner.rng import Int64s, Key, Uint64s, philox, philox_twin
 
@@ -50,12 +50,12 @@ class Dealing:
         positions[:] = place
 
 
-def dealing(draws: int, size: int, hands: Key, places: Key) -> Dealing:
+def dealing(draws: int, size: int, hands: Key, places: Key, rounds: int = ROUNDS[0]) -> Dealing:
     """The draws of an epoch dealt to batches of `size` positions."""
     full, rest = divmod(draws, size)
     offset = int(philox_twin(places, np.array([_BEYOND]))[0][0]) * draws >> 64
     last = (np.arange(rest, dtype=np.int64) * draws + offset) // max(rest, 1)
-    return Dealing(size, permutation(full, hands), last, places)
+    return Dealing(size, permutation(full, hands, rounds), last, places)
 
 
 # -- NumPy ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from tql.partition import partition
 from tql.planner import digest
 from tql.planner.arguments import whole, yes_or_no
 from tql.planner.draw import MOST_ROWS
-from tql.planner.permute import LARGEST
+from tql.planner.permute import LARGEST, ROUNDS
 from tql.planner.plan import Mix, Plan, Resample
 from tql.planner.quota import MOST_DRAWS
 from tql.planner.quota import MOST_ROWS as MOST_ROWS_BY_QUOTA
@@ -37,6 +37,7 @@ def make_plan(
     edges: Int64s | None = None,
     block: int | None = None,
     windows: Windows | None = None,
+    rounds: int = ROUNDS[0],
     source_fingerprint: str = "",
     origin: Mapping[str, Any] = MappingProxyType({}),
     offset: int = 0,
@@ -55,6 +56,8 @@ def make_plan(
     edges    int64, rows at which fragments begin, and the number of rows; quotas are kept by
              fragment, and windows are of fragments
     windows  an order in which a few fragments are enough at a time; it needs `edges` and `shuffle`
+    rounds   of the permutations of an epoch, of a class and of batches: 6 or 8, which costs a third
+             more and is not told apart from 6 by any test here; windows and cells have 12
     key      the fingerprint, for a plan that is never kept: then rows and weights are not hashed
     """
     replace, shuffle = yes_or_no("replace", replace), yes_or_no("shuffle", shuffle)
@@ -71,6 +74,9 @@ def make_plan(
                     help="'iid' draws independently, 'epoch' and 'batch' keep quotas")  # fmt: skip
     if resample not in get_args(Resample):
         raise error("value", f"resample {resample!r}: expected 'epoch' or 'once'")
+    rounds = whole("rounds", rounds)
+    if rounds not in ROUNDS:
+        raise error("value", f"a permutation of {rounds} rounds", help="take 6, or 8 to be surer")
     block = _checked_block(block, mix)
     by_quota = mix != "iid" and weights is not None
     edges = _checked_edges(edges, population) if by_quota or windows is not None else None
@@ -114,6 +120,8 @@ def make_plan(
         parts["block"] = block
     if windows is not None:
         parts["windows"] = windows.as_json()
+    if rounds != ROUNDS[0]:
+        parts["rounds"] = rounds
     return Plan(
         population=population,
         weights=weights,
@@ -126,6 +134,7 @@ def make_plan(
         edges=edges,
         block=block,
         windows=windows,
+        rounds=rounds,
         source_fingerprint=source_fingerprint,
         origin=MappingProxyType(parts["origin"]),
         offset=offset,

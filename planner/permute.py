@@ -27,6 +27,7 @@ from tql.planner.rng import (
 )
 
 LARGEST: Final = 1 << 62
+ROUNDS: Final = (6, 8)  # what is offered, the first unless told otherwise
 _TABLE_BELOW: Final = 200  # so small a grid does not mix: the table is a Fisher-Yates shuffle
 
 
@@ -67,7 +68,7 @@ class Permutation:
         return out
 
 
-def permutation(n: int, key: Key, rounds: int = 6) -> Permutation:
+def permutation(n: int, key: Key, rounds: int = ROUNDS[0]) -> Permutation:
     """The permutation of 0 … n - 1 that `key` names; n ≤ 2^62."""
     assert 0 <= n <= LARGEST and rounds % 2 == 0
     if n < _TABLE_BELOW:

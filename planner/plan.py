@@ -67,6 +67,7 @@ class Plan:
     edges        int64, rows at which fragments begin and the end, where quotas are kept by fragment
     block        positions that have the weights' mix among themselves, with mix="batch"
     windows      how the order keeps to few fragments at a time; None: it does not
+    rounds       of the permutations of an epoch, of a class and of batches: 6 or 8
     offset       position at which the first epoch of a chain starts; no part of the fingerprint
     notes        facts a user should see: a shortfall, weights without effect
     fingerprint  64 hex digits that change when the order might
@@ -84,6 +85,7 @@ class Plan:
     edges: Int64s | None
     block: int | None
     windows: Windows | None
+    rounds: int
     source_fingerprint: str
     origin: Mapping[str, Any]
     offset: int
@@ -333,11 +335,11 @@ class Plan:
         match self.mix:
             case "batch" if self.weights is not None and self.block is not None:
                 hands, places = self._key("deal hands", keyed), self._key("deal places", keyed)
-                return dealing(self.draws, self.block, hands, places)
+                return dealing(self.draws, self.block, hands, places, self.rounds)
             case "epoch" | "batch" if self.weights is not None:
-                return permutation(self.draws, self._key("quota order", keyed))
+                return permutation(self.draws, self._key("quota order", keyed), self.rounds)
             case _ if self.shuffle:
-                return permutation(self.draws, self._key("shuffle", epoch))
+                return permutation(self.draws, self._key("shuffle", epoch), self.rounds)
             case _:
                 return None
 
@@ -423,7 +425,7 @@ class Plan:
         return self._made.of_epoch(
             self._made.taken,
             epoch,
-            lambda: take(weights, self.draws, self.seed, epoch, self.fingerprint),
+            lambda: take(weights, self.draws, self.seed, epoch, self.fingerprint, self.rounds),
         )
 
     def _quota(self, weights: Weights, epoch: int | None) -> Quota:

@@ -48,8 +48,8 @@ class PlanFile:
     """What a plan file says.
 
     parts    order version, source, origin, population, weights, replace, size, shuffle, seed, mix,
-             resample; by quota also fragments and block, in windows fragments and windows: what
-             the fingerprint is a hash of
+             resample; by quota also fragments and block, in windows fragments and windows, rounds
+             where they are not 6: what the fingerprint is a hash of
     lineage  how the rows came about, where the plan knew: the fingerprint of the data that was
              opened, and the views of it
     """

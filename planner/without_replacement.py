@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tql.jit import device, kernel
 from tql.planner.bulk import over_blocks
-from tql.planner.permute import Permutation, permutation
+from tql.planner.permute import ROUNDS, Permutation, permutation
 from tql.planner.rng import (
     Int64s,
     Key,
@@ -90,19 +90,22 @@ MOST_CLASSES: Final = 64  # with more, the rows of each class get the class weig
 
 
 def take(
-    weights: ClassWeights | RowWeights, draws: int, seed: int, epoch: int | None, fingerprint: str
-) -> Taken:
-    """`draws` rows of positive weight, without repeats."""
+    weights: ClassWeights | RowWeights, draws: int, seed: int, epoch: int | None, fingerprint: str,
+    rounds: int = ROUNDS[0],
+) -> Taken:  # fmt: skip
+    """`draws` rows of positive weight, without repeats; `rounds` is of their permutations."""
 
     def key(purpose: str) -> Key:
         return stream_key(seed, epoch, fingerprint, purpose)
 
-    order = permutation(draws, key("sample order"))
+    order = permutation(draws, key("sample order"), rounds)
     match weights:
         case ClassWeights(values=values, members=members) if len(members) <= MOST_CLASSES:
             sizes = [len(m) for m in members]
             counts = class_counts(values, sizes, draws, key("sample counts"))
-            inside = tuple(permutation(n, key(f"sample class {c}")) for c, n in enumerate(sizes))
+            inside = tuple(
+                permutation(n, key(f"sample class {c}"), rounds) for c, n in enumerate(sizes)
+            )
             starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])[:-1]
             return TakenByClass(order, inside, starts, np.cumsum(counts, dtype=np.int64))
         case ClassWeights(values=values, members=members):

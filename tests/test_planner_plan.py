@@ -21,6 +21,7 @@ from tql.diagnostics import (
 )
 from tql.partition import partition
 from tql.planner import Plan, digest, make_plan, sample
+from tql.planner.stages import Made
 from tql.rowset import Ids, Range, RowSet
 from tql.weights import ClassWeights, RowWeights
 
@@ -175,6 +176,28 @@ def test_each_epoch_draws_anew_unless_resampled_once() -> None:
     assert not np.array_equal(shuffled.ids(0), shuffled.ids(1))
 
 
+@every_plan
+def test_eight_rounds_are_another_order_of_plans_that_permute(name: str, tmp_path: Path) -> None:
+    plan = PLANS[name]
+    choices = {
+        k: getattr(plan, k)
+        for k in ("size", "replace", "shuffle", "seed", "mix", "block", "resample")
+    }
+    made = {r: make_plan(plan.population, plan.weights, rounds=r, **choices) for r in (6, 8)}
+    assert made[6].fingerprint == make_plan(plan.population, plan.weights, **choices).fingerprint
+    assert "rounds" not in made[6].parts and made[8].parts["rounds"] == 8
+    assert made[8].fingerprint != made[6].fingerprint
+    # With the same keys, what differs is the permutation alone.
+    six = replace(made[8], rounds=6, _made=Made())
+    same = np.array_equal(six.ids(1), made[8].ids(1))
+    assert same == (name in ("order", "class", "row", "uniform", "batch"))  # of 20 batches: a table
+    if plan.weights is None:
+        assert np.array_equal(np.sort(made[8].ids(1)), np.sort(plan.ids(1)))
+    made[8].save(tmp_path / "p")
+    assert planner.load(tmp_path / "p").verify(made[8]) == ()
+    assert any("rounds: 8" in line for line in planner.load(tmp_path / "p").verify(made[6]))
+
+
 def test_shuffling_a_sample_only_permutes_it() -> None:
     # The draws of a plan depend on its fingerprint, so the same plan is asked with both orders.
     plan = PLANS["class without"]
@@ -253,6 +276,9 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"offset": -1}, TqlPlanError, "offset -1"),
     ({"mix": "batch"}, TqlTypeError, "without a batch size"),
     ({"resample": "never"}, TqlPlanError, "resample 'never'"),
+    ({"rounds": 4}, TqlPlanError, "a permutation of 4 rounds"),
+    ({"rounds": 7}, TqlPlanError, "a permutation of 7 rounds"),
+    ({"rounds": True}, TypeError, "rounds True"),
     ({"weights": RowWeights(np.ones(3))}, TqlPlanError, "weights for 3 rows, but 1000 rows"),
     ({"weights": RowWeights(np.full(N, np.nan))}, TqlPlanError, "NaN"),
     ({"weights": RowWeights(np.zeros(N))}, TqlPlanError, "every weight is zero"),
@@ -338,6 +364,7 @@ def test_whatever_changes_the_order_changes_the_fingerprint() -> None:
         {"size": N},
         {"replace": False},
         {"resample": "once"},
+        {"rounds": 8},
         {"source_fingerprint": "t"},
         {"origin": {"query": "select *"}},
         {"weights": BY_ROW},
