@@ -110,6 +110,7 @@ def case(layout: str, drawn: str, windows: Windows, fragments: str = "equal", n:
     rng = np.random.default_rng(3)
     groups = np.zeros(n, np.int64)
     weights: ClassWeights | RowWeights | None = None
+    values = np.ones(1)
     match drawn:
         case "balanced":
             groups = labels

@@ -39,9 +39,11 @@ from tql.loader import (
     torch_collate,
 )
 from tql.memory_size import bytes_of
-from tql.planner import BatchSampler, Plan, Sampler, make_plan
+from tql.mixture import Material
+from tql.planner import BatchSampler, Plan, Sampler, Windows, make_plan
 from tql.planner.stream import Remainder
 from tql.queries import ask, weights_below
+from tql.shuffling import Expected, Shuffling, checked, expected, in_windows
 from tql.steps import QueryStep, SampleStep, Step, WeightsLike, check_drawn_once, described
 from tql.weights import Weights
 
@@ -64,6 +66,7 @@ class _Made:
 
     planned: tuple[Dataset, Plan] | None = None
     loader: Loader | None = None
+    material: Material | None = None
     lock: ForkLock = field(default_factory=ForkLock)  # several threads must get one loader
 
 
@@ -88,6 +91,7 @@ class DataLoader:
     progress: bool = False
     steps: tuple[Step, ...] = ()
     shuffled: bool | None = None
+    windowing: Shuffling | Windows | None = None
     start: int | None = None
     batching: tuple[int, bool] | None = None
     transforming: tuple[Any, Mapping[str, Any]] | None = None
@@ -134,14 +138,26 @@ class DataLoader:
         return self._with(steps=(*self.steps, SampleStep(weights, replace, size, mix, resample)))
 
     def shuffle(
-        self, shuffle: bool = True, buffer_size: int | None = None, *, vif: float | None = None
-    ) -> "DataLoader":
-        """A new global permutation in every epoch; no buffer is filled."""
-        if buffer_size is not None or vif is not None:
-            raise error("unsupported", "shuffling in windows is not in this version",
-                        help="leave buffer_size and vif out: the permutation is global")  # fmt: skip
+        self, shuffle: bool = True, buffer_size: float | None = None,
+        *, vif: float | None = None, lanes: int = 1, by: str | None = None,
+    ) -> "DataLoader":  # fmt: skip
+        """A new order in every epoch: a permutation of everything, unless it is to be in windows.
+
+        In windows, few fragments of the data (row groups) are enough at a time. How many is set by
+
+        buffer_size  MB that the loaded columns of those fragments may take; no buffer is filled
+        vif          how much more the classes in a batch may vary than by chance: 1.5 is half more
+                     variance. `explain` says what that takes in memory
+        lanes        equal parts of the order that are read side by side, for as many ranks: then each
+                     of them reads its own fragments. Memory and VIF are those of all together
+        by           the column of the classes; the first that has class names unless given
+        """
+        windowing = checked(buffer_size, vif, lanes, by)
+        if windowing is not None and not shuffle:
+            raise error("parameter", "windows are a way to shuffle, but shuffle is False",
+                        help="leave buffer_size and vif out, or give shuffle=True")  # fmt: skip
         self._once("shuffle", self.shuffled)
-        return self._with(shuffled=bool(shuffle))
+        return self._with(shuffled=bool(shuffle), windowing=windowing)
 
     def offset(self, off: int = 0) -> "DataLoader":
         """Start the first epoch at this position, counted over all ranks."""
@@ -360,26 +376,58 @@ class DataLoader:
         view: Dataset,
         weights: Weights | None = None,
         size: int | None = None,
-        replace: bool = True,
+        with_replacement: bool = True,
         mix: str = "iid",
         resample: str = "epoch",
     ) -> Plan:
         source, _ = view.parts()
-        return make_plan(
-            view.plan_rows(),
-            weights,
-            size=size,
-            replace=replace,
-            shuffle=bool(self.shuffled),
-            seed=self.seed,
-            mix=mix,
-            resample=resample,
-            edges=None if mix == "iid" else fragment_edges(source),
-            block=self.batching[0] if mix == "batch" and self.batching else None,
-            source_fingerprint=source.fingerprint,
-            origin={"steps": [described(s) for s in self.steps]},
-            offset=self.start or 0,
-        )
+        rows = view.plan_rows()
+
+        def made(windows: Windows | None) -> Plan:
+            return make_plan(
+                rows,
+                weights,
+                size=size,
+                replace=with_replacement,
+                shuffle=bool(self.shuffled),
+                seed=self.seed,
+                mix=mix,
+                resample=resample,
+                edges=None if mix == "iid" and windows is None else fragment_edges(source),
+                block=self.batching[0] if mix == "batch" and self.batching else None,
+                windows=windows,
+                source_fingerprint=source.fingerprint,
+                origin={"steps": [described(s) for s in self.steps]},
+                offset=self.start or 0,
+            )
+
+        match self.windowing:
+            case Shuffling() as asked:
+                plan, notes = in_windows(made, self._material(view), asked, self.batch_size)
+                return replace(plan, notes=(*plan.notes, *notes))
+            case windows:
+                return made(windows)
+
+    def _material(self, view: Dataset) -> Material:
+        """The fragments that the rows of `view` are read from."""
+        if self._made.material is None:
+            source, outputs = view.parts()
+            self._made.material = Material(source, outputs, self.columns)
+        return self._made.material
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The columns that batches carry; None for all there are."""
+        transform = self.transforming[0] if self.transforming is not None else None
+        if isinstance(transform, Mapping):
+            return tuple(transform)
+        chosen = None if self.output is None else self.output.options.columns
+        return None if chosen is None else tuple(chosen)
+
+    @property
+    def memory_of_fragments(self) -> int:
+        """Bytes of fragments that are kept to be read from again; the other half is for batches."""
+        return bytes_of(self.memory) // 2
 
     def _apply(self, view: Dataset, step: Step) -> View:
         match step:
@@ -390,6 +438,15 @@ class DataLoader:
             case SampleStep(weights, with_replacement, size, mix):
                 check_drawn_once(step)
                 return view.sample_by(weights, with_replacement, size, seed=self.seed, mix=mix)
+
+    def expected(self) -> Expected | None:
+        """What an epoch is expected to be like; None without `shuffle`."""
+        if not self.shuffled:
+            return None
+        view, plan = self._planned
+        by = self.windowing.by if isinstance(self.windowing, Shuffling) else None
+        kept = self.memory_of_fragments
+        return expected(self._material(view), plan, by, self.batch_size, kept)
 
     def explain(self) -> "Explanation":
         """What the loader will do: rows, weights, order, batches; nothing is drawn."""
@@ -411,7 +468,7 @@ class DataLoader:
         chosen = self.output or Output("numpy", Options(), lambda: numpy_collate)
         batch_size, drop_last = self.batching or (1, False)
         transform, kwargs = self.transforming or (None, {})
-        budget = bytes_of(self.memory) // 2
+        budget = self.memory_of_fragments
         options = replace(
             chosen.options,
             batch_size=batch_size,

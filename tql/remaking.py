@@ -20,7 +20,7 @@ from tql.diagnostics import (
     first_names,
 )
 from tql.language.user_functions import registered
-from tql.planner import Plan, PlanFile, load
+from tql.planner import Plan, PlanFile, Windows, load
 from tql.queries import Question, ask
 from tql.sources.opening import open_source
 from tql.steps import (
@@ -199,7 +199,17 @@ def _chain(file: PlanFile, base: Dataset, steps: tuple[Step, ...]) -> DataLoader
     return DataLoader(
         base, seed=parts["seed"], steps=steps, shuffled=parts["shuffle"],
         batching=None if block is None else (block, False),
+        windowing=_windows(parts.get("windows")),
     )  # fmt: skip
+
+
+def _windows(described: Any) -> Windows | None:
+    if described is None:
+        return None
+    if not isinstance(described, Mapping) or set(described) != set(Windows(1).as_json()):
+        raise error("value", f"the plan's file has windows that this version does not know: {described}",
+                    help="load it with the version that wrote it")  # fmt: skip
+    return Windows(**described)
 
 
 # -- what does not fit -------------------------------------------------------------------------

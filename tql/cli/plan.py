@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tql.cli.loading import chain_of, shuffle_options, shuffled
 from tql.cli.output import Output
 from tql.cli.request import opened, query_options, read_request, source_options
 from tql.cli.screen import note, show, show_json
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from tql.planner import Plan, PlanFile
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_EVERYTHING = "select *"  # what a request asks where it was given no query
 
 
 @click.group("plan")
@@ -39,7 +38,7 @@ def weights_option(fn: F) -> F:
 @command.command("save", short_help="Make a plan and write it.")
 @query_options
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE, not to standard output.")
-@click.option("--shuffle", is_flag=True, help="A new permutation in every epoch.")
+@shuffle_options
 @click.option("--sample-by", "weight", metavar="WEIGHT", help="Draw by this weight expression.")
 @weights_option
 @click.option("--size", type=click.IntRange(min=1), help="Draws in an epoch.")
@@ -49,11 +48,11 @@ def weights_option(fn: F) -> F:
 )
 @click.option("--once", is_flag=True, help="The same draw in every epoch.")
 @click.option("--offset", type=click.IntRange(min=0), help="Where the first epoch begins.")
-@click.option("--batch", type=click.IntRange(min=1), help="Rows of a batch, for --mix batch.")
 def save(
     arguments: tuple[str, ...], file: str | None, params: tuple[str, ...], seed: int,
     class_names: tuple[str, ...], as_json: bool, no_color: bool, output: str | None,
-    offset: int | None, batch: int | None, shuffle: bool, **sampling: Any,
+    offset: int | None, shuffle: bool, buffer_size: float | None, vif: float | None,
+    lanes: int | None, by: str | None, batch: int | None, **sampling: Any,
 ) -> None:  # fmt: skip
     """Make a plan and write it: QUERY, then the sampling, then the shuffle.
 
@@ -62,17 +61,11 @@ def save(
     if sampling["mix"] == "batch" and batch is None:
         raise click.UsageError("--mix batch gives each batch its share: say --batch N, too")
     request = read_request(arguments, file, params, seed, class_names)
-    from tql.cli.request import parameters
-    from tql.remaking import named_by
-
-    base = request.dataset or named_by(request.question)
-    chain = base.dataloader(seed=seed)
-    if request.text != _EVERYTHING:
-        chain = chain.query(request.text, parameters(params))
-    chain = _sampled(chain, **sampling)
-    chain = chain.shuffle() if shuffle else chain
-    chain = chain if offset is None else chain.offset(offset)
-    plan = (chain if batch is None else chain.batch(batch)).plan
+    chain = _sampled(chain_of(request, params, seed), **sampling)
+    chain = shuffled(
+        chain, shuffle=shuffle, buffer_size=buffer_size, vif=vif, lanes=lanes, by=by, batch=batch
+    )
+    plan = (chain if offset is None else chain.offset(offset)).plan
     for text in plan.notes:
         note(f"note: {text}")
     if output is not None and output != "-":

@@ -102,6 +102,47 @@ def tally(
     return [_shown(v) for v in order], *total.of(np.array([known[v] for v in order], np.int64))
 
 
+def by_fragment(
+    source: Source, by: str, population: RowSet, weights: Weights | None, settings: Settings,
+    most: int,
+) -> tuple[int, list[tuple[Int64s, Float64s]]] | None:  # fmt: skip
+    """The classes of `by` in each fragment, and in draws of its rows: their number K, and for each
+    fragment which classes there are, int64 (k,), and float64 (k, W) how much weight they have.
+
+    W  classes of equal weights, whose members are counted; 1 where rows have weights of their own,
+       which are added up, or none. None where there are more than `most` classes.
+    """
+    dtype = source.schema[by].dtype
+    drawing = None if weights is None else Drawing(weights, 1, True)
+    counter = _counter_of(population, drawing)
+    own = isinstance(weights, RowWeights)
+
+    def part(fragment: Fragment) -> tuple[list[Any] | None, Float64s] | None:
+        values, codes = _codes(source.read(fragment.index, [by]).column(by), dtype)
+        classes = len(dtype.names) + 2 if isinstance(dtype, Label) else len(values or ())
+        if classes > most:
+            return None
+        cells = counter.count(fragment, codes, classes)
+        return values, cells.mass[:, None] if own else cells.counts.astype(np.float64)
+
+    known: dict[Any, int] = {}
+    parts = []
+    for found in over(source, source.fragments, part, settings, [by]):
+        if found is None or len(known) > most:
+            return None
+        values, counts = found
+        slots = (
+            np.arange(len(counts))
+            if values is None
+            else np.array([known.setdefault(v, len(known)) for v in values], np.int64)
+        )
+        here = np.flatnonzero(counts.any(axis=1))
+        parts.append((slots[here], counts[here]))
+    if isinstance(dtype, Label):
+        return len(dtype.names) + 2, parts
+    return None if len(known) > most else (len(known), parts)
+
+
 class _Total:
     """The sum of what fragments give, for `classes` classes at most."""
 

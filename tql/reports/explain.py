@@ -14,6 +14,7 @@ from tql.reports.kernels import KernelNote
 from tql.reports.nodes import Node, Told
 from tql.reports.render import as_dict, as_fragment, as_tree
 from tql.reports.tree import tell_query
+from tql.shuffling import Expected
 
 if TYPE_CHECKING:
     from tql.chain import DataLoader
@@ -27,6 +28,7 @@ class Explanation:
     table     rows, weights and expected draws per class; None where there is no class to speak of
     fetch     the columns that are read only for rows that were drawn, and about how many bytes
     seconds   (stage, seconds) of explaining and, where the query was run, of running
+    order     what a shuffled loader's epoch is like; None without a shuffle
     kernels   which tier would answer each filter, weight and order now; None where not asked for
     """
 
@@ -41,6 +43,7 @@ class Explanation:
     analyzed: bool = False
     seconds: tuple[tuple[str, float], ...] = field(default=(), compare=False)
     kernels: tuple[KernelNote, ...] | None = field(default=None, compare=False)
+    order: Expected | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data; `version` changes when a key does."""
@@ -88,5 +91,5 @@ def _explanation(
     return Explanation(
         kind, subject, seed, query, told.node, told.table, told.fetch,
         tuple(dict.fromkeys(told.notes)), analyzed, (*seconds, *told.seconds),
-        told.kernels,
+        told.kernels, told.order,
     )  # fmt: skip

@@ -1,6 +1,5 @@
 """The explanation of a loader's chain: its steps from the data up, then order and batches."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tql.chain import DataLoader
@@ -77,11 +76,13 @@ def tell_loader(loader: DataLoader) -> Told:
     node = with_scan(story.node, story.bottom, story.read, story.told)
     rows = node.rows
     assert rows is not None, "a loader's rows are always known"
-    if loader.shuffled:
-        title = f"global permutation, order {ORDER_VERSION}, seed {loader.seed}"
-        node = Node("Shuffle", title, rows, children=(node,))
+    order = loader.expected()
+    if order is not None:
+        title = f"{order.title}, order {ORDER_VERSION}, seed {loader.seed}"
+        node = Node("Shuffle", title, rows, details=order.lines(), children=(node,))
+        story.notes += [*loader.plan.notes, *order.notes]
     root = _batches(loader, node, rows)
-    return Told(root, story.table, _fetch(loader, story, rows), tuple(story.notes))
+    return Told(root, story.table, _fetch(loader, story, rows), tuple(story.notes), order=order)
 
 
 def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
@@ -197,9 +198,7 @@ def _remainder(rule: str, rows: int, step: int) -> str:
 
 def _fetch(loader: DataLoader, story: _Story, rows: int) -> Fetch | None:
     """What batches carry and nothing before has read."""
-    transform = loader.transforming[0] if loader.transforming is not None else None
-    chosen = None if loader.output is None else loader.output.options.columns
-    names = tuple(transform) if isinstance(transform, Mapping) else chosen
+    names = loader.columns
     outputs = [o for o in story.outputs if names is None or o.name in names]
     read = story.read if story.over is story.bottom else set()
     return fetched(story.over, outputs, read, rows)

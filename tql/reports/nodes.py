@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from tql.reports.class_table import ClassTable
 from tql.reports.kernels import KernelNote
+from tql.shuffling import Expected
 
 # Columns that are read only of the rows drawn, and about how many bytes those have.
 Fetch: TypeAlias = tuple[tuple[str, ...], int | None]
@@ -38,4 +39,5 @@ class Told:
     fetch: Fetch | None = None
     notes: tuple[str, ...] = ()
     kernels: tuple[KernelNote, ...] | None = None
+    order: Expected | None = None
     seconds: tuple[tuple[str, float], ...] = ()

@@ -36,6 +36,7 @@ def as_dict(e: "Explanation") -> dict[str, Any]:
         "plan": _node_dict(e.root, e.analyzed),
         "classes": None if e.table is None else _table_dict(e.table),
         "fetch": None if e.fetch is None else {"columns": list(e.fetch[0]), "bytes": e.fetch[1]},
+        **({} if e.order is None else {"order": e.order.to_dict()}),
         "notes": list(e.notes),
         "analyzed": e.analyzed,
         "seconds": dict(e.seconds),
