@@ -329,6 +329,58 @@ def test_quotas_keep_the_mix_that_the_weights_promise_in_an_epoch_and_in_each_ba
         ds.sample_by(weight, mix="batch")
 
 
+LONG_TAIL = np.repeat(np.arange(6), [300, 120, 40, 12, 3, 1])
+
+
+@pytest.mark.parametrize("size", [None, 100, 2000])
+@pytest.mark.parametrize("weights", [tql.balanced("kind"), np.linspace(0, 3, len(LONG_TAIL))])
+def test_minimal_repeats_are_quotas_of_an_epoch_by_another_name(
+    weights: str | np.ndarray, size: int | None
+) -> None:
+    ds = tql.open({"kind": LONG_TAIL})
+    n = len(LONG_TAIL)
+    of_class = 1 / np.bincount(LONG_TAIL)[LONG_TAIL] if isinstance(weights, str) else weights
+    quota = of_class / of_class.sum() * (size or n)
+    view = ds.sample_by(weights, size=size, repeat="minimal", seed=5)
+    assert np.array_equal(
+        view.row_ids, ds.sample_by(weights, size=size, mix="epoch", seed=5).row_ids
+    )
+    minimal, quotas = (
+        ds.dataloader(seed=5).sample_by(weights, True, size, **how).numpy().plan
+        for how in ({"repeat": "minimal"}, {"mix": "epoch"})
+    )
+    assert minimal.fingerprint == quotas.fingerprint
+    for ids in (view.row_ids, minimal.ids(0), minimal.ids(1)):
+        copies = np.bincount(ids, minlength=n)
+        assert (np.floor(quota - 1e-9) <= copies).all() and (copies <= np.ceil(quota + 1e-9)).all()
+        assert copies[quota <= 1].max(initial=0) <= 1
+    chance = ds.sample_by(weights, size=size, seed=5).row_ids
+    assert (np.bincount(chance, minlength=n) > np.ceil(quota)).any(), "not so by chance"
+    in_batches = ds.dataloader(seed=5).sample_by(weights, mix="batch", repeat="minimal")
+    assert in_batches.batch(7).numpy().plan.mix == "batch"
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "way_out"),
+    [
+        ({"replace": False}, "replace=False never does", "leave one"),
+        ({"mix": "iid"}, "mix='iid' draws independently", "leave mix out"),
+        ({"replace": False, "mix": "epoch"}, "replace=False never does", "leave one"),
+        ({"repeat": "maximal"}, "repeat must be 'minimal', not 'maximal'", "leave it out"),
+        ({"repeat": True}, "repeat must be 'minimal', not True", "leave it out"),
+        ({"mix": "daily"}, "mix must be 'iid', 'epoch' or 'batch', not 'daily'", "keep quotas"),
+    ],
+)
+def test_minimal_repeats_go_with_nothing_that_contradicts_them(
+    how: dict[str, Any], said: str, way_out: str
+) -> None:
+    ds = tql.open({"kind": LONG_TAIL})
+    for draw in (ds.sample_by, ds.dataloader().sample_by):
+        with pytest.raises(tql.TqlError, match=said) as e:
+            draw("kind", **{"repeat": "minimal", **how})
+        assert e.value.diagnostic.code == "parameter" and way_out in (e.value.diagnostic.help or "")
+
+
 def test_explain_expects_of_quotas_what_comes() -> None:
     ds = tql.open({"id": np.arange(100), "rare": np.arange(100) % 10 == 0})
     chain = ds.dataloader().sample_by(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from tql.dataset import (
     Dataset,
     View,
-    check_mix,
     check_size,
     fragment_edges,
     view_of,
@@ -44,7 +43,15 @@ from tql.planner import BatchSampler, Plan, Sampler, Windows, make_plan
 from tql.planner.stream import Remainder
 from tql.queries import ask, weights_below
 from tql.shuffling import Expected, Shuffling, checked, expected, in_windows
-from tql.steps import QueryStep, SampleStep, Step, WeightsLike, check_drawn_once, described
+from tql.steps import (
+    QueryStep,
+    SampleStep,
+    Step,
+    WeightsLike,
+    check_drawn_once,
+    chosen_mix,
+    described,
+)
 from tql.weights import Weights
 
 if TYPE_CHECKING:
@@ -121,17 +128,20 @@ class DataLoader:
 
     def sample_by(
         self, weights: WeightsLike, replace: bool = True, size: int | None = None,
-        *, mix: str = "iid", resample: str = "epoch",
+        *, mix: str | None = None, resample: str = "epoch", repeat: str | None = None,
     ) -> "DataLoader":  # fmt: skip
         """Draw rows in proportion to weights: an expression, or one number per row.
 
-        mix       "iid" draws independently; "epoch" gives each weight its share of an epoch, rounded
+        mix       "iid" (the default) draws independently; "epoch" gives each weight its share of an epoch, rounded
                   down or up, each fragment of the data its share of that, and no row again before
                   its like have come as often; "batch" gives each batch of a rank its share, too
         resample  "epoch" draws anew in each epoch, which only the last step of a chain can; "once"
                   keeps one draw
+        repeat    "minimal": mix="epoch" with replacement, by what it does to rows: one whose share of
+                  the draws is below 1 comes at most once, another as often as its share, rounded
+                  down or up
         """
-        check_mix(mix)
+        mix = chosen_mix(mix, replace, repeat)
         check_size(size)
         if resample not in ("epoch", "once"):
             raise error("parameter", f"resample must be 'epoch' or 'once', not {resample!r}")

@@ -22,7 +22,15 @@ from tql.rowset import RowSet, everything, from_ids
 from tql.schema import Schema
 from tql.sources.export import export_table
 from tql.sources.protocol import Source
-from tql.steps import ColumnsStep, Lineage, QueryStep, RowsStep, SampleStep, WeightsLike
+from tql.steps import (
+    ColumnsStep,
+    Lineage,
+    QueryStep,
+    RowsStep,
+    SampleStep,
+    WeightsLike,
+    chosen_mix,
+)
 from tql.view_rows import ViewRows
 from tql.weights import RowWeights, Weights, check
 
@@ -125,16 +133,18 @@ class Dataset:
 
     def sample_by(
         self, weights: WeightsLike, replace: bool = True, size: int | None = None,
-        *, seed: int = 0, mix: str = "iid",
+        *, seed: int = 0, mix: str | None = None, repeat: str | None = None,
     ) -> "View":  # fmt: skip
         """`size` rows (as many as there are) drawn in proportion to `weights`, in draw order.
 
         weights  a weight expression (`"max_weight(labels == 5: 10)"`, a column name), or one
                  number per row
-        mix      "iid": independent draws; "epoch": each weight's share of the draws, rounded down
-                 or up, and no row again before its like have come as often
+        mix      "iid" (the default): independent draws; "epoch": each weight's share of the draws,
+                 rounded down or up, and no row again before its like have come as often
+        repeat   "minimal": mix="epoch" with replacement, by what it does to rows: one whose share of
+                 the draws is below 1 comes at most once
         """
-        check_mix(mix)
+        mix = chosen_mix(mix, replace, repeat)
         if mix == "batch":
             raise error("parameter", "mix='batch' is for loaders: a view has no batches",
                         help="use .dataloader().sample_by(…, mix='batch').batch(n), or mix='epoch'")  # fmt: skip
@@ -419,13 +429,6 @@ def view_of(question: Question, dataset: Dataset | None, params: Params = None) 
     below = dataset.lineage if dataset is not None else Lineage(None)
     lineage = below.then(QueryStep(question.text, params), seed)
     return View(derived, name, question.text, answer.notes, lineage)
-
-
-def check_mix(mix: str) -> None:
-    """A TqlError for anything but the three ways to keep to the weights."""
-    if mix not in ("iid", "epoch", "batch"):
-        raise error("parameter", f"mix must be 'iid', 'epoch' or 'batch', not {mix!r}",
-                    help="'iid' draws independently, 'epoch' and 'batch' keep quotas")  # fmt: skip
 
 
 def fragment_edges(source: Source) -> NDArray[np.int64]:

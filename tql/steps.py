@@ -185,3 +185,30 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         value = sorted(value, key=lambda v: (str(type(v)), v))
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def chosen_mix(mix: str | None, replace: bool, repeat: str | None) -> str:
+    """How draws keep to the weights; "iid" unless `mix` or `repeat` says otherwise.
+
+    `repeat="minimal"` is another name for quotas of an epoch with replacement: a row comes as often as
+    its share of the draws, rounded down or up, so at most once where that is below 1.
+    """
+    if mix not in (None, "iid", "epoch", "batch"):
+        raise error("parameter", f"mix must be 'iid', 'epoch' or 'batch', not {mix!r}",
+                    help="'iid' draws independently, 'epoch' and 'batch' keep quotas")  # fmt: skip
+    match repeat:
+        case None:
+            return mix or "iid"
+        case "minimal" if not replace:
+            raise error("parameter", "repeat='minimal' repeats rows where their weight asks for it, "
+                        "replace=False never does",
+                        help="leave one of the two out")  # fmt: skip
+        case "minimal" if mix == "iid":
+            raise error("parameter", "repeat='minimal' keeps quotas, mix='iid' draws independently, "
+                        "which repeats rows by chance",
+                        help="leave mix out, or write mix='epoch'")  # fmt: skip
+        case "minimal":
+            return mix or "epoch"
+        case _:
+            raise error("parameter", f"repeat must be 'minimal', not {repeat!r}",
+                        help="leave it out for what mix= and replace= say")  # fmt: skip

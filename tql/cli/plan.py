@@ -94,7 +94,7 @@ def _sampled(
             )
         return chain
     return chain.sample_by(
-        weights, not without_replacement, size, mix=mix or "iid", resample="once" if once else "epoch"
+        weights, not without_replacement, size, mix=mix, resample="once" if once else "epoch"
     )  # fmt: skip
 
 
