@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tql.planner.bulk import over_blocks
 from tql.rowset import Bitmap, Ids, Range, RowSet
-from tql.weights import ClassWeights, RowWeights, Weights
+from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights
 
 _PIECE: Final = 1 << 22  # bytes hashed by one thread at a time
 
@@ -54,7 +54,7 @@ def of_rows(rows: RowSet) -> str:
             assert_never(rows)
 
 
-def of_weights(weights: Weights) -> str:
+def of_weights(weights: AnyWeights) -> str:
     """The hex digest of weights: every value, and which rows have it."""
     match weights:
         case ClassWeights():
@@ -66,5 +66,7 @@ def of_weights(weights: Weights) -> str:
             )
         case RowWeights():
             return of_json({"rows": of_array(weights.values)})
+        case FragmentWeights(counts=counts, digest=units):
+            return of_json({"fragments": of_array(counts), "units": units})
         case _:
             assert_never(weights)

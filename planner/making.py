@@ -19,14 +19,22 @@ from tql.planner.quota import MOST_ROWS as MOST_ROWS_BY_QUOTA
 from tql.planner.rng import ORDER_VERSION, Int64s
 from tql.planner.windows import Windows
 from tql.rowset import RowSet
-from tql.weights import ClassWeights, RowWeights, Weights, check, positive_rows
+from tql.weights import (
+    AnyWeights,
+    ClassWeights,
+    FragmentWeights,
+    RowWeights,
+    Weights,
+    check,
+    positive_rows,
+)
 
 _FEW_CLASSES: Final = 64
 
 
 def make_plan(
     population: RowSet,
-    weights: Weights | None = None,
+    weights: AnyWeights | None = None,
     *,
     size: int | None = None,
     replace: bool = True,
@@ -53,6 +61,7 @@ def make_plan(
     mix      "iid": independent draws. "epoch": each class, and each fragment of it, comes as often
              as its weight is worth, rounded down or up. "batch": so it does in every `block`
              positions from a multiple of `block` on, too
+    weights  of `FragmentWeights`: drawn by quota, in windows over the fragments they are summed by
     edges    int64, rows at which fragments begin, and the number of rows; quotas are kept by
              fragment, and windows are of fragments
     windows  an order in which a few fragments are enough at a time; it needs `edges` and `shuffle`
@@ -82,6 +91,8 @@ def make_plan(
     edges = _checked_edges(edges, population) if by_quota or windows is not None else None
     if windows is not None:
         _check_windows(population, edges, weights, replace, shuffle, mix)
+    if isinstance(weights, FragmentWeights):
+        _check_by_fragment(weights, population, edges, replace, mix, windows)
     if mix != "iid" and isinstance(weights, RowWeights):
         weights = _classes_of_few(weights, population)
     draws, notes = _draws(population, weights, size, replace, mix)
@@ -189,7 +200,7 @@ def _as_json(origin: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _check_weights(weights: Weights, population: RowSet) -> None:
+def _check_weights(weights: AnyWeights, population: RowSet) -> None:
     if len(weights) != len(population):
         raise error(
             "value",
@@ -229,7 +240,7 @@ def _checked_edges(edges: Int64s | None, population: RowSet) -> Int64s | None:
 
 
 def _check_windows(
-    population: RowSet, edges: Int64s | None, weights: Weights | None, replace: bool,
+    population: RowSet, edges: Int64s | None, weights: AnyWeights | None, replace: bool,
     shuffle: bool, mix: str,
 ) -> None:  # fmt: skip
     """Refuse windows where they are impossible or say nothing."""
@@ -249,6 +260,31 @@ def _check_windows(
     if weights is not None and mix == "iid" and not replace:
         raise error("unsupported", "independent draws without replacement in windows",
                     help="take mix='epoch', which takes no row twice with replace=False, or no windows")  # fmt: skip
+
+
+def _check_by_fragment(
+    weights: FragmentWeights, population: RowSet, edges: Int64s | None, replace: bool, mix: str,
+    windows: Windows | None,
+) -> None:  # fmt: skip
+    """Refuse weights that are looked up by fragment where every row would be looked up."""
+    if mix != "epoch":
+        raise error("unsupported", f"weights that are looked up by fragment with mix={mix!r}",
+                    help="take mix='epoch', which knows how many draws each fragment has")  # fmt: skip
+    if not replace:
+        raise error("unsupported", "weights that are looked up by fragment without replacement",
+                    help="leave replace=False out: by quota a row comes again as rarely as can be")  # fmt: skip
+    if windows is None or edges is None:
+        raise error("unsupported", "weights that are looked up by fragment without windows: every batch "
+                    "would look all of them up", help="give windows=Windows(length) and edges")  # fmt: skip
+    inside = np.diff(population.rank(edges))
+    if not np.array_equal(inside, weights.counts):
+        found = (
+            f"{weights.counts.size} fragments"
+            if inside.size != weights.counts.size
+            else "other numbers"
+        )
+        raise error("value", f"weights for {found} of rows, but {inside.size} fragments to draw from",
+                    help="give the weights of the rows of the population in each of the fragments")  # fmt: skip
 
 
 def _classes_of_few(weights: RowWeights, population: RowSet) -> Weights:
@@ -272,11 +308,11 @@ def _check_quota(draws: int, rows: int, mix: str) -> None:
 
 
 def _draws(
-    population: RowSet, weights: Weights | None, size: int | None, replace: bool, mix: str
+    population: RowSet, weights: AnyWeights | None, size: int | None, replace: bool, mix: str
 ) -> tuple[int, tuple[str, ...]]:
     """Samples in an epoch, and what a user should know about that."""
     wanted = len(population) if size is None else size
-    if weights is None or replace:
+    if weights is None or replace or isinstance(weights, FragmentWeights):
         return wanted, ()
     positive = positive_rows(weights)
     notes = []
@@ -302,7 +338,7 @@ def _describe_rows(population: RowSet) -> dict[str, Any]:
     return {"rows": len(population), "digest": digest.of_rows(population)}
 
 
-def _describe_weights(weights: Weights) -> dict[str, Any]:
+def _describe_weights(weights: AnyWeights) -> dict[str, Any]:
     """What a plan file says of weights: all of a few classes, and a digest of everything."""
     match weights:
         case ClassWeights(values=values, members=members):
@@ -311,5 +347,7 @@ def _describe_weights(weights: Weights) -> dict[str, Any]:
             return {"kind": "classes", **named, "digest": digest.of_weights(weights)}
         case RowWeights():
             return {"kind": "rows", "digest": digest.of_weights(weights)}
+        case FragmentWeights():
+            return {"kind": "rows by fragment", "digest": digest.of_weights(weights)}
         case _:
             assert_never(weights)

@@ -57,6 +57,17 @@ def points_twin(d: Int64s, total: int, draws: int, offset: int) -> Uint64s:
     return points
 
 
+def first_draws(at: Uint64s, total: int, draws: int, offset: int) -> Int64s:
+    """The first draw whose point (`points_twin`) is at `at` or beyond; `draws` where none is."""
+    guess = (at.astype(np.float64) * draws - offset) / total
+    d = np.maximum(np.floor(guess), 0).astype(np.int64)
+    while (early := points_twin(d, total, draws, offset) < at).any():  # the float is a few off
+        d += early
+    while (late := (d > 0) & (points_twin(np.maximum(d - 1, 0), total, draws, offset) >= at)).any():
+        d -= late
+    return d
+
+
 def within_twin(x: Int64s, n: Int64s, key: Uint64s, step: Uint64s) -> Int64s:
     """What `within` returns, for every x."""
     bits = np.array([(v - 1).bit_length() // 2 for v in n.tolist()], np.uint64)

@@ -17,21 +17,14 @@ from tql.diagnostics import error
 from tql.planner import ids_file, plan_file
 from tql.planner.arguments import count, whole
 from tql.planner.bulk import BLOCK, over_blocks
+from tql.planner.by_fragment import fragment_quotas
 from tql.planner.deal import dealing
 from tql.planner.draw import DrawTable, class_table, row_table
 from tql.planner.in_cells import DrawsInCells, draws_in_cells
 from tql.planner.layout import Layout, layout
 from tql.planner.line import DrawLine, draw_line
 from tql.planner.permute import permutation
-from tql.planner.quota import (
-    ClassQuotas,
-    Quota,
-    QuotaOfCells,
-    QuotaOfRows,
-    RowQuotas,
-    quota,
-    quotas,
-)
+from tql.planner.quota import Quota, quota, quotas
 from tql.planner.rng import (
     Int64s,
     Key,
@@ -41,7 +34,7 @@ from tql.planner.rng import (
     seeds,
     stream_key,
 )
-from tql.planner.runs import Runs, runs_of_all, runs_of_cells, runs_of_rows
+from tql.planner.runs import Runs, runs_by_quota, runs_of_all
 from tql.planner.samplers import BatchSampler, Sampler
 from tql.planner.source import ByRow, PlannedSource
 from tql.planner.stages import Independent, Made, Stage, ready
@@ -49,7 +42,7 @@ from tql.planner.stream import IndexStream, Remainder
 from tql.planner.windows import InWindows, Windows, in_windows
 from tql.planner.without_replacement import Taken, take
 from tql.rowset import RowSet
-from tql.weights import ClassWeights, RowWeights, Weights
+from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights, Weights
 
 Resample: TypeAlias = Literal["epoch", "once"]
 Mix: TypeAlias = Literal["iid", "epoch", "batch"]
@@ -75,7 +68,7 @@ class Plan:
     """
 
     population: RowSet
-    weights: Weights | None
+    weights: AnyWeights | None
     size: int | None
     replace: bool
     shuffle: bool
@@ -107,6 +100,8 @@ class Plan:
                 how = [f"{len(members)} weight class{'es' if len(members) != 1 else ''}"]
             case RowWeights():
                 how = ["a weight per row"]
+            case FragmentWeights():
+                how = ["a weight per row, looked up by fragment"]
             case _:
                 assert_never(self.weights)
         if self.weights is not None and not self.replace:
@@ -232,6 +227,10 @@ class Plan:
         layout = self._layout()
         if isinstance(self.weights, RowWeights):
             self._table(self.weights).apply(key, draws, fast=False)
+        elif isinstance(self.weights, FragmentWeights):
+            of = fragment_quotas(self.weights)
+            total = np.full(draws.size, of.total, np.uint64)
+            draws = of.slots(high_product_twin(philox_twin(key, draws)[0], total))
         else:
             slots = positions.copy()
             for stage in self._stages(slots.size, epoch)[:-1]:
@@ -343,10 +342,10 @@ class Plan:
             case _:
                 return None
 
-    def _sampler(self, weights: Weights, epoch: int) -> Stage:
+    def _sampler(self, weights: AnyWeights, epoch: int) -> Stage:
         """What each draw takes."""
         keyed = None if self.resample == "once" else epoch
-        if self.mix != "iid":
+        if self.mix != "iid" or isinstance(weights, FragmentWeights):
             return self._quota(weights, keyed)
         if self.windows is not None:
             return self._in_cells(weights, keyed)
@@ -376,15 +375,12 @@ class Plan:
         assert self.edges is not None
         if self.weights is None:
             return runs_of_all(self.population, self.edges)
-        match self._sampler(self.weights, epoch), self._made.quotas:
-            case DrawsInCells(runs=runs), _:
-                return runs
-            case QuotaOfCells() as made, ClassQuotas() as of:
-                return runs_of_cells(of, made, windows.max_passes)
-            case QuotaOfRows() as made, RowQuotas() as of:
-                return runs_of_rows(of, made, self.population, self.edges, windows.max_passes)
-            case other:
-                raise AssertionError(f"no windows over {other}")
+        sampler = self._sampler(self.weights, epoch)
+        if isinstance(sampler, DrawsInCells):
+            return sampler.runs
+        made, of = self._quota(self.weights, None if self.resample == "once" else epoch), self._made
+        assert of.quotas is not None
+        return runs_by_quota(of.quotas, made, self.population, self.edges, windows.max_passes)
 
     def _in_cells(self, weights: Weights, epoch: int | None) -> DrawsInCells:
         assert self.windows is not None and self.edges is not None
@@ -428,14 +424,17 @@ class Plan:
             lambda: take(weights, self.draws, self.seed, epoch, self.fingerprint, self.rounds),
         )
 
-    def _quota(self, weights: Weights, epoch: int | None) -> Quota:
+    def _quota(self, weights: AnyWeights, epoch: int | None) -> Quota:
         def made() -> Quota:
             if self._made.quotas is None:
                 self._made.quotas = quotas(
                     weights, self.population, self.draws, self.replace, self.edges
                 )
             offset, inside = self._key("quota offset", epoch), self._key("quota rows", epoch)
-            return quota(self._made.quotas, self.draws, offset, inside)
+            if self.windows is None:
+                return quota(self._made.quotas, self.draws, offset, inside)
+            window, most = self.windows.length * self.windows.lanes, self.windows.max_passes
+            return quota(self._made.quotas, self.draws, offset, inside, window, most)
 
         return self._made.of_epoch(self._made.quota, epoch, made)
 

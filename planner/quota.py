@@ -22,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tql.planner.bulk import over_blocks
+from tql.planner.by_fragment import FragmentQuotas, QuotaOfFragments, fragment_quotas
 from tql.planner.draw import RowTable, row_table, table_of
 from tql.planner.placing import (
     ORDER_ROWS,
     PLACE_IN_CELLS,
     PLACE_IN_ROWS,
+    first_draws,
     order_rows_twin,
     place_in_cells_twin,
     place_in_rows_twin,
@@ -34,7 +36,14 @@ from tql.planner.placing import (
 )
 from tql.planner.rng import Int64s, Key, Uint64s, high_product_twin, philox_twin
 from tql.rowset import RowSet
-from tql.weights import ClassWeights, RowWeights, class_masses, integer_weights
+from tql.weights import (
+    AnyWeights,
+    ClassWeights,
+    FragmentWeights,
+    RowWeights,
+    class_masses,
+    integer_weights,
+)
 
 MOST_DRAWS: Final = 1 << 31  # of an epoch, and
 MOST_ROWS: Final = 1 << 32  # of a population: their product stays in 64 bits
@@ -115,21 +124,14 @@ class QuotaOfRows:
         before = self.table.upto[np.maximum(slots - 1, 0)]
         return self._first_from(np.where(slots > 0, before, np.uint64(0)))
 
+    def _first_from(self, at: Uint64s) -> Int64s:
+        return first_draws(at, self.table.total, self.draws, self.offset)
+
     def _points(self, d: Int64s) -> Uint64s:
         return points_twin(d, self.table.total, self.draws, self.offset)
 
-    def _first_from(self, at: Uint64s) -> Int64s:
-        """The first draw whose point is at `at` or beyond."""
-        guess = (at.astype(np.float64) * self.draws - self.offset) / self.table.total
-        d = np.maximum(np.floor(guess), 0).astype(np.int64)
-        while (early := self._points(d) < at).any():  # the float is off by one or two
-            d += early
-        while (late := (d > 0) & (self._points(np.maximum(d - 1, 0)) >= at)).any():
-            d -= late
-        return d
 
-
-Quota: TypeAlias = QuotaOfCells | QuotaOfRows
+Quota: TypeAlias = QuotaOfCells | QuotaOfRows | QuotaOfFragments
 
 
 # -- once for a plan ------------------------------------------------------------------------------
@@ -175,11 +177,11 @@ class RowQuotas:
     bounds: Int64s
 
 
-Quotas: TypeAlias = ClassQuotas | RowQuotas
+Quotas: TypeAlias = ClassQuotas | RowQuotas | FragmentQuotas
 
 
 def quotas(
-    weights: ClassWeights | RowWeights, population: RowSet, draws: int, replace: bool,
+    weights: AnyWeights, population: RowSet, draws: int, replace: bool,
     edges: Int64s | None,
 ) -> Quotas:  # fmt: skip
     """What `draws` draws are worth; `edges` are the rows at which fragments begin, and the end."""
@@ -193,6 +195,8 @@ def quotas(
             if replace:
                 return RowQuotas(np.empty(0, np.int64), _units(values), bounds)
             return RowQuotas(*_at_most_once(values, draws), bounds)
+        case FragmentWeights():
+            return fragment_quotas(weights)
 
 
 def _shares(weights: ClassWeights, draws: int, replace: bool) -> tuple[tuple[int, ...], int]:
@@ -265,8 +269,13 @@ def _at_most_once(values: NDArray[np.float64], draws: int) -> tuple[Int64s, Uint
 # -- for an epoch ---------------------------------------------------------------------------------
 
 
-def quota(of: Quotas, draws: int, offset: Key, inside: Key) -> Quota:
-    """The draws of the epoch that has these keys."""
+def quota(
+    of: Quotas, draws: int, offset: Key, inside: Key, window: int = 0, passes: int = 1
+) -> Quota:
+    """The draws of the epoch that has these keys; some `window` of them are asked for together, in
+    an order that puts copies of a row into up to `passes` passes.
+    """
+    phase = int(philox_twin(offset, np.zeros(1, np.int64))[0][0])
     match of:
         case ClassQuotas():
             numbers = philox_twin(offset, np.arange(1 + len(of.shares) + of.cells.of.size))[0]
@@ -274,9 +283,10 @@ def quota(of: Quotas, draws: int, offset: Key, inside: Key) -> Quota:
             return QuotaOfCells(firsts, of.cells.starts[order], of.cells.sizes[order], inside)
         case RowQuotas(always, units, bounds):
             table = table_of(_in_order(units, bounds, inside))
-            phase = int(philox_twin(offset, np.zeros(1, np.int64))[0][0])
             left = draws - always.size
             return QuotaOfRows(always, table, left, (phase * table.total) >> 64, bounds, inside)
+        case FragmentQuotas(total=total):
+            return of.quota(draws, (phase * total) >> 64, inside, window, passes)
 
 
 def _laid_out(of: ClassQuotas, draws: int, numbers: Uint64s) -> tuple[Int64s, Int64s]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tql.planner.quota import ClassQuotas, QuotaOfCells, QuotaOfRows, RowQuotas
-from tql.planner.rng import Int64s
+from tql.planner.by_fragment import FragmentQuotas, QuotaOfFragments
+from tql.planner.quota import ClassQuotas, Quota, QuotaOfCells, QuotaOfRows, Quotas, RowQuotas
+from tql.planner.rng import Int64s, Uint64s
 from tql.rowset import RowSet
 
 
@@ -52,6 +53,19 @@ def runs_of_cells(of: ClassQuotas, made: QuotaOfCells, most: int) -> Runs:
     )
 
 
+def runs_by_quota(of: Quotas, made: Quota, population: RowSet, edges: Int64s, most: int) -> Runs:
+    """The draws of an epoch by quota; copies of a row are in at most `most` passes."""
+    match of, made:
+        case ClassQuotas(), QuotaOfCells():
+            return runs_of_cells(of, made, most)
+        case RowQuotas(), QuotaOfRows():
+            return runs_of_rows(of, made, population, edges, most)
+        case FragmentQuotas(), QuotaOfFragments():
+            return runs_of_fragments(made, edges, most)
+        case _:
+            raise AssertionError("draws of other quotas")
+
+
 def in_passes(
     fragments: Int64s, classes: Int64s, firsts: Int64s, counts: Int64s, sizes: Int64s, most: int,
     edges: Int64s,
@@ -80,30 +94,48 @@ def in_passes(
     )  # fmt: skip
 
 
+def runs_of_fragments(made: QuotaOfFragments, edges: Int64s, most: int) -> Runs:
+    """The draws of each fragment, copies in different passes."""
+    of = made.of
+    heaviest = of.weights.heaviest[of.fragments]
+    return _by_stride(of.fragments, made.firsts, heaviest, of.total, most, edges)
+
+
 def runs_of_rows(
     of: RowQuotas, made: QuotaOfRows, population: RowSet, edges: Int64s, most: int
 ) -> Runs:
-    """The rows that are drawn for certain, in pass 0, and the others; copies of a row are neighbours
-    there, so pass p of P takes every P-th draw from the p-th on.
-    """
+    """The rows that are drawn for certain, in pass 0, and the others, copies in different passes."""
     fragments = np.flatnonzero(np.diff(population.rank(edges)))
     sure = np.searchsorted(made.always, made.bounds)
     none = np.zeros_like(fragments)
     if not made.draws:
         return Runs(fragments, none, sure[:-1], none + 1, np.diff(sure), none, edges)
-    firsts = np.append(made.first_draws(made.bounds[:-1]), made.draws)
+    firsts = np.append(made.first_draws(made.bounds[:-1]), made.draws) + made.always.size
     heaviest = np.maximum.reduceat(of.units, made.bounds[:-1])
-    one = np.uint64(-(-made.table.total // made.draws))  # a row of more units may come twice
-    passes = np.clip(-(-heaviest.astype(np.int64) // one.astype(np.int64)), 1, most)
-    f = np.repeat(none + np.arange(fragments.size), passes)
-    number = np.arange(f.size) - np.repeat(np.cumsum(passes) - passes, passes)
-    counts = (np.diff(firsts)[f] - number + passes[f] - 1) // passes[f]
+    late = _by_stride(fragments, firsts, heaviest, made.table.total, most, edges)
     return Runs(
-        np.concatenate([fragments, fragments[f]]),
-        np.concatenate([none, number]),
-        np.concatenate([sure[:-1], made.always.size + firsts[f] + number]),
-        np.concatenate([none + 1, passes[f]]),
-        np.concatenate([np.diff(sure), np.maximum(counts, 0)]),
-        np.zeros(fragments.size + f.size, np.int64),
+        np.append(fragments, late.fragments),
+        np.append(none, late.passes),
+        np.append(sure[:-1], late.starts),
+        np.append(none + 1, late.strides),
+        np.append(np.diff(sure), late.counts),
+        np.append(none, late.classes),
         edges,
     )
+
+
+def _by_stride(
+    fragments: Int64s, firsts: Int64s, heaviest: Uint64s, total: int, most: int, edges: Int64s
+) -> Runs:
+    """Copies of a row are neighbours, so pass p of P takes every P-th draw from the p-th on.
+
+    firsts  int64 (F + 1,) the first draw of each fragment, and the end; heaviest  uint64 (F,) what
+            its heaviest row weighs, of a total of `total`
+    """
+    one = -(-total // int(firsts[-1] - firsts[0]))  # a row of more units may come twice
+    passes = np.clip(-(-heaviest.astype(np.int64) // one), 1, most)
+    f = np.repeat(np.arange(fragments.size), passes)
+    number = np.arange(f.size) - np.repeat(np.cumsum(passes) - passes, passes)
+    counts = (np.diff(firsts)[f] - number + passes[f] - 1) // passes[f]
+    held = np.maximum(counts, 0)
+    return Runs(fragments[f], number, firsts[f] + number, passes[f], held, np.zeros_like(f), edges)

@@ -1,6 +1,7 @@
 """How heavily each row of a population counts: a few distinct weights, or one number per row."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
@@ -61,10 +62,50 @@ class RowWeights:
         return self.values.nbytes
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FragmentWeights:
+    """One weight for each row of the population, looked up fragment by fragment when it is needed.
+
+    counts    int64 (F,) rows of the population in each fragment
+    sums      uint64 (F,) what they weigh together, in whole units; the total is below 2^63
+    heaviest  uint64 (F,) what the heaviest of them weighs
+    units     the weights of the rows of a fragment, uint64 (counts[f],), the same whenever it is
+              asked; any thread may ask
+    digest    a text that names all the units: others have another
+    """
+
+    counts: NDArray[np.int64]
+    sums: NDArray[np.uint64]
+    heaviest: NDArray[np.uint64]
+    units: Callable[[int], NDArray[np.uint64]]
+    digest: str
+
+    def __post_init__(self) -> None:
+        assert self.counts.dtype == np.int64 and self.counts.ndim == 1
+        for name in ("sums", "heaviest"):
+            array = getattr(self, name)
+            assert array.dtype == np.uint64 and array.shape == self.counts.shape
+            object.__setattr__(self, name, read_only(array))
+        object.__setattr__(self, "counts", read_only(self.counts))
+
+    def __len__(self) -> int:
+        """Rows of the population."""
+        return int(self.counts.sum())
+
+    def __repr__(self) -> str:
+        fragments = counted(self.counts.size, "fragment")
+        return f"<FragmentWeights of {counted(len(self), 'row')} in {fragments}>"
+
+    @property
+    def nbytes(self) -> int:
+        return self.counts.nbytes + self.sums.nbytes + self.heaviest.nbytes
+
+
 Weights: TypeAlias = ClassWeights | RowWeights
+AnyWeights: TypeAlias = Weights | FragmentWeights
 
 
-def check(weights: Weights) -> None:
+def check(weights: AnyWeights) -> None:
     """Raise TqlPlanError ("value") for weights that nothing can be drawn by."""
     if len(weights) == 0:
         raise error(
@@ -76,7 +117,16 @@ def check(weights: Weights) -> None:
         case ClassWeights():
             _check_classes(weights)
         case RowWeights():
-            _check_rows(weights)
+            check_values(
+                weights.values, lambda row: f"row {row} of the {len(weights)} to draw from"
+            )
+            if not weights.values.any():
+                raise _all_zero(len(weights))
+        case FragmentWeights():
+            total = sum(weights.sums.tolist())
+            assert total < 1 << 63, f"the units of all fragments add up to {total}"
+            if not total:
+                raise _all_zero(len(weights))
         case _:
             assert_never(weights)
 
@@ -118,14 +168,14 @@ def _check_classes(weights: ClassWeights) -> None:
         raise _all_zero(len(weights))
 
 
-def _check_rows(weights: RowWeights) -> None:
-    v = weights.values
-    low, high = float(v.min()), float(v.max())
+def check_values(values: NDArray[np.float64], where: Callable[[int], str]) -> None:
+    """Raise TqlPlanError ("value") for a weight that is none; `where` names a row."""
+    if not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high < math.inf):  # a NaN makes both comparisons false
-        first = int(np.flatnonzero(~((v >= 0) & (v < math.inf)))[0])
-        raise _bad(float(v[first]), f"row {first} of the {v.size} to draw from")
-    if high == 0:
-        raise _all_zero(v.size)
+        first = int(np.flatnonzero(~((values >= 0) & (values < math.inf)))[0])
+        raise _bad(float(values[first]), where(first))
 
 
 def _bad(value: float, where: str) -> TqlError:
