@@ -194,10 +194,17 @@ def values_of(fragment: int) -> Any:
     return VALUES[fragment]
 
 
-def small(weights: FragmentWeights | None = None, **choices: Any) -> Plan:
-    choices = {"mix": "epoch", "shuffle": True, "edges": EDGES, "windows": Windows(30), **choices}
+def small(weights: FragmentWeights | None = None, /, **choices: Any) -> Plan:
+    asked: dict[str, Any] = {
+        "mix": "epoch",
+        "shuffle": True,
+        "edges": EDGES,
+        "windows": Windows(30),
+    }
     return make_plan(
-        rowset.everything(100), weights or fragment_weights(values_of, COUNTS), **choices
+        rowset.everything(100),
+        weights or fragment_weights(values_of, COUNTS),
+        **{**asked, **choices},
     )
 
 
