@@ -20,7 +20,7 @@ from tql.reports.class_counts import by_fragment, can_class
 from tql.rowset import RowSet
 from tql.schema import Label
 from tql.sources.protocol import Source
-from tql.weights import ClassWeights, RowWeights
+from tql.weights import ClassWeights, FragmentWeights, RowWeights
 
 _MOST_CLASSES: Final = 10_000
 _MOST_CELLS: Final = 1 << 24  # classes times fragments; 128 MiB of them
@@ -78,6 +78,8 @@ class Material:
             some = np.eye(len(plan.weights.members))
             cells = np.repeat(some[:, None, :], self.edges.size - 1, axis=1)
             return Mixture("weight", cells)
+        if isinstance(plan.weights, FragmentWeights):
+            return "weights are looked up by fragment, and not by class"
         name, stored = column
         weights, limit = plan.weights, _MOST_CELLS // max(1, self.edges.size - 1)
         found = by_fragment(self.source, stored, plan.population, weights, Settings(),
@@ -144,6 +146,8 @@ class Material:
             case RowWeights(values):
                 fragment = np.searchsorted(self.edges, plan.population.to_numpy(), side="right") - 1
                 return np.bincount(fragment, values, self.edges.size - 1).astype(np.float64)
+            case FragmentWeights(sums=sums):
+                return sums.astype(np.float64)
             case _:
                 assert_never(plan.weights)
 
