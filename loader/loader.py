@@ -18,8 +18,10 @@ from tql.loader.memory import Memory
 from tql.loader.meter import LoaderStats, Meter
 from tql.loader.options import Options, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
+from tql.loader.processes import Workers
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
+from tql.loader.transforms import applied
 from tql.planner.epochs import Pass
 from tql.planner.samplers import BatchSampler, Sampler, Streamed
 from tql.planner.stream import ORDER, Remainder
@@ -105,7 +107,11 @@ class Loader:
         self._collate: Final = collate
         self._columns: Final = loaded_columns(options, rows.schema)
         self._threads: Final = options.num_threads or usable_cpus()
+        t = options.transform
+        self._apply: Final = None if t is None else applied(t, options.transform_kwargs)
         self._running: Final[weakref.WeakSet[Pipeline]] = weakref.WeakSet()
+        self._processes: Final[weakref.WeakSet[Workers]] = weakref.WeakSet()
+        self._kept: Workers | None = None
         self._decoder: Decoder | None = None
         self._sampler: Sampler | None = None
         self._batch_sampler: BatchSampler | None = None
@@ -181,6 +187,8 @@ class Loader:
         """Stop every pass that is under way and let go of memory; it can be iterated again."""
         for pipeline in list(self._running):
             pipeline.close()
+        for workers in list(self._processes):
+            workers.close()
         self._rows.release()
         self._memory = self._new_memory()
 
@@ -248,7 +256,8 @@ class Loader:
 
     def _batches_of(self, begun: Pass, stream: Stream, cursor: "_Cursor") -> Iterator[Any]:
         meter = self._meter = Meter()
-        pipeline = Pipeline(self._recipe(begun, stream, meter), self._limits(), meter)
+        recipe = self._recipe(begun, stream, meter, self._workers())
+        pipeline = Pipeline(recipe, self._limits(), meter)
         self._running.add(pipeline)
         steps = itertools.count()  # enumerate() would hold on to a batch that the caller dropped
         failed, most = 0, self.options.max_errors
@@ -264,9 +273,22 @@ class Loader:
         if self._cursor is cursor:
             self._next, self._cursor = begun.after(self._pinned), None
 
+    def _workers(self) -> Workers | None:
+        """The processes of a pass, which end when it does; the kept ones where some are to stay."""
+        o = self.options
+        if not o.num_workers or self._apply is None:
+            return None
+        if self._kept is not None and self._kept.usable:
+            return self._kept
+        made = Workers(self._apply, o.num_workers)
+        self._processes.add(made)
+        self._kept = made if o.persistent_workers else None
+        return made
+
     def _limits(self) -> Limits:
         o = self.options
-        in_flight = 1 + o.prefetch_factor * -(-self._threads // o.batch_size)
+        busy = max(self._threads, o.num_workers)
+        in_flight = 1 + o.prefetch_factor * -(-busy // o.batch_size)
         return Limits(self._threads, in_flight, o.memory_bytes, o.timeout)
 
     def _new_memory(self) -> Memory:
@@ -274,7 +296,9 @@ class Loader:
         blocks = (self._limits().in_flight + 3) * max(1, len(self._columns))
         return Memory(blocks, self.options.memory_bytes)
 
-    def _recipe(self, begun: Pass, stream: Stream, meter: Meter) -> Recipe:
+    def _recipe(
+        self, begun: Pass, stream: Stream, meter: Meter, workers: Workers | None = None
+    ) -> Recipe:
         o = self.options
         if self._decoder is None:
             self._decoder = resolve(self._rows, self._columns, o)
@@ -285,8 +309,8 @@ class Loader:
             start=begun.start,
             rows=self._rows,
             decoder=self._decoder,
-            transform=o.transform,
-            transform_kwargs=o.transform_kwargs,
+            apply=self._apply,
+            workers=workers,
             mark_padding=o.remainder in ("pad", "mask"),
             on_error=o.on_error,
             collate=self._collate,

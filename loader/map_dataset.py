@@ -12,7 +12,7 @@ from tql.loader.decode import Decoder, fetch, resolve, start
 from tql.loader.memory import Memory
 from tql.loader.options import Method, Options, Transform, loaded_columns
 from tql.loader.rows import Rows
-from tql.loader.transforms import function, transform_sample, transform_value
+from tql.loader.transforms import OfSamples, applied
 from tql.rowset import RowSet, from_ids
 
 
@@ -39,6 +39,7 @@ class MapDataset:
             columns=columns, transform=transform, decode=decode or {}, return_index=return_index
         )
         self._columns: Final = loaded_columns(self._options, rows.schema)
+        self._apply: Final = None if transform is None else applied(transform, {})
         self._decoder: Decoder | None = None
 
     def __len__(self) -> int:
@@ -63,24 +64,12 @@ class MapDataset:
         return self._transformed(decoding.batch)
 
     def _transformed(self, batch: Columns) -> list[Sample]:
-        slots = range(len(batch.rows))
-        match self._options.transform:
-            case None:
-                return [sample_at(batch, i) for i in slots]
-            case Mapping() as given:
-                functions = {name: function(fn) for name, fn in given.items() if fn is not None}
-                return [
-                    {
-                        name: transform_value(functions[name], batch, name, i, None)
-                        if name in functions
-                        else value
-                        for name, value in sample_at(batch, i).items()
-                    }
-                    for i in slots
-                ]
-            case fn:
-                made = function(fn)
-                return [transform_sample(made, batch, i, None) for i in slots]
+        samples = [sample_at(batch, i) for i in range(len(batch.rows))]
+        if self._apply is None:
+            return samples
+        made = [self._apply(batch, i, None) for i in range(len(samples))]
+        whole = isinstance(self._apply, OfSamples)
+        return made if whole else [{**old, **new} for old, new in zip(samples, made, strict=True)]
 
     def _checked(self, i: SupportsIndex) -> int:
         n = len(self.row_ids)

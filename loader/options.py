@@ -33,6 +33,8 @@ class Options:
                      "pil" (images)
     transform        a function of a sample; or a dict that names the columns to load, each with a
                      function of one value or None
+    num_workers      processes that transform; 0 leaves that to the threads
+    persistent_workers  whether they stay for the next pass
     num_threads      threads that decode and transform; None is one per processor
     prefetch_factor  batches made ahead of the one in use
     memory_bytes     what batches in the making may hold together
@@ -92,7 +94,9 @@ class Options:
         _check_columns(self.columns)
         _check_decode(self.decode)
         _check_transform(self.transform, self.columns)
-        _check_unsupported(self)
+        if self.persistent_workers and not self.num_workers:
+            raise error("parameter", "persistent_workers=True, but num_workers=0 has none to keep",
+                        help="num_workers=1 or more")  # fmt: skip
 
 
 def loaded_columns(options: Options, schema: Schema) -> tuple[Column, ...]:
@@ -226,22 +230,6 @@ def _check_transform(transform: Any, columns: Sequence[str] | None) -> None:
             "type",
             f"the transform is {type(transform).__name__}; expected a function, or a dict of "
             "column names and functions",
-        )
-
-
-def _check_unsupported(options: Options) -> None:
-    if options.num_workers:
-        raise error(
-            "unsupported",
-            "worker processes for transforms are not in this version: with num_workers=0 reading, "
-            "decoding and transforms run in num_threads threads",
-            help="num_workers=0",
-        )
-    if options.persistent_workers:
-        raise error(
-            "unsupported",
-            "persistent_workers needs worker processes, which are not in this version",
-            help="persistent_workers=False",
         )
 
 

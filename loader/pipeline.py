@@ -33,7 +33,7 @@ from typing import Final, assert_never
 from tql.diagnostics import data_error, error
 from tql.loader.decode import Task
 from tql.loader.meter import Meter
-from tql.loader.recipe import Done, Next, Phase, Recipe
+from tql.loader.recipe import Awaited, Done, Next, Phase, Recipe
 
 _READERS: Final = 4
 _SHARES_PER_THREAD: Final = 4
@@ -137,6 +137,8 @@ class Pipeline:
                 raise self._closed(step) from None
             if isinstance(e, TimeoutError) and not job.done.done():
                 self.let_go()  # close() would wait for the worker that is stuck
+                if self._recipe.workers is not None:
+                    self._recipe.workers.kill()
                 raise self._too_slow(job) from None
             if isinstance(e, Exception):
                 e.add_note(f"tql: while loading {self._recipe.place(step)}")
@@ -237,8 +239,25 @@ class Pipeline:
                     for tasks in shares:
                         self._do(phase, tasks)
                     then = phase.then
+                case Awaited() as awaited:
+                    self._await(job, awaited)
+                    return
                 case _ as never:
                     assert_never(never)
+
+    def _await(self, job: _Job, awaited: Awaited) -> None:
+        """Go on, in a thread that decodes, once every future is done; no thread waits."""
+        job.stage, job.left = awaited.stage, len(awaited.futures)
+
+        def landed(_: object) -> None:
+            with self._lock:
+                job.left -= 1
+                last = job.left == 0
+            if last:
+                self._submit(self._decoders, job, lambda: self._go_on(job, awaited.then))
+
+        for future in awaited.futures:
+            future.add_done_callback(landed)
 
     def _shares(self, tasks: Sequence[Task]) -> list[Sequence[Task]]:
         """Cut into shares small enough that all threads are busy to the end."""

@@ -1,7 +1,8 @@
 """How one batch is made: read, decode, transform, collate, as phases that threads can share."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, assert_never
@@ -14,16 +15,15 @@ from tql.loader.batch import (
     Batch,
     Collate,
     Columns,
-    Samples,
-    stack,
+    Sample,
 )
 from tql.loader.decode import Decoder, Fetched, Task, fetch, start
 from tql.loader.failures import Failure, OnError, raise_it
 from tql.loader.memory import Memory
 from tql.loader.meter import Meter
-from tql.loader.options import Transform
+from tql.loader.processes import Workers
 from tql.loader.rows import Rows
-from tql.loader.transforms import Function, function, transform_sample, transform_value
+from tql.loader.transforms import Apply
 from tql.planner.plan import MOST_TRIES
 
 _ROWS_IN_NOTES: Final = 8
@@ -77,7 +77,16 @@ class Done:
     failures: tuple[Failure, ...] = ()
 
 
-Next: TypeAlias = Phase | Done
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Work that is done elsewhere; once all of it is, `then` says how it goes on."""
+
+    stage: str
+    futures: Sequence[Future[Any]]
+    then: "Callable[[], Next]"
+
+
+Next: TypeAlias = Phase | Awaited | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +113,8 @@ class Recipe:
     start: int
     rows: Rows
     decoder: Decoder
-    transform: Transform | None
-    transform_kwargs: Mapping[str, Any]
+    apply: Apply | None
+    workers: Workers | None
     mark_padding: bool
     on_error: OnError
     collate: Collate
@@ -129,6 +138,8 @@ class Recipe:
                     for task in phase.tasks:
                         task()
                     then = phase.then
+                case Awaited(then=then):  # it waits for the futures by itself
+                    pass
                 case _ as never:
                     assert_never(never)
 
@@ -192,57 +203,56 @@ class Recipe:
     def _transform(self, attempt: _Attempt, batch: Columns) -> Next:
         if attempt.bad:
             return self._again(attempt)
-        match self.transform:
-            case None:
-                return self._collate(attempt, batch)
-            case Mapping() as given:
-                functions = {name: function(fn) for name, fn in given.items() if fn is not None}
-                return self._transform_columns(attempt, batch, functions)
-            case fn:
-                return self._transform_samples(attempt, batch, function(fn, self.transform_kwargs))
-
-    def _transform_columns(
-        self, attempt: _Attempt, batch: Columns, functions: Mapping[str, Function]
-    ) -> Next:
-        made: dict[str, list[Any]] = {name: [None] * len(batch.rows) for name in functions}
+        if self.apply is None:
+            return self._collate(attempt, batch)
+        samples = len(batch.rows)
+        self.meter.add("transform", 0.0, batches=1, rows=samples)
+        if self.workers is not None:
+            return self._in_processes(attempt, batch, self.apply, self.workers)
+        made: list[Sample] = [{}] * samples
         seeds = attempt.located.seeds.tolist()
 
-        def apply(i: int) -> None:
-            for name, fn in functions.items():
-                made[name][i] = transform_value(fn, batch, name, i, seeds[i])
-
-        def finish() -> Batch:
-            stacked = {name: stack(values) for name, values in made.items()}
-            return Columns(batch.rows, {**batch.values, **stacked})
-
-        return self._for_each_sample(attempt, apply, finish)
-
-    def _transform_samples(self, attempt: _Attempt, batch: Columns, fn: Function) -> Next:
-        made: list[dict[str, Any]] = [{}] * len(batch.rows)
-        seeds = attempt.located.seeds.tolist()
-
-        def apply(i: int) -> None:
-            made[i] = transform_sample(fn, batch, i, seeds[i])
-
-        return self._for_each_sample(attempt, apply, lambda: Samples(batch.rows, made))
-
-    def _for_each_sample(
-        self, attempt: _Attempt, apply: Callable[[int], None], finish: Callable[[], Batch]
-    ) -> Next:
-        def guarded(i: int) -> None:
+        def sample(i: int, apply: Apply) -> None:
             try:
-                apply(i)
+                made[i] = apply(batch, i, seeds[i])
             except Exception as e:
                 if self.on_error == "raise":
                     raise
                 attempt.bad[i] = e
 
-        def then() -> Next:
-            return self._again(attempt) if attempt.bad else self._collate(attempt, finish())
+        tasks = [partial(sample, i, self.apply) for i in range(samples)]
+        return Phase("transform", tasks, partial(self._join, attempt, batch, made))
 
-        samples = len(attempt.located.rows)
-        self.meter.add("transform", 0.0, batches=1, rows=samples)
-        return Phase("transform", [partial(guarded, i) for i in range(samples)], then)
+    def _in_processes(
+        self, attempt: _Attempt, batch: Columns, apply: Apply, workers: Workers
+    ) -> Next:
+        """The samples of the batch sent out in shares, one for each worker."""
+        n, seeds = len(batch.rows), attempt.located.seeds.tolist()
+        sent = apply.needed(batch)
+        size = -(-n // workers.processes)
+        shares = [range(a, min(a + size, n)) for a in range(0, n, size)]
+        futures = [workers.submit(sent, share, seeds) for share in shares]
+
+        def then() -> Next:
+            made: list[Sample] = []
+            for future in futures:
+                for outcome in future.result():
+                    if isinstance(outcome, Exception):
+                        if self.on_error == "raise":
+                            raise outcome
+                        attempt.bad[len(made)] = outcome
+                        made.append({})
+                    else:
+                        made.append(outcome)
+            return self._join(attempt, batch, made)
+
+        return Awaited("transform", futures, then)
+
+    def _join(self, attempt: _Attempt, batch: Columns, made: list[Sample]) -> Next:
+        if attempt.bad:
+            return self._again(attempt)
+        assert self.apply is not None
+        return self._collate(attempt, self.apply.joined(batch, made))
 
     def _collate(self, attempt: _Attempt, batch: Batch) -> Next:
         began = time.perf_counter()

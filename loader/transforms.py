@@ -9,12 +9,13 @@ get the same numbers, so that an image and its mask are cut alike.
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from tql.diagnostics import error
-from tql.loader.batch import INDEX, PAD, Columns, Sample, sample_at
+from tql.loader.batch import INDEX, PAD, Batch, Columns, Sample, Samples, sample_at, stack
+from tql.loader.options import Transform
 
 _RANDOM: Final = ("rng", "seed")
 
@@ -61,29 +62,71 @@ def function(fn: Callable[..., Any], kwargs: Mapping[str, Any] | None = None) ->
     return Function(fn, kwargs, tuple(n for n in _RANDOM if n in named and n not in kwargs))
 
 
-def transform_sample(fn: Function, batch: Columns, i: int, seed: int | None) -> Sample:
-    """What a callable transform makes of one sample; `index` and `_pad` are kept if it drops them."""
-    sample = sample_at(batch, i)
-    kept = {name: sample[name] for name in (INDEX, PAD) if name in sample}
-    try:
-        made = fn(sample, seed)
-    except Exception as e:
-        e.add_note(f"tql: in the transform of row {batch.rows[i]}")
-        raise
-    if not isinstance(made, Mapping):
-        raise error(
-            "type",
-            f"the transform returned {type(made).__name__} for row {batch.rows[i]}; "
-            "expected a dict of column names and values",
-            help="return {'image': …, 'label': …}",
-        )
-    return {**made, **{k: v for k, v in kept.items() if k not in made}}
+@dataclass(frozen=True, slots=True)
+class OfSamples:
+    """A transform that makes another sample of a sample; `index` and `_pad` stay if it drops them."""
+
+    fn: Function
+
+    def __call__(self, batch: Columns, i: int, seed: int | None) -> Sample:
+        """The new sample."""
+        sample = sample_at(batch, i)
+        kept = {name: sample[name] for name in (INDEX, PAD) if name in sample}
+        try:
+            made = self.fn(sample, seed)
+        except Exception as e:
+            e.add_note(f"tql: in the transform of row {batch.rows[i]}")
+            raise
+        if not isinstance(made, Mapping):
+            raise error(
+                "type",
+                f"the transform returned {type(made).__name__} for row {batch.rows[i]}; "
+                "expected a dict of column names and values",
+                help="return {'image': …, 'label': …}",
+            )
+        return {**made, **{k: v for k, v in kept.items() if k not in made}}
+
+    def needed(self, batch: Columns) -> Columns:
+        """What of a batch it looks at."""
+        return batch
+
+    def joined(self, batch: Columns, made: list[Sample]) -> Batch:
+        """The new samples as a batch."""
+        return Samples(batch.rows, made)
 
 
-def transform_value(fn: Function, batch: Columns, name: str, i: int, seed: int | None) -> Any:
-    """What a column's function makes of one value."""
-    try:
-        return fn(batch.values[name][i], seed)
-    except Exception as e:
-        e.add_note(f"tql: in the transform of row {batch.rows[i]}, column '{name}'")
-        raise
+@dataclass(frozen=True, slots=True)
+class OfColumns:
+    """A function for each of some columns."""
+
+    functions: Mapping[str, Function]
+
+    def __call__(self, batch: Columns, i: int, seed: int | None) -> Sample:
+        """The new values of those columns."""
+        made = {}
+        for name, fn in self.functions.items():
+            try:
+                made[name] = fn(batch.values[name][i], seed)
+            except Exception as e:
+                e.add_note(f"tql: in the transform of row {batch.rows[i]}, column '{name}'")
+                raise
+        return made
+
+    def needed(self, batch: Columns) -> Columns:
+        """What of a batch it looks at."""
+        return Columns(batch.rows, {name: batch.values[name] for name in self.functions})
+
+    def joined(self, batch: Columns, made: list[Sample]) -> Batch:
+        """The batch with its new values."""
+        stacked = {name: stack([sample[name] for sample in made]) for name in self.functions}
+        return Columns(batch.rows, {**batch.values, **stacked})
+
+
+Apply: TypeAlias = OfSamples | OfColumns
+
+
+def applied(transform: Transform, kwargs: Mapping[str, Any]) -> Apply:
+    """What applies a user's transform: a function, or a dict of functions by column."""
+    if isinstance(transform, Mapping):
+        return OfColumns({name: function(fn) for name, fn in transform.items() if fn is not None})
+    return OfSamples(function(transform, kwargs))

@@ -75,9 +75,10 @@ class TqlError(Exception):
         self.diagnostic: Final = diagnostic
         self.query: Final = query
 
-    def __reduce__(self) -> tuple[type["TqlError"], tuple[Diagnostic, str]]:
+    def __reduce__(self) -> tuple[type["TqlError"], tuple[Diagnostic, str], dict[str, list[str]]]:
         """Errors cross process borders: a torch worker sends them to the training process."""
-        return type(self), (self.diagnostic, self.query)
+        notes = list(getattr(self, "__notes__", ()))
+        return type(self), (self.diagnostic, self.query), {"__notes__": notes} if notes else {}
 
     @property
     def exit_code(self) -> int:
