@@ -11,7 +11,6 @@ from tql.diagnostics import (
     TqlNameError,
     TqlPlanError,
     TqlTypeError,
-    TqlUnsupportedError,
 )
 from tql.loader import Options
 from tql.schema import Int
@@ -50,9 +49,8 @@ from tql.schema import Int
         ({"transform": {}}, TqlTypeError, "empty dict"),
         ({"transform": {"x": 3}}, TqlTypeError, "the transform of 'x' is int"),
         ({"transform": {"x": None}, "columns": ("y",)}, TqlTypeError, r"\['x'\], but tensors="),
-        ({"num_workers": 2}, TqlUnsupportedError, "num_workers=0"),
         ({"num_workers": -1}, TqlPlanError, "num_workers is -1"),
-        ({"persistent_workers": True}, TqlUnsupportedError, "persistent_workers"),
+        ({"persistent_workers": True}, TqlTypeError, "num_workers=0 has none to keep"),
         ({"on_error": "ignore"}, TqlTypeError, "on_error is 'ignore'; expected 'raise', 'skip'"),
         ({"max_errors": 1}, TqlTypeError, "max_errors= with on_error='raise'"),
     ],
