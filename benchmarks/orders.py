@@ -59,6 +59,16 @@ def rank_correlation(rows: Int64s) -> float:
     return float(abs(np.corrcoef(rows, np.arange(rows.size))[0, 1]))
 
 
+def live_at_once(fragments: Int64s) -> int:
+    """Most fragments that are begun and not done with at any position."""
+    there, first = np.unique(fragments, return_index=True)
+    last = fragments.size - 1 - np.unique(fragments[::-1], return_index=True)[1]
+    change = np.zeros(fragments.size + 1, np.int64)
+    np.add.at(change, first, 1)
+    np.add.at(change, last + 1, -1)
+    return int(np.cumsum(change).max(initial=min(there.size, 1)))
+
+
 def least_recently_used(fragments: Int64s, kept: int) -> int:
     """How often a fragment is read by a reader that keeps the `kept` used last."""
     cache: OrderedDict[int, None] = OrderedDict()
