@@ -35,6 +35,7 @@ from tql.planner.placing import (
     points_twin,
 )
 from tql.planner.rng import Int64s, Key, Uint64s, high_product_twin, philox_twin
+from tql.planner.shares import Shares, shares_of
 from tql.rowset import RowSet
 from tql.weights import (
     AnyWeights,
@@ -155,13 +156,12 @@ class Cells:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassQuotas:
-    """What the classes are worth: class k expects shares[k] / unit draws, exactly.
+    """What the classes are worth.
 
     cells  what the shares are told apart by
     """
 
-    shares: tuple[int, ...]
-    unit: int
+    shares: Shares
     cells: Cells
 
 
@@ -187,8 +187,7 @@ def quotas(
     """What `draws` draws are worth; `edges` are the rows at which fragments begin, and the end."""
     match weights:
         case ClassWeights():
-            shares, unit = _shares(weights, draws, replace)
-            return ClassQuotas(shares, unit, cells(weights, edges))
+            return ClassQuotas(_shares(weights, draws, replace), cells(weights, edges))
         case RowWeights(values=values):
             inside = _by_fragment(population, edges)
             bounds = np.append(0, np.cumsum(inside[inside > 0]))
@@ -199,7 +198,7 @@ def quotas(
             return fragment_quotas(weights)
 
 
-def _shares(weights: ClassWeights, draws: int, replace: bool) -> tuple[tuple[int, ...], int]:
+def _shares(weights: ClassWeights, draws: int, replace: bool) -> Shares:
     """Exact quotas of the classes, as shares of a unit; strict ones are at most their rows."""
     masses = class_masses(weights)
     mass, left = sum(masses), draws
@@ -212,9 +211,10 @@ def _shares(weights: ClassWeights, draws: int, replace: bool) -> tuple[tuple[int
             capped.add(c)
             mass, left = mass - masses[c], left - len(weights.members[c])
     unit = mass or 1  # all that can be drawn is drawn
-    return tuple(
-        len(m) * unit if c in capped else left * masses[c] for c, m in enumerate(weights.members)
-    ), unit
+    return shares_of(
+        [len(m) * unit if c in capped else left * masses[c] for c, m in enumerate(weights.members)],
+        unit,
+    )
 
 
 def cells(weights: ClassWeights, edges: Int64s | None) -> Cells:
@@ -278,7 +278,9 @@ def quota(
     phase = int(philox_twin(offset, np.zeros(1, np.int64))[0][0])
     match of:
         case ClassQuotas():
-            numbers = philox_twin(offset, np.arange(1 + len(of.shares) + of.cells.of.size))[0]
+            numbers = philox_twin(offset, np.arange(1 + of.shares.wholes.size + of.cells.of.size))[
+                0
+            ]
             order, firsts = _laid_out(of, draws, numbers)
             return QuotaOfCells(firsts, of.cells.starts[order], of.cells.sizes[order], inside)
         case RowQuotas(always, units, bounds):
@@ -291,20 +293,20 @@ def quota(
 
 def _laid_out(of: ClassQuotas, draws: int, numbers: Uint64s) -> tuple[Int64s, Int64s]:
     """The cells in the order in which they lie, and the first draw of each, then their number."""
-    classes = len(of.shares)
+    classes = of.shares.wholes.size
     by_number = np.argsort(numbers[1 : 1 + classes], kind="stable")
     turn = np.empty(classes, np.int64)
     turn[by_number] = np.arange(classes)
-    order = np.lexsort((numbers[1 + classes :], turn[of.cells.of]))
+    # Stable sorts: by the class's turn, then by number. One of 16 bits takes 1 ms for 100,000 cells,
+    # where np.lexsort of both takes 35.
+    by_chance = np.argsort(numbers[1 + classes :], kind="stable")
+    its = turn[of.cells.of[by_chance]]
+    order = by_chance[
+        np.argsort(its.astype(np.uint16) if classes <= 1 << 16 else its, kind="stable")
+    ]
     sizes, klass = of.cells.sizes[order], of.cells.of[order]
-    # Where each class begins: exact, in whole draws and 2^-64 of one.
-    begins, fractions = np.empty(classes, np.int64), np.empty(classes, np.uint64)
-    before, phase = 0, int(numbers[0])
-    for c in by_number.tolist():
-        begins[c], fractions[c] = divmod((before << 64) // of.unit + phase, 1 << 64)
-        before += of.shares[c]
-    wholes = np.array([s // of.unit for s in of.shares], np.uint64)
-    parts = np.array([(s % of.unit << 64) // of.unit for s in of.shares], np.uint64)
+    begins, fractions = of.shares.begins(by_number, int(numbers[0]))
+    wholes, parts = of.shares.wholes, of.shares.high
     rows = np.bincount(of.cells.of, of.cells.sizes, classes).astype(np.uint64)
     behind = np.cumsum(rows[by_number]) - rows[by_number]
     first_row = np.empty(classes, np.uint64)
