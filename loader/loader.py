@@ -2,7 +2,7 @@
 
 import itertools
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, cast
 
@@ -23,8 +23,9 @@ from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
 from tql.loader.transforms import applied
 from tql.planner.epochs import Pass
-from tql.planner.samplers import BatchSampler, Sampler, Streamed
-from tql.planner.stream import ORDER, Remainder
+from tql.planner.samplers import BatchSampler, Naming, Sampler, Streamed
+from tql.planner.skipping import Skip
+from tql.planner.stream import ORDER, IndexStream, Remainder
 from tql.schema import Column
 
 _FIRST: Final = 8  # rows that show what batches are
@@ -142,7 +143,7 @@ class Loader:
     def sampler(self) -> Sampler:
         """The rows of the passes one at a time, as `index` names them; see `Plan.sampler`."""
         if self._sampler is None:
-            self._sampler = Sampler(*self._sampled(1), False, self._rows.identify, self.set_epoch)
+            self._sampler = Sampler(*self._sampled(1), False, *self._named)
         return self._sampler
 
     @property
@@ -150,9 +151,7 @@ class Loader:
         """The rows of the batches of this rank, as `index` names them; see `Plan.batch_sampler`."""
         if self._batch_sampler is None:
             shape, drop_last = self._sampled(self.batch_size), self.drop_last
-            self._batch_sampler = BatchSampler(
-                *shape, drop_last, self._rows.identify, self.set_epoch
-            )
+            self._batch_sampler = BatchSampler(*shape, drop_last, *self._named)
         return self._batch_sampler
 
     def _sampled(self, batch_size: int) -> tuple[Streamed, int, int, int, Remainder, int]:
@@ -160,6 +159,10 @@ class Loader:
         remainder: Remainder = "pad" if o.remainder == "mask" else o.remainder
         plan = cast(Streamed, self.plan)
         return plan, o.rank, o.world_size, batch_size, remainder, o.offset
+
+    @property
+    def _named(self) -> tuple[Naming, Callable[[int], None], Sequence[Skip]]:
+        return self._rows.identify, self.set_epoch, self.options.skips
 
     @property
     def epoch(self) -> int:
@@ -242,7 +245,7 @@ class Loader:
 
     def _stream(self, at: Pass) -> Stream:
         o = self.options
-        return self.plan.stream(
+        stream = self.plan.stream(
             epoch=at.epoch,
             rank=o.rank,
             world_size=o.world_size,
@@ -250,6 +253,10 @@ class Loader:
             batch_size=o.batch_size,
             remainder=o.remainder,
         )
+        for epoch, positions in o.skips:
+            assert isinstance(stream, IndexStream)  # only chains skip, and their plans give these
+            stream.skip(positions, epoch=epoch)
+        return stream
 
     def _batches(self, stream: Stream) -> int:
         return len(stream) // self.batch_size if self.drop_last else stream.batches

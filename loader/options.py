@@ -11,6 +11,7 @@ import numpy as np
 from tql.diagnostics import Note, TqlError, did_you_mean, error
 from tql.loader.batch import INDEX, PAD
 from tql.loader.failures import OnError
+from tql.planner.skipping import Skip
 from tql.planner.stream import Remainder
 from tql.schema import Binary, Column, Schema, Text
 
@@ -39,6 +40,7 @@ class Options:
     prefetch_factor  batches made ahead of the one in use
     memory_bytes     what batches in the making may hold together
     offset           position of the first epoch to start at, counted over all ranks
+    skips            positions of epochs that are left out
     timeout          seconds to wait for one batch before an error; None waits for ever
     on_error         what becomes of a sample that cannot be decoded or transformed: "raise", "skip"
                      leaves it out of its batch, "replace" puts another of its weight class there
@@ -61,6 +63,7 @@ class Options:
     world_size: int = 1
     remainder: Remainder = "short"
     offset: int = 0
+    skips: Sequence[Skip] = ()
     timeout: float | None = None
     on_error: OnError = "raise"
     max_errors: int | None = None

@@ -10,13 +10,14 @@ state that belongs to the batch handed over; beside a stock one, count batches a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from tql.diagnostics import error
 from tql.planner.arguments import count, whole, yes_or_no
 from tql.planner.epochs import Pass
 from tql.planner.rng import Int64s
+from tql.planner.skipping import Skip
 from tql.planner.stream import ORDER, IndexStream, Remainder, check_state
 
 T = TypeVar("T")
@@ -49,12 +50,14 @@ class _Base(ABC, Generic[T]):
 
     naming  gives the rows of the plan other numbers
     pin     is told the epochs that are set
+    skips   positions that are left out
     """
 
     def __init__(
         self, plan: Streamed, rank: int, world_size: int, batch_size: int,
         remainder: Remainder | None, offset: int, drop_last: bool = False,
         naming: Naming | None = None, pin: Callable[[int], None] | None = None,
+        skips: Sequence[Skip] = (),
     ) -> None:  # fmt: skip
         if remainder == "mask":
             raise error("parameter", "a sampler cannot mark samples, as remainder='mask' would",
@@ -65,6 +68,7 @@ class _Base(ABC, Generic[T]):
         self._remainder: Final[Remainder] = remainder or ("short" if world_size == 1 else "drop")
         self._naming: Final = naming
         self._pin: Final = pin
+        self._skips: Final = skips
         self._next = Pass(epoch=0, start=offset)
         self._pinned = False
         self._walk: Walk[T] | None = None  # the iterator made last, until it is over
@@ -111,7 +115,11 @@ class _Base(ABC, Generic[T]):
 
     def _stream(self, at: Pass) -> IndexStream:
         rank, world_size, batch_size = self._shape
-        return self.plan.stream(at.epoch, rank, world_size, at.start, batch_size, self._remainder)
+        start, rule = at.start, self._remainder
+        stream = self.plan.stream(at.epoch, rank, world_size, start, batch_size, rule)
+        for epoch, positions in self._skips:
+            stream.skip(positions, epoch=epoch)
+        return stream
 
     def _steps(self, stream: IndexStream) -> int:
         return len(stream) // stream.batch_size if self.drop_last else stream.batches

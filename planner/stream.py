@@ -2,7 +2,7 @@
 
 Sample j of rank r is global position origin + (j // B) x B x W + r x B + j % B. A position counts
 what all ranks together were given, so a state taken by any rank resumes all of them, also on
-another number of ranks. Where the plan has lanes, ranks share a step lane by lane (`lanes.py`): the
+another number of ranks. Positions that are skipped have no part in it: the others move up. Where the plan has lanes, ranks share a step lane by lane (`lanes.py`): the
 step is made of the same positions.
 """
 
@@ -19,6 +19,7 @@ from tql.forks import ForkLock
 from tql.planner.arguments import count, whole
 from tql.planner.lanes import by_lane
 from tql.planner.rng import Int64s, Uint64s
+from tql.planner.skipping import Left, checked_range, left
 
 Remainder: TypeAlias = Literal["short", "drop", "pad", "mask"]
 
@@ -121,7 +122,9 @@ class IndexStream:
         self.remainder: Final = remainder
         self._lock: Final = ForkLock()
         self._groups: OrderedDict[tuple[int, int, int], StreamBatch] = OrderedDict()
+        self._skipped: Final[dict[int, list[range]]] = {}  # by epoch
         self._epoch: int = count("epoch", epoch)
+        self._left: Left | None = None  # None: nothing is skipped in this epoch
         self._origin: int = self._checked(offset)
         self._position: int = self._origin
 
@@ -146,6 +149,26 @@ class IndexStream:
         """Go on from a global position, 0 to the length of the epoch."""
         self._origin = self._position = self._checked(position)
 
+    def skip(self, positions: range, *, epoch: int | None = None) -> None:
+        """Leave out these positions of an epoch (None: of this one); several calls add up.
+
+        The others keep their numbers, so states taken before fit. Batches are cut anew from
+        `position` on.
+        """
+        positions = checked_range(positions)
+        self._checked(positions.stop)
+        of = self._epoch if epoch is None else count("epoch", epoch)
+        self._skipped.setdefault(of, []).append(positions)
+        self._enter(self._epoch)
+        self.seek(self._position)
+
+    def _enter(self, epoch: int) -> None:
+        self._epoch = epoch
+        skipped = self._skipped.get(epoch)
+        self._left = left(len(self.plan), skipped) if skipped else None
+        with self._lock:
+            self._groups.clear()
+
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is, at most 128 bytes of JSON; the same on every rank."""
         return {
@@ -158,14 +181,19 @@ class IndexStream:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; a state of another plan is refused."""
         epoch, position = check_state(state, self.plan.short, len(self.plan))
-        self._epoch = epoch
+        self._enter(epoch)
         self.seek(position)
 
     # -- how much there is ------------------------------------------------------------------------
 
+    @property
+    def left(self) -> int:
+        """Positions from the origin on that are not skipped."""
+        return self._total - self._first
+
     def __len__(self) -> int:
         """Samples that this rank gets from the origin on, padding included."""
-        steps, rest = divmod(len(self.plan) - self._origin, self._step)
+        steps, rest = divmod(self.left, self._step)
         whole = steps * self.batch_size
         match self.remainder:
             case "drop":
@@ -184,7 +212,12 @@ class IndexStream:
 
     def position_after(self, i: int) -> int:
         """The global position when every rank has had batch i."""
-        return min(self._origin + (i + 1) * self._step, len(self.plan))
+        given = self._first + (i + 1) * self._step
+        if given >= self._total:
+            return len(self.plan)
+        return (
+            given if self._left is None else int(self._left.positions(np.array([given - 1]))[0]) + 1
+        )
 
     # -- the batches ------------------------------------------------------------------------------
 
@@ -208,7 +241,7 @@ class IndexStream:
         """Row ids of batches `first` … `stop` - 1 end to end; nothing is remembered of them."""
         if not 0 <= first <= stop <= self.batches:
             raise IndexError(f"batches {first} to {stop} of {self.batches}")
-        return self._compute(first, stop).rows
+        return self.plan.at(self._positions(first, stop)[0], epoch=self._epoch)
 
     def replaced(self, batch: StreamBatch, bad: Int64s, tries: Int64s) -> StreamBatch:
         """The batch with other rows at the places `bad`, int64 (n,), see `Plan.substitutes`."""
@@ -233,6 +266,16 @@ class IndexStream:
     def _step(self) -> int:
         return self.batch_size * self.world_size
 
+    @property
+    def _total(self) -> int:
+        """Positions of the epoch that are not skipped; they are numbered from 0."""
+        return len(self.plan) if self._left is None else len(self._left)
+
+    @property
+    def _first(self) -> int:
+        """The number of the first one from the origin on."""
+        return self._origin if self._left is None else self._left.number(self._origin)
+
     def _group(self, first: int, stop: int) -> StreamBatch:
         """Batches `first` … `stop` - 1 as one, remembered."""
         name = (self._epoch, self._origin, first)
@@ -247,30 +290,39 @@ class IndexStream:
             return made
 
     def _compute(self, first: int, stop: int) -> StreamBatch:
-        last = min(stop * self.batch_size, len(self))  # a batch may be far longer than the epoch
-        samples = np.arange(first * self.batch_size, last, dtype=np.int64)
-        step, inside = np.divmod(samples, self.batch_size)
-        begin, place = self._origin + step * self._step, self.rank * self.batch_size + inside
-        positions = begin + place
-        beyond = positions >= len(self.plan)
-        if self.plan.lanes > 1:
-            size = np.minimum(self._step, len(self.plan) - begin)
-            real = ~beyond
-            positions[real] = by_lane(begin[real], size[real], place[real], self.plan.lanes)
-        match self.remainder:
-            case "short" | "drop":
-                positions = positions[~beyond]
-            case "pad" | "mask":
-                positions[beyond] = (positions[beyond] - len(self.plan)) % len(self.plan)
-            case _:
-                assert_never(self.remainder)
-        pad = beyond[: positions.size]
+        positions, pad = self._positions(first, stop)
         rows = self.plan.at(positions, epoch=self._epoch)
         copies = self.plan.copies(positions, self._epoch)
         seeds = self.plan.seeds(rows, copies, self._epoch)
         for array in (rows, positions, copies, seeds, pad):
             array.flags.writeable = False  # several batches, several threads see it
         return StreamBatch(rows, positions, copies, seeds, pad)
+
+    def _positions(self, first: int, stop: int) -> tuple[Int64s, NDArray[np.bool_]]:
+        """The positions of batches `first` … `stop` - 1 end to end, and which only fill a batch."""
+        last = min(stop * self.batch_size, len(self))  # a batch may be far longer than the epoch
+        samples = np.arange(first * self.batch_size, last, dtype=np.int64)
+        step, inside = np.divmod(samples, self.batch_size)
+        begin, place = self._first + step * self._step, self.rank * self.batch_size + inside
+        at = begin + place  # numbers of positions: positions themselves, where none is skipped
+        total = self._total
+        beyond = at >= total
+        if self.plan.lanes > 1:
+            begin, place = begin[~beyond], place[~beyond]
+            at[~beyond] = self._by_lane(begin, np.minimum(self._step, total - begin), place)
+        match self.remainder:
+            case "short" | "drop":
+                at = at[~beyond]
+            case "pad" | "mask":
+                at[beyond] = (at[beyond] - total) % total
+            case _:
+                assert_never(self.remainder)
+        return at if self._left is None else self._left.positions(at), beyond[: at.size]
+
+    def _by_lane(self, begin: Int64s, size: Int64s, place: Int64s) -> Int64s:
+        """The numbers of a step's positions lane by lane; lanes are of positions, not of numbers."""
+        moved = 0 if self._left is None else self._left.positions(begin) - begin
+        return by_lane(begin + moved, size, place, self.plan.lanes) - moved
 
     def _checked(self, position: int) -> int:
         position = whole("position", position)

@@ -40,6 +40,8 @@ from tql.loader import (
 from tql.memory_size import bytes_of
 from tql.mixture import Material
 from tql.planner import BatchSampler, Plan, Sampler, Windows, make_plan
+from tql.planner.arguments import count
+from tql.planner.skipping import Skip, checked_range
 from tql.planner.stream import Remainder
 from tql.queries import ask, weights_below
 from tql.shuffling import Expected, Shuffling, checked, expected, in_windows
@@ -100,6 +102,7 @@ class DataLoader:
     shuffled: bool | None = None
     windowing: Shuffling | Windows | None = None
     start: int | None = None
+    skips: tuple[Skip, ...] = ()
     batching: tuple[int, bool] | None = None
     transforming: tuple[Any, Mapping[str, Any]] | None = None
     output: Output | None = field(default=None, repr=False)
@@ -177,6 +180,16 @@ class DataLoader:
         if off < 0:
             raise error("value", f"offset must be 0 or more, not {off}")
         return self._with(start=int(off))
+
+    def skip(self, positions: range, *, epoch: int = 0) -> "DataLoader":
+        """Leave out these positions of an epoch, around a loss spike for example; call it again for more.
+
+            loader = chain.skip(range(640_000, 660_000), epoch=2)
+
+        The other positions keep their numbers: it is the same plan, and a state that was taken
+        before is one of this loader, too. Batches are cut of what is left.
+        """
+        return self._with(skips=(*self.skips, (count("epoch", epoch), checked_range(positions))))
 
     def batch(self, batch_size: int, drop_last: bool = False) -> "DataLoader":
         """Rows per batch on each rank."""
@@ -486,12 +499,24 @@ class DataLoader:
             transform=transform,
             transform_kwargs=kwargs,
             offset=plan.offset,
+            skips=self._skips(plan),
             memory_bytes=budget,
             timeout=self.timeout,
             on_error=self.on_error,
             max_errors=self.max_errors,
         )
         return Loader(dataset.rows(budget), plan, options, chosen.collate())
+
+    def _skips(self, plan: Plan) -> tuple[Skip, ...]:
+        """The positions to leave out, which the plan must have; of mix="batch" whole batches."""
+        for epoch, positions in self.skips:
+            plan.stream(epoch).skip(positions)
+            block = plan.block or 1
+            if positions.start % block or (positions.stop % block and positions.stop != len(plan)):
+                raise error("value", f"{positions} begins or ends within a batch of {block}: "
+                            "mix='batch' counts whole ones",
+                            help=f"skip from one multiple of {block} to another")  # fmt: skip
+        return self.skips
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._loader)

@@ -168,17 +168,23 @@ def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
         batch_size=size,
         remainder=remainder,
     )
+    for epoch, positions in loader.skips:
+        stream.skip(positions, epoch=epoch)
     batches = len(stream) // size if loader.drop_last else stream.batches
     kept = batches * size if loader.drop_last else len(stream)
     title = f"batch {size:,}, drop_last={str(loader.drop_last).lower()}, {counted(batches, 'batch', 'batches')}"
     details = []
     if start:
         details.append(f"the first epoch starts at position {start:,} of {rows:,}")
+    for epoch, skipped in loader.skips:
+        details.append(
+            f"epoch {epoch} leaves out {counted(len(skipped), 'position')} from {skipped.start:,} on"
+        )
     if loader.drop_last and kept < len(stream):
         details.append(f"drop_last leaves out {counted(len(stream) - kept, 'row')}")
     if world > 1:
         details.append(
-            f"rank {rank} of {world}; {_remainder(remainder, rows - start, world * size)}"
+            f"rank {rank} of {world}; {_remainder(remainder, stream.left, world * size)}"
         )
     return Node("Loader", title, kept, details=tuple(details), children=(node,))
 
