@@ -19,6 +19,7 @@ from tql.loader.meter import LoaderStats, Meter
 from tql.loader.options import Options, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
 from tql.loader.processes import Workers
+from tql.loader.progress import with_bar
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
 from tql.loader.transforms import applied
@@ -178,7 +179,10 @@ class Loader:
         begun, stream = self._next, self._stream(self._next)
         self._next = replace(begun, begun=True)
         self._cursor = cursor = _Cursor(begun.start)
-        return self._batches_of(begun, stream, cursor)
+        batches = self._batches_of(begun, stream, cursor)
+        if not self.options.progress:
+            return batches
+        return with_bar(batches, self._batches(stream), f"epoch {begun.epoch}")
 
     def __enter__(self) -> "Loader":
         return self

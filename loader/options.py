@@ -44,6 +44,7 @@ class Options:
     timeout          seconds to wait for one batch before an error; None waits for ever
     on_error         what becomes of a sample that cannot be decoded or transformed: "raise", "skip"
                      leaves it out of its batch, "replace" puts another of its weight class there
+    progress         a bar of batches on standard error, where that is a terminal
     max_errors       how many such samples a pass may have on this rank; None for any number
     """
 
@@ -67,6 +68,7 @@ class Options:
     timeout: float | None = None
     on_error: OnError = "raise"
     max_errors: int | None = None
+    progress: bool = False
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, LARGEST_BATCH)

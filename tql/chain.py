@@ -89,6 +89,7 @@ class DataLoader:
                 it out of its batch; "replace" puts another row of the same weight class in its place
     max_errors  how many such samples a pass may have on each rank; None for any number
     timeout     seconds to wait for one batch; None for ever
+    progress    a bar of batches on standard error, where that is a terminal
     """
 
     base: Dataset
@@ -116,8 +117,6 @@ class DataLoader:
     def __post_init__(self) -> None:
         bytes_of(self.memory)
         Options(on_error=self.on_error, max_errors=self.max_errors)
-        if self.progress:
-            raise error("unsupported", "progress=True is not in this version")
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -504,6 +503,7 @@ class DataLoader:
             timeout=self.timeout,
             on_error=self.on_error,
             max_errors=self.max_errors,
+            progress=self.progress,
         )
         return Loader(dataset.rows(budget), plan, options, chosen.collate())
 

@@ -29,6 +29,7 @@ VERBS: Final = {
     "explain": ("tql.cli.explain", "What a query will read, drop, weigh and draw."),
     "run": ("tql.cli.run", "Run a query: rows as a table, JSON lines, CSV, Arrow or Parquet."),
     "plan": ("tql.cli.plan", "The order of an epoch: save it, look into it, compare it."),
+    "bench": ("tql.cli.bench", "How fast a loader gives batches, and what bounds it."),
     "functions": ("tql.cli.functions", "The functions of the language, or one of them in full."),
     "format": ("tql.cli.format", "A query in canonical form."),
     "doctor": ("tql.cli.doctor", "Versions, the kernel cache, and a trial of the compiler."),
