@@ -24,7 +24,8 @@ class Done:
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     def perform(*arguments: str) -> Done:
         code = cli.perform(list(arguments))
-        return Done(code, *capsys.readouterr())
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
 
     return perform
 
