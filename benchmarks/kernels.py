@@ -37,7 +37,7 @@ CONDITIONS: Final = {
         "i32 == 5 and f64 > 0.9", "i32 == 5 and f32 > 0.9", "i8 == 5 and f64 > 0.9",
         "i64 == 5 or f64 > 0.9", "n32 == 5 and f64 > 0.9",
         "i32 between 20 and 40", "f64 between 0.2 and 0.4", "i32 % 7 == 3", "i64 % 7 == 3",
-        f"i32 in ({_MANY})", f"i32 in ({_FAR})", f"i64 in ({_FAR})", "f16 > 0.5", "i64 > f64",
+        "i32 in (3, 13, 23, 33, 43)", f"i32 in ({_MANY})", f"i32 in ({_FAR})", f"i64 in ({_FAR})", "f16 > 0.5", "i64 > f64",
         "i32 > f64", "i32 > 20.5", "i64 > 20.5", "u64 > i64", "i32 * 3 > 50",
         f"i32 == 5 and i64 in ({_FAR})",
     ),
