@@ -274,13 +274,14 @@ def _by_groups(path: Any, column: str) -> None:
 
 
 def _one_group(data: Data) -> list[Yardstick]:
-    """A range on the sorted column: the footer, and the groups that it lies in."""
+    """A range on the sorted column: the footer, and the groups that statistics do not decide."""
     path, (low, high) = data.sorted_parquet, data.hundredth
     metadata = pq.read_metadata(path)
     found = []
     for group in range(metadata.num_row_groups):
         told = metadata.row_group(group).column(0).statistics
-        if told.min <= high and told.max >= low:
+        outside, inside = told.max < low or told.min > high, low <= told.min and told.max <= high
+        if not outside and not inside:
             found.append(group)
 
     def work() -> Any:
