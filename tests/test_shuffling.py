@@ -137,6 +137,26 @@ def test_windows_of_everything_are_a_global_permutation(data: Dataset) -> None:
         assert note in chain.explain().notes
 
 
+def test_the_least_buffer_that_is_named_is_enough(data: Dataset) -> None:
+    for lanes in (1, 3):
+        with pytest.raises(tql.TqlPlanError) as e:
+            _ = data.dataloader().shuffle(buffer_size=0.01, lanes=lanes).plan
+        assert e.value.diagnostic.help is not None
+        least = float(e.value.diagnostic.help.split("buffer_size=")[1].split()[0])
+        chain = data.dataloader().shuffle(buffer_size=least, lanes=lanes)
+        order = chain.expected()
+        assert order is not None and order.reading.live_bytes <= least * 1e6
+
+
+def test_columns_that_may_be_errors_are_not_counted(data: Dataset) -> None:
+    view = data.query("select labels % (labels - 3) as rest, labels, payload")
+    for query in ("select *", "select row_number() as n, rest, labels"):
+        chain = view.dataloader().query(f"{query} where labels != 3")
+        assert len(chain.shuffle(vif=1.5, by="labels").plan) == ROWS - ROWS // CLASSES
+        with pytest.raises(tql.TqlError, match="'rest' is computed"):
+            _ = chain.shuffle(vif=1.5, by="rest").plan
+
+
 def test_data_in_memory_need_no_windows_to_be_small(data: Dataset) -> None:
     here = tql.open(data.to_arrow())
     assert here.dataloader().shuffle(buffer_size=0.001).plan.windows is None
@@ -173,8 +193,8 @@ def test_the_order_does_not_depend_on_ranks_memory_or_threads(data: Dataset) -> 
         ({"vif": 1.5, "by": 3}, "name of a column"),
         ({"vif": 1.5, "by": "lables"}, "did you mean 'labels'"),
         ({"shuffle": False, "vif": 1.5}, "shuffle is False"),
-        ({"buffer_size": 0.05}, "give buffer_size=1 or more"),
-        ({"buffer_size": 1, "lanes": 16}, "there are 16 lanes"),
+        ({"buffer_size": 0.05}, "give buffer_size=0.085 or more"),
+        ({"buffer_size": 1, "lanes": 16}, "one of each of 16 lanes has parts"),
     ],
     ids=str,
 )

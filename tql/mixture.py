@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tql.diagnostics import counted, did_you_mean, error
 from tql.engine.decoding import decoded_bytes
+from tql.engine.derived import DerivedSource
 from tql.engine.scan import Settings
 from tql.language.expr import columns_of
 from tql.language.plan import Output
@@ -17,6 +18,7 @@ from tql.planner.line import DrawLine
 from tql.planner.quality import Float64s, Units
 from tql.planner.rng import Int64s
 from tql.reports.class_counts import by_fragment, can_class
+from tql.reports.class_table import too_many_pairs
 from tql.rowset import RowSet
 from tql.schema import Label
 from tql.sources.protocol import Source
@@ -81,6 +83,12 @@ class Material:
         if isinstance(plan.weights, FragmentWeights):
             return "weights are looked up by fragment, and not by class"
         name, stored = column
+        if isinstance(self.source, DerivedSource) and stored in self.source.computed:
+            return f"'{name}' is computed: of rows that are left out, that may be an error"
+        if too_many_pairs(self.source):
+            return (
+                f"to count '{name}' takes too long in {counted(self.source.rows, 'pair')} of rows"
+            )
         weights, limit = plan.weights, _MOST_CELLS // max(1, self.edges.size - 1)
         found = by_fragment(self.source, stored, plan.population, weights, Settings(),
                             min(_MOST_CLASSES, limit))  # fmt: skip
@@ -105,6 +113,9 @@ class Material:
             each = dict.fromkeys([*shown, *stored])
             named = [n for n in each if isinstance(self.source.schema[stored[n]].dtype, Label)]
             return (named[0], stored[named[0]]) if named else None
+        if by not in stored and by in {o.name for o in self._shown}:
+            raise error("unsupported", f"'{by}' is computed: classes are counted in a column of the data",
+                        help=f"the columns are {', '.join(stored)}")  # fmt: skip
         if by not in stored:
             raise error("unknown_column", f"no column '{by}' of the data to count classes in",
                         help=did_you_mean(by, tuple(stored)) or f"the columns are {', '.join(stored)}")  # fmt: skip

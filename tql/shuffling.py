@@ -115,12 +115,18 @@ def _length_of_buffer(of: Material, line: DrawLine, asked: Shuffling) -> int:
     units = units_of(line, np.ones((int(line.classes.max()) + 1, line.edges.size - 1, 1)))
     length = length_of_bytes(units, sizes, memory, asked.lanes)
     if length is None:
-        most = int(sizes[line.fragment].max())
-        least = -(-2 * most * asked.lanes // MB)
-        raise error("value", f"buffer_size={asked.buffer_size:g} MB holds no window: a fragment takes up to "
-                    f"{shown(most)}" + (f", and there are {asked.lanes} lanes" if asked.lanes > 1 else ""),
-                    help=f"give buffer_size={least} or more, or write smaller row groups")  # fmt: skip
+        least = 2 * asked.lanes * int(sizes[line.fragment].max())
+        which = f"of each of {asked.lanes} lanes " if asked.lanes > 1 else ""
+        raise error("value", f"buffer_size={asked.buffer_size:g} MB holds no window: one {which}has parts of up to "
+                    f"two fragments, in all {shown(least)}",
+                    help=f"give buffer_size={_upwards(least / MB):g} or more, or write smaller row groups")  # fmt: skip
     return length
+
+
+def _upwards(number: float) -> float:
+    """The next number of two digits."""
+    unit = 10.0 ** (np.floor(np.log10(number)) - 1)
+    return float(np.ceil(number / unit) * unit)
 
 
 # -- what is expected -----------------------------------------------------------------------------

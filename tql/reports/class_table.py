@@ -246,7 +246,7 @@ def tabled(
     would take too long is left out, which `notes` then say.
     """
     for name in _candidates(source, weight, where, outputs):
-        if source.rows > _MOST_PAIRS and _is_of_pairs(source):
+        if too_many_pairs(source):
             notes.append(f"a table by {name} is left out: it would count {source.rows:,} pairs of "
                          "rows")  # fmt: skip
             break
@@ -254,6 +254,11 @@ def tabled(
         if table is not None:
             return table
     return None if drawing is None else weight_table(population, drawing)
+
+
+def too_many_pairs(source: Source) -> bool:
+    """Whether counting the classes of all its rows would take too long."""
+    return source.rows > _MOST_PAIRS and _is_of_pairs(source)
 
 
 def _is_of_pairs(source: Source) -> bool:
