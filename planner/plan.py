@@ -330,6 +330,10 @@ class Plan:
         """Where the draws stand; independent ones stand in the order in which they are made."""
         if self.windows is not None:
             return self._windowed(epoch)
+        return self._made.of_epoch(self._made.order, epoch, lambda: self._permuted(epoch))
+
+    def _permuted(self, epoch: int) -> Stage | None:
+        """The order of a plan without windows."""
         keyed = epoch if self.shuffle or self.resample == "epoch" else None
         match self.mix:
             case "batch" if self.weights is not None and self.block is not None:

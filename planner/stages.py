@@ -47,13 +47,24 @@ def ready(stage: Stage, size: int) -> Callable[[Int64s], None]:
 class Made:
     """What was computed for a plan: its layout, its tables, the draws of two epochs."""
 
-    __slots__ = ("in_cells", "layout", "lock", "quota", "quotas", "table", "taken", "windowed")
+    __slots__ = (
+        "in_cells",
+        "layout",
+        "lock",
+        "order",
+        "quota",
+        "quotas",
+        "table",
+        "taken",
+        "windowed",
+    )
 
     def __init__(self) -> None:
         self.lock: Final = ForkLock()
         self.layout: Layout | None = None
         self.table: DrawTable | None = None
         self.quotas: Quotas | None = None
+        self.order: dict[int | None, Stage | None] = {}
         self.quota: dict[int | None, Quota] = {}
         self.taken: dict[int | None, Taken] = {}
         self.in_cells: dict[int | None, DrawsInCells] = {}

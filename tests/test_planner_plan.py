@@ -21,6 +21,7 @@ from tql.diagnostics import (
 )
 from tql.partition import partition
 from tql.planner import Plan, digest, make_plan, sample
+from tql.planner import plan as plan_module
 from tql.planner.stages import Made
 from tql.rowset import Ids, Range, RowSet
 from tql.weights import ClassWeights, RowWeights
@@ -222,6 +223,23 @@ def test_location_tells_row_copy_and_seed() -> None:
     assert seeds.dtype == np.uint64 and np.unique(seeds).size == 490
     assert not np.isin(plan.locate(10, 500, epoch=3)[2], seeds).any()
     assert np.array_equal(plan.locate(100, 110, epoch=2)[2], seeds[90:100])
+
+
+@pytest.mark.parametrize("mix", ["epoch", "batch"])
+def test_the_order_of_an_epoch_is_made_once(mix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(ALL, BY_CLASS, seed=3, mix=mix, block=48)
+    made = []
+    for name in ("permutation", "dealing"):
+        make = getattr(plan_module, name)
+        monkeypatch.setattr(plan_module, name, lambda *a, make=make: made.append(a) or make(*a))
+    for epoch in (0, 1, 0, 1):
+        plan.draw(0, 48, epoch=epoch)
+        plan.at(np.arange(48), epoch=epoch)
+        plan.locate(48, 96, epoch=epoch)
+        plan.copies(np.arange(96), epoch=epoch)
+    assert len(made) == 2
+    plan.draw(0, 48, epoch=2)
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize("weights", [BY_CLASS, BY_ROW], ids=["classes", "rows"])
