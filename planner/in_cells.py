@@ -32,7 +32,7 @@ from tql.planner.runs import Runs, in_passes
 from tql.rowset import RowSet
 from tql.weights import ClassWeights, RowWeights
 
-_COUNTED: Final = 1 << 19  # draws counted at a time, so that a table of cells is worth its look
+_COUNTED: Final = 1 << 19  # draws counted at a time, 4 MB a thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,8 +98,8 @@ def _counted(table: DrawTable, key: Key, starts: Int64s, draws: int) -> Int64s:
     def work(start: int, stop: int) -> None:
         slots = np.arange(start, stop, dtype=np.int64)
         table.apply(key, slots, fast)
-        cell = np.searchsorted(starts, slots, side="right") - 1
-        found = np.bincount(cell, minlength=starts.size)
+        slots.sort()  # then each cell is looked up once, not each draw
+        found = np.diff(np.searchsorted(slots, starts), append=slots.size)
         with lock:
             np.add(counts, found, out=counts)
 
