@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tql.diagnostics import data_error
 from tql.forks import ForkLock
 from tql.planner import digest
+from tql.planner.bulk import over_blocks
 from tql.planner.placing import ORDER_ROWS, first_draws, order_rows_twin, points_twin
 from tql.planner.rng import Int64s, Key, Uint64s
 from tql.weights import FragmentWeights, check_values
@@ -204,19 +205,29 @@ def fragment_weights(values: Callable[[int], Float64s], counts: Int64s) -> Fragm
 
     Reads every fragment twice: how fine units may be depends on all of them. A positive weight keeps
     an absolute error below 2^-60 of the total and counts at least one unit. `values` is asked again
-    whenever a plan needs the fragment, by any thread, and must give the same.
+    whenever a plan needs the fragment, by several threads at once, and must give the same.
     """
-    rough = [_rough(values(f), f, int(n)) for f, n in enumerate(counts.tolist())]
+    rough: list[tuple[int, int]] = [(0, 0)] * counts.size
+
+    def estimate(first: int, end: int) -> None:
+        for f in range(first, end):
+            rough[f] = _rough(values(f), f, int(counts[f]))
+
+    over_blocks(estimate, counts.size, block=1)
     finest = max((power for _, power in rough), default=0)
     most = sum(units << (finest - power) for units, power in rough)
     power = finest + 62 - most.bit_length()
     scaled = _Scaled(values, power)
     sums, heaviest = np.zeros(counts.size, np.uint64), np.zeros(counts.size, np.uint64)
-    digests = []
-    for f in range(counts.size):
-        units = scaled(f)
-        sums[f], heaviest[f] = units.sum(dtype=np.uint64), units.max(initial=0)
-        digests.append(digest.of_array(units))
+    digests = [""] * counts.size
+
+    def add_up(first: int, end: int) -> None:
+        for f in range(first, end):
+            units = scaled(f)
+            sums[f], heaviest[f] = units.sum(dtype=np.uint64), units.max(initial=0)
+            digests[f] = digest.of_array(units)
+
+    over_blocks(add_up, counts.size, block=1)
     return FragmentWeights(counts, sums, heaviest, scaled, digest.of_json({"units": digests}))
 
 

@@ -13,7 +13,7 @@ sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tql.dataset import (
     Dataset,
@@ -43,8 +43,8 @@ from tql.planner import BatchSampler, Plan, Sampler, Windows, make_plan
 from tql.planner.arguments import count
 from tql.planner.skipping import Skip, checked_range
 from tql.planner.stream import Remainder
-from tql.queries import ask, weights_below
-from tql.shuffling import Expected, Shuffling, checked, expected, in_windows
+from tql.queries import ask, weigh_by_fragment, weights_below
+from tql.shuffling import WHOLE, Expected, Shuffling, checked, expected, in_windows
 from tql.steps import (
     QueryStep,
     SampleStep,
@@ -54,7 +54,11 @@ from tql.steps import (
     chosen_mix,
     described,
 )
-from tql.weights import Weights
+from tql.weights import AnyWeights, FragmentWeights
+
+# Rows from which on a weight of each is looked up fragment by fragment, where that is possible: their
+# weights and running sums would take 2 GiB. Another number is another order for the plans between.
+BY_FRAGMENT: Final = 1 << 27
 
 if TYPE_CHECKING:
     from tql.reports.explain import Explanation
@@ -371,14 +375,23 @@ class DataLoader:
         for step in self.steps[:-1]:
             view = self._apply(view, step)
         match self.steps[-1] if self.steps else None:
-            case SampleStep(weights, with_replacement, size, mix, resample):
-                _, found = view.weighed(weights, self.seed)
+            case SampleStep(weights, with_replacement, size, mix, resample) as step:
+                looked_up = self._looked_up(view, step)
+                found = looked_up if looked_up is not None else view.weighed(weights, self.seed)[1]
                 plan = self._make_plan(view, found, size, with_replacement, mix, resample)
                 return view, plan
             case QueryStep() as step:
                 return self._plan_query(view, step)
             case None:
                 return view, self._make_plan(view)
+
+    def _looked_up(self, view: Dataset, step: SampleStep) -> FragmentWeights | None:
+        """Weights of so many rows that they are kept by fragment, and worked out as windows come."""
+        fits = step.mix == "epoch" and step.replace and self.windowing is not None
+        if not fits or not isinstance(step.weights, str) or len(view) < BY_FRAGMENT:
+            return None
+        edges = fragment_edges(view.parts()[0])
+        return weigh_by_fragment(view.source, step.weights, edges, seed=self.seed)
 
     def _plan_query(self, view: Dataset, step: QueryStep) -> tuple[Dataset, Plan]:
         question = ask(view.source, step.text, step.params, seed=self.seed)
@@ -396,7 +409,7 @@ class DataLoader:
     def _make_plan(
         self,
         view: Dataset,
-        weights: Weights | None = None,
+        weights: AnyWeights | None = None,
         size: int | None = None,
         with_replacement: bool = True,
         mix: str = "iid",
@@ -406,6 +419,8 @@ class DataLoader:
         rows = view.plan_rows()
 
         def made(windows: Windows | None) -> Plan:
+            if windows is None and isinstance(weights, FragmentWeights):
+                windows = Windows(WHOLE)  # a permutation of everything, fragments looked up
             return make_plan(
                 rows,
                 weights,

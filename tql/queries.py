@@ -16,25 +16,34 @@ from tql.engine.scan import Settings
 from tql.engine.select import Environment, Population, Run, Selection, resolve, select
 from tql.engine.settle import settled_expr
 from tql.engine.trying import stored, type_given
+from tql.engine.weigh import is_per_row
 from tql.forks import ForkLock
 from tql.grammar import syntax
 from tql.grammar.parser import KEPT_TEXT, parse, parse_weight
 from tql.grammar.walk import walk
 from tql.language.bind import bind, bind_weight
 from tql.language.bind_expr import Params
-from tql.language.expr import Expr, is_positional, is_small, substitute
+from tql.language.expr import (
+    Expr,
+    UserCall,
+    is_positional,
+    is_small,
+    needs_source,
+    substitute,
+    walk_inside,
+)
 from tql.language.functions import FUNCTIONS
 from tql.language.passes import optimize
 from tql.language.places import LeftToTheRun, check_places
 from tql.language.plan import Bound, Leaf, Sample
 from tql.language.user_function import UserFunction
 from tql.language.user_functions import TryOut, never_tried
-from tql.planner import sample
+from tql.planner import fragment_weights, sample
 from tql.rowset import Range, RowSet, everything, from_ids
 from tql.schema import DType, Schema
 from tql.sources.opening import open_source
 from tql.sources.protocol import Source
-from tql.weights import ClassWeights, Weights
+from tql.weights import ClassWeights, FragmentWeights, RowWeights, Weights
 
 _SITES = 1 << 20  # more than the random calls that fit in the longest query text
 
@@ -244,18 +253,86 @@ def weigh_by(
     row numbers are then those of `below(source)`.
     """
     with pointing_into(text):
-        weight = bind_weight(
-            parse_weight(text), text, source.schema,
-            computed=computed_in(source), try_out=partial(_over, source),
-        )  # fmt: skip
-        weight = settled_expr(weight, source, seed, settings or Settings())
-        if not isinstance(source, DerivedSource):
-            return _run(source, seed, settings).weights(weight, everything(source.rows))
-        lowered = substitute(weight, {o.name: o.expr for o in source.outputs})
-        if is_positional(weight) or not is_small(lowered):
-            run = _run(source, seed, settings)
-            return weights_below(source, run.weights(weight, everything(source.rows)))
-        return _run(source.parent, source.seed, settings).weights(lowered, source.selected)
+        weight = _weight_of(source, text, seed, settings)
+        weighing = _below(source, weight, text, seed, settings)
+        if weighing is not None:
+            return weighing.of(weighing.rows)
+        run = _run(source, seed, settings)
+        return weights_below(source, run.weights(weight, everything(source.rows)))
+
+
+def weigh_by_fragment(
+    source: Source, text: str, edges: NDArray[np.int64], *, seed: int = 0,
+    settings: Settings | None = None,
+) -> FragmentWeights | None:  # fmt: skip
+    """The same weights, of which only the sums of fragments are kept; None where they are not found
+    row by row, or not without their neighbours: weights of classes, random(), functions of the user's.
+
+    edges  rows of `below(source)` at which fragments begin, and their number
+    """
+    with pointing_into(text):
+        weight = _weight_of(source, text, seed, settings)
+        weighing = _below(source, weight, text, seed, settings)
+        if weighing is None or not weighing.rows.ascending or not is_per_row(weighing.weight):
+            return None
+        if is_positional(weight) or needs_source(weight):
+            return None
+        if any(isinstance(n, UserCall) for n in walk_inside(weighing.weight)):
+            return None
+        ends = weighing.rows.rank(edges)
+        return fragment_weights(_OfFragment(weighing, ends), np.diff(ends))
+
+
+def _weight_of(source: Source, text: str, seed: int, settings: Settings | None) -> Expr:
+    weight = bind_weight(
+        parse_weight(text), text, source.schema,
+        computed=computed_in(source), try_out=partial(_over, source),
+    )  # fmt: skip
+    return settled_expr(weight, source, seed, settings or Settings())
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighing:
+    """A weight over a source that is no view, and the rows that are weighed."""
+
+    source: Source
+    weight: Expr
+    rows: RowSet
+    text: str
+    seed: int
+    settings: Settings | None
+
+    def of(self, rows: RowSet) -> Weights:
+        with pointing_into(self.text):
+            return _run(self.source, self.seed, self.settings).weights(self.weight, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfFragment:
+    """The weights of the rows of a fragment; `ends` are their ranks, int64 (F + 1,)."""
+
+    weighing: _Weighing
+    ends: NDArray[np.int64]
+
+    def __call__(self, fragment: int) -> NDArray[np.float64]:
+        first, end = self.ends[fragment : fragment + 2].tolist()
+        if first == end:
+            return np.empty(0)
+        found = self.weighing.of(self.weighing.rows[first:end])
+        assert isinstance(found, RowWeights)
+        return found.values
+
+
+def _below(
+    source: Source, weight: Expr, text: str, seed: int, settings: Settings | None
+) -> _Weighing | None:
+    """The weight where the rows lie; None for one that has to be found row by row of the view."""
+    if not isinstance(source, DerivedSource):
+        return _Weighing(source, weight, everything(source.rows), text, seed, settings)
+    lowered = substitute(weight, {o.name: o.expr for o in source.outputs})
+    if is_positional(weight) or not is_small(lowered):
+        return None
+    return _Weighing(source.parent, lowered, source.selected, text, source.seed, settings)
 
 
 def _over(

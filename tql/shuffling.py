@@ -22,7 +22,7 @@ from tql.weights import RowWeights
 
 MB: Final = 10**6
 RATE: Final = 100 * MB  # bytes a second, at which the time to the first batch is stated
-_WHOLE: Final = 1 << 40  # draws of windows that are to be as long as can be
+WHOLE: Final = 1 << 40  # draws of windows that are to be as long as can be
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def in_windows(
     make   the plan with given windows
     batch  positions of a batch: those of one rank, so that the order is the same on any number
     """
-    trial = make(Windows(_WHOLE, asked.lanes))
+    trial = make(Windows(WHOLE, asked.lanes))
     if not len(trial):
         return make(None), ()
     line = trial.draw_line(0)

@@ -74,6 +74,15 @@ def weigh(
             return RowWeights(_per_row(weight, population, values, what))
 
 
+def is_per_row(weight: Expr) -> bool:
+    """Whether `weigh` gives each row a weight of its own, found without the other rows."""
+    match weight:
+        case WeightCase(_, arms):
+            return not all(isinstance(a.weight, Const) for a in arms)
+        case _:
+            return not isinstance(weight, Const | Balanced)
+
+
 def _constant(arm: Arm) -> float:
     assert isinstance(arm.weight, Const)
     return float(arm.weight.value) + 0.0  # -0.0 is 0.0, whichever way the classes are found
