@@ -123,6 +123,10 @@ def _length_of_buffer(of: Material, line: DrawLine, asked: Shuffling) -> int:
     return length
 
 
+def _megabytes(size: int) -> str:
+    return f"{_upwards(size / MB):g}MB"
+
+
 def _upwards(number: float) -> float:
     """The next number of two digits."""
     unit = 10.0 ** (np.floor(np.log10(number)) - 1)
@@ -202,11 +206,18 @@ class Expected:
     @property
     def notes(self) -> tuple[str, ...]:
         """What should be changed, perhaps."""
-        if self.windows is None or self.reading.live_bytes <= self.kept:
+        live = self.reading.live_bytes
+        if self.windows is None or 2 * live <= self.kept:
             return ()
-        return (f"the fragments of a window take up to {shown(self.reading.live_bytes)}, and "
-                f"{shown(self.kept)} of fragments are kept: some are read more than once; give more "
-                "memory, of which half is for fragments, or shorter windows",)  # fmt: skip
+        room = "one window, not for the next beside it" if live <= self.kept else "no whole window"
+        often = (
+            "some fragments are read twice"
+            if live <= self.kept
+            else "fragments are read again and again"
+        )
+        return (f"the fragments of a window take up to {shown(live)}; memory has room for {room} "
+                f"({shown(self.kept)}), so {often}: give memory=\"{_megabytes(4 * live)}\", half of which is for "
+                "fragments, or take shorter windows",)  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
