@@ -23,6 +23,7 @@ from tql.loader.progress import with_bar
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
 from tql.loader.transforms import applied
+from tql.planner.changes import Earlier, adopted
 from tql.planner.epochs import Pass
 from tql.planner.samplers import BatchSampler, Naming, Sampler, Streamed
 from tql.planner.skipping import Skip
@@ -39,6 +40,8 @@ class Plan(Protocol):
     def __len__(self) -> int: ...
     @property
     def short(self) -> str: ...
+    @property
+    def earlier(self) -> tuple[Earlier, ...]: ...
     def stream(
         self,
         epoch: int = 0,
@@ -339,6 +342,7 @@ class Loader:
                 f"{sorted(_STATE_KEYS)}",
                 help="load_state_dict takes what state_dict() gave",
             )
+        state = adopted(state, self.plan)
         differences = [
             Note(f"{name}: the state has {state[name]!r}, this loader {mine!r}")
             for name, mine in (("order", ORDER), ("plan", self.plan.short))

@@ -1,6 +1,7 @@
 """Which row stands at which position: plans, their order, their weights, their ranks."""
 
 from tql.planner.by_fragment import fragment_weights
+from tql.planner.changing import changed
 from tql.planner.line import DrawLine
 from tql.planner.making import make_plan, sample
 from tql.planner.plan import Plan
@@ -20,6 +21,7 @@ __all__ = [
     "Sampler",
     "StreamBatch",
     "Windows",
+    "changed",
     "check_state",
     "fragment_weights",
     "load",

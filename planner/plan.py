@@ -14,10 +14,11 @@ from typing import Any, Final, Literal, TypeAlias, assert_never
 import numpy as np
 
 from tql.diagnostics import error
-from tql.planner import ids_file, plan_file
+from tql.planner import digest, ids_file, plan_file
 from tql.planner.arguments import count, whole
 from tql.planner.bulk import BLOCK, over_blocks
 from tql.planner.by_fragment import fragment_quotas
+from tql.planner.changes import Change, Earlier, copies_of, pieces, rows_of, substitutes_of
 from tql.planner.deal import dealing
 from tql.planner.draw import DrawTable, class_table, row_table
 from tql.planner.in_cells import DrawsInCells, draws_in_cells
@@ -65,6 +66,8 @@ class Plan:
     notes        facts a user should see: a shortfall, weights without effect
     fingerprint  64 hex digits that change when the order might
     lineage      JSON that its file keeps beside it: which data was opened, which views were made
+    changes      the plans that it is made of, each from a position on; () for one of its own, and
+                 else the rest of what is said here is of the first
     """
 
     population: RowSet
@@ -87,6 +90,7 @@ class Plan:
     fingerprint: str
     parts: Mapping[str, Any]  # what the fingerprint is a hash of, itself hashed where it is long
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
     _made: Made = field(default_factory=Made, repr=False)
 
     def __len__(self) -> int:
@@ -110,6 +114,8 @@ class Plan:
             how.append("shuffled" if self.shuffle else "in order")
         if self.windows is not None:
             how.append(f"in windows of {self.windows.length:,}")
+        for change in self.changes[1:]:
+            how.append(f"other weights from position {change.position:,} of epoch {change.epoch}")
         return f"<Plan {self.short}: {self.draws:,} draws, {', '.join(how)}, seed {self.seed}>"
 
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], "Plan"], tuple[dict[str, Any]]]:
@@ -125,6 +131,8 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays the plan was made from."""
+        if self.changes:
+            return sum(change.plan.nbytes for change in self.changes)
         match self.weights:
             case None:
                 return self.population.nbytes
@@ -132,6 +140,17 @@ class Plan:
                 return self.population.nbytes
             case _:
                 return self.population.nbytes + self.weights.nbytes
+
+    @property
+    def earlier(self) -> tuple[Earlier, ...]:
+        """The plans whose states fit, and up to where: those with fewer changes of weights."""
+        found = []
+        for k, change in enumerate(self.changes[1:]):
+            told = {**self.parts, "changes": self.parts["changes"][:k]}
+            if k == 0:
+                del told["changes"]
+            found.append((digest.of_json(told)[:SHORT], change.epoch, change.position))
+        return tuple(found)
 
     @property
     def lanes(self) -> int:
@@ -188,6 +207,8 @@ class Plan:
         """
         self._check_positions(positions)
         epoch = count("epoch", epoch)
+        if self.changes:
+            return copies_of(self.changes, positions, epoch)
         if self.weights is None or self.mix == "iid" or not positions.size:
             return positions.copy()
         order = self._order(epoch)
@@ -206,6 +227,10 @@ class Plan:
 
     def draw_line(self, epoch: int = 0) -> DrawLine:
         """Where the draws of an epoch lie, fragment by fragment; of plans with windows."""
+        if self.changes:
+            part = pieces(self.changes, count("epoch", epoch))[0][2]
+            assert isinstance(part, Plan)
+            return part.draw_line(epoch)
         windowed = self._windowed(count("epoch", epoch))
         if windowed is None:
             raise error("value", "a plan without windows has no line of draws",
@@ -223,6 +248,8 @@ class Plan:
         """
         self._check_positions(positions)
         epoch = count("epoch", epoch)
+        if self.changes:
+            return substitutes_of(self.changes, positions, tries, epoch)
         draws, key = positions * MOST_TRIES + tries, self._key("substitute", epoch)
         layout = self._layout()
         if isinstance(self.weights, RowWeights):
@@ -246,6 +273,10 @@ class Plan:
     def seeds(self, rows: Int64s, copies: Int64s, epoch: int = 0) -> Uint64s:
         """The random number of each (row, copy), uint64 (n,)."""
         epoch = count("epoch", epoch)
+        if (
+            self.changes
+        ):  # of the first: what was given before a change was declared stays as it was
+            return self.changes[0].plan.seeds(rows, copies, epoch)
         return seeds(stream_key(self.seed, epoch, self.fingerprint, "augment"), rows, copies)
 
     def stream(
@@ -307,6 +338,8 @@ class Plan:
     def _rows(self, size: int, positions: Callable[[int, int], Int64s], epoch: int) -> Int64s:
         """Stage by stage, each in place, over blocks that stay in the cache."""
         epoch = count("epoch", epoch)
+        if self.changes:
+            return rows_of(self.changes, np.ascontiguousarray(positions(0, size), np.int64), epoch)
         stages = self._stages(size, epoch) if size else []
         out = np.empty(size, np.int64)
 

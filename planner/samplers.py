@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from tql.diagnostics import error
 from tql.planner.arguments import count, whole, yes_or_no
+from tql.planner.changes import Earlier, adopted
 from tql.planner.epochs import Pass
 from tql.planner.rng import Int64s
 from tql.planner.skipping import Skip
@@ -31,6 +32,9 @@ class Streamed(Protocol):
 
     @property
     def short(self) -> str: ...
+
+    @property
+    def earlier(self) -> tuple[Earlier, ...]: ...
 
     def __len__(self) -> int: ...
 
@@ -104,6 +108,7 @@ class _Base(ABC, Generic[T]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next `iter()` go on where `state` was taken, on any rank of any number of them."""
+        state = adopted(state, self.plan)
         epoch, position = check_state(state, self.plan.short, len(self.plan))
         self._next, self._walk = Pass(epoch, position, begun=True), None
 
@@ -206,6 +211,7 @@ class Walk(Iterator[T]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         of = self._of
+        state = adopted(state, of.plan)
         epoch, position = check_state(state, of.plan.short, len(of.plan))
         self._begin(Pass(epoch, position, begun=True))
         of._walk = of._last = self

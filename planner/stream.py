@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tql.diagnostics import Note, error
 from tql.forks import ForkLock
 from tql.planner.arguments import count, whole
+from tql.planner.changes import Earlier, adopted
 from tql.planner.lanes import by_lane
 from tql.planner.rng import Int64s, Uint64s
 from tql.planner.skipping import Left, checked_range, left
@@ -38,6 +39,9 @@ class Order(Protocol):
 
     @property
     def lanes(self) -> int: ...
+
+    @property
+    def earlier(self) -> tuple[Earlier, ...]: ...
 
     def __len__(self) -> int: ...
 
@@ -180,6 +184,7 @@ class IndexStream:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; a state of another plan is refused."""
+        state = adopted(state, self.plan)
         epoch, position = check_state(state, self.plan.short, len(self.plan))
         self._enter(epoch)
         self.seek(position)

@@ -84,6 +84,7 @@ class FakePlan:
 
     rows: npt.NDArray[np.int64]
     short: str = "plan-a"
+    earlier: tuple[tuple[str, int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -39,14 +39,15 @@ from tql.loader import (
 )
 from tql.memory_size import bytes_of
 from tql.mixture import Material
-from tql.planner import BatchSampler, Plan, Sampler, Windows, make_plan
-from tql.planner.arguments import count
+from tql.planner import BatchSampler, Plan, Sampler, Windows, changed, make_plan
+from tql.planner.arguments import count, whole
 from tql.planner.skipping import Skip, checked_range
 from tql.planner.stream import Remainder
 from tql.queries import ask, weigh_by_fragment, weights_below
 from tql.shuffling import WHOLE, Expected, Shuffling, checked, expected, in_windows
 from tql.steps import (
     QueryStep,
+    Reweight,
     SampleStep,
     Step,
     WeightsLike,
@@ -104,6 +105,7 @@ class DataLoader:
     timeout: float | None = None
     progress: bool = False
     steps: tuple[Step, ...] = ()
+    reweights: tuple[Reweight, ...] = ()
     shuffled: bool | None = None
     windowing: Shuffling | Windows | None = None
     start: int | None = None
@@ -152,6 +154,24 @@ class DataLoader:
         if resample not in ("epoch", "once"):
             raise error("parameter", f"resample must be 'epoch' or 'once', not {resample!r}")
         return self._with(steps=(*self.steps, SampleStep(weights, replace, size, mix, resample)))
+
+    def reweight(self, weights: WeightsLike, *, position: int, epoch: int = 0) -> "DataLoader":
+        """Other weights for the `sample_by` before, from this position of an epoch on, for all that follow.
+
+            loader = chain.reweight("max_weight(labels == 5: 3, true: 1)", epoch=1, position=64_000)
+
+        Up to there every position has the row it had, and a state that was taken there or before is
+        one of this loader, too. From there on it has the row of the chain that was written with
+        these weights. May be called again for a later position.
+        """
+        last = self.steps[-1] if self.steps else None
+        if not isinstance(last, SampleStep):
+            raise error("parameter", ".reweight() without weights before it",
+                        help="chain.sample_by(first, …).reweight(second, position=…)")  # fmt: skip
+        change = Reweight(
+            weights, count("epoch", epoch), whole("position", position), len(self.steps)
+        )
+        return self._with(reweights=(*self.reweights, change))
 
     def shuffle(
         self, shuffle: bool = True, buffer_size: float | None = None,
@@ -340,7 +360,7 @@ class DataLoader:
             chain._loader,
             element_spec,
             collated=collate_fn is not None,
-            counted=state is None and not self.start,
+            counted=state is None and not self.start and not self.skips,
         )
 
     def _with_output(self, output: Output) -> "DataLoader":
@@ -371,19 +391,25 @@ class DataLoader:
         return self._planned[1]
 
     def _plan(self) -> tuple[Dataset, Plan]:
+        if any(change.steps != len(self.steps) for change in self.reweights):
+            raise error("parameter", "a step after .reweight(), which is about the last one",
+                        help="write .reweight() after all .query() and .sample_by()")  # fmt: skip
         view = self.base
         for step in self.steps[:-1]:
             view = self._apply(view, step)
         match self.steps[-1] if self.steps else None:
-            case SampleStep(weights, with_replacement, size, mix, resample) as step:
-                looked_up = self._looked_up(view, step)
-                found = looked_up if looked_up is not None else view.weighed(weights, self.seed)[1]
-                plan = self._make_plan(view, found, size, with_replacement, mix, resample)
-                return view, plan
+            case SampleStep() as step:
+                return view, self._reweighted(view, self._sampled(view, step))
             case QueryStep() as step:
                 return self._plan_query(view, step)
             case None:
                 return view, self._make_plan(view)
+
+    def _sampled(self, view: Dataset, step: SampleStep) -> Plan:
+        """The plan that draws rows of `view` by weights."""
+        looked_up = self._looked_up(view, step)
+        found = looked_up if looked_up is not None else view.weighed(step.weights, self.seed)[1]
+        return self._make_plan(view, found, step.size, step.replace, step.mix, step.resample)
 
     def _looked_up(self, view: Dataset, step: SampleStep) -> FragmentWeights | None:
         """Weights of so many rows that they are kept by fragment, and worked out as windows come."""
@@ -392,6 +418,20 @@ class DataLoader:
             return None
         edges = fragment_edges(view.parts()[0])
         return weigh_by_fragment(view.source, step.weights, edges, seed=self.seed)
+
+    def _reweighted(self, view: Dataset, plan: Plan) -> Plan:
+        """The plan with the changes of weights that were declared."""
+        changes = []
+        for change in self.reweights:
+            step = self.steps[-1]
+            assert isinstance(step, SampleStep)
+            step = replace(step, weights=change.weights)
+            # Windows as long as those of the first weights: what a position is in stays the same.
+            other = replace(
+                self, steps=(*self.steps[:-1], step), windowing=plan.windows, start=None
+            )
+            changes.append((change.epoch, change.position, other._sampled(view, step)))
+        return changed(plan, changes) if changes else plan
 
     def _plan_query(self, view: Dataset, step: QueryStep) -> tuple[Dataset, Plan]:
         question = ask(view.source, step.text, step.params, seed=self.seed)

@@ -28,6 +28,7 @@ from tql.steps import (
     ColumnsStep,
     Lineage,
     QueryStep,
+    Reweight,
     RowsStep,
     SampleStep,
     Step,
@@ -54,10 +55,10 @@ def load_plan(path: str | Path, source: Any = None, *, weights: Any = None) -> P
 def remade(file: PlanFile, source: Any = None, *, weights: Any = None) -> tuple[Dataset, Plan]:
     """The plan of a file that was read, and the data set that it draws from; see `load_plan`."""
     base = None if source is None else _dataset(source)
-    views, steps = _steps(file, base, weights)
+    views, steps, changes = _steps(file, base, weights)
     _check_functions(file)
     try:
-        chain = _chain(file, _over(base, views, steps), steps)
+        chain = _chain(file, _over(base, views, steps), steps, changes)
         plan = chain.plan
     except TqlError as e:
         if not _changed(file, base):
@@ -66,7 +67,7 @@ def remade(file: PlanFile, source: Any = None, *, weights: Any = None) -> tuple[
         raise _other_data(file, base, [why]) from e
     differences = file.verify(plan)
     if not differences:
-        return chain.dataset, replace(plan, offset=file.offset)
+        return chain.dataset, replace(plan, offset=file.offset, notes=file.notes)
     if _changed(file, base) or any(line.startswith("source:") for line in differences):
         raise _other_data(file, base, differences)
     raise error(
@@ -90,8 +91,10 @@ def _dataset(source: Any) -> Dataset:
 
 def _steps(
     file: PlanFile, base: Dataset | None, weights: Any
-) -> tuple[Sequence[tuple[Any, int]], tuple[Step, ...]]:
-    """The views that are still to be made of `base`, each with its seed; the steps of the chain."""
+) -> tuple[Sequence[tuple[Any, int]], tuple[Step, ...], tuple[Reweight, ...]]:
+    """The views that are still to be made of `base`, each with its seed; the steps of the chain, and
+    the changes of their weights.
+    """
     chain, views = file.origin.get("steps"), file.lineage.get("views")
     if not isinstance(chain, list) or not isinstance(views, list):
         raise error("value", "the plan's file does not say which steps made it",
@@ -100,10 +103,30 @@ def _steps(
     known = [] if base is None else base.lineage.described()["views"]
     if known:  # of a view that was handed in: made already, or other ones
         views = views[len(known) :] if views[: len(known)] == known else []
-    arrays = _arrays([*views, *chain], weights)
+    changes = _changes(file)
+    arrays = _arrays([*views, *chain, *(step for *_, step in changes)], weights)
     made = [(_revived(step, arrays), _seed(step)) for step in views]
     steps = tuple(_revived(step, arrays) for step in chain)
-    return made, steps
+    reweights = [
+        Reweight(_revived(step, arrays).weights, epoch, position, len(steps))
+        for epoch, position, step in changes
+    ]
+    return made, steps, tuple(reweights)
+
+
+def _changes(file: PlanFile) -> list[tuple[int, int, Any]]:
+    """(epoch, position, step with the new weights) of each change of weights."""
+    found = []
+    for change in file.parts.get("changes", ()):
+        match change:
+            case {
+                "epoch": int(epoch), "position": int(position),
+                "origin": {"steps": [*_, {"sample_by": _} as step]},
+            }:  # fmt: skip
+                found.append((epoch, position, step))
+            case _:
+                _revived(change, iter(()))
+    return found
 
 
 def _revived(described: Any, arrays: Iterator[WeightsLike]) -> Any:
@@ -141,7 +164,8 @@ def _arrays(described: Sequence[Any], weights: Any) -> Iterator[WeightsLike]:
 
 
 def _check_functions(file: PlanFile) -> None:
-    described = [*file.origin["steps"], *file.lineage["views"]]
+    changes = (step for *_, step in _changes(file))
+    described = [*file.origin["steps"], *file.lineage["views"], *changes]
     names = {name for d in described if isinstance(d, Mapping) for name in d.get("functions", ())}
     missing = sorted(names - registered().keys())
     if missing:
@@ -193,13 +217,15 @@ def _view(below: Dataset | None, step: Any, seed: int) -> View:
             raise AssertionError(step)
 
 
-def _chain(file: PlanFile, base: Dataset, steps: tuple[Step, ...]) -> DataLoader:
+def _chain(
+    file: PlanFile, base: Dataset, steps: tuple[Step, ...], changes: tuple[Reweight, ...]
+) -> DataLoader:
     parts = file.parts
     block = parts.get("block")
     return DataLoader(
         base, seed=parts["seed"], steps=steps, shuffled=parts["shuffle"],
         batching=None if block is None else (block, False),
-        windowing=_windows(parts.get("windows")),
+        windowing=_windows(parts.get("windows")), reweights=changes,
     )  # fmt: skip
 
 

@@ -44,6 +44,19 @@ Step: TypeAlias = QueryStep | SampleStep
 
 
 @dataclass(frozen=True, slots=True)
+class Reweight:
+    """Other weights for the last step of a chain, from a position of an epoch on.
+
+    steps  of the chain, when it was asked for: no more may follow
+    """
+
+    weights: WeightsLike
+    epoch: int
+    position: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowsStep:
     """A slice of a data set: ds[start:stop:step]."""
 

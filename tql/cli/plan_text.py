@@ -19,7 +19,7 @@ from tql.sources.opening import open_source
 _WIDTH = 9
 _TOLD = frozenset(
     ("order", "source", "origin", "population", "weights", "replace", "size", "shuffle", "seed",
-     "mix", "resample", "fragments", "block")
+     "mix", "resample", "fragments", "block", "changes")
 )  # fmt: skip
 _OWN = ("position", "row", "copy", "seed")
 
@@ -42,6 +42,9 @@ def _lines(file: PlanFile) -> Iterator[tuple[str, str]]:
         yield "step", _step(step)
     if parts["weights"] is not None:
         yield "weights", _weights(parts)
+    for change in parts.get("changes", ()):
+        begins = f"from position {change['position']:,} of epoch {change['epoch']}"
+        yield "then", f"{begins}: {_step(change['origin'].get('steps', [{}])[-1])}"
     yield "order", _order(parts)
     yield "seed", str(parts["seed"])
     for name in sorted(parts.keys() - _TOLD):

@@ -176,6 +176,11 @@ def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
     details = []
     if start:
         details.append(f"the first epoch starts at position {start:,} of {rows:,}")
+    for change in loader.reweights:
+        weights = (
+            _weight_text(change.weights) if isinstance(change.weights, str) else "other weights"
+        )
+        details.append(f"from position {change.position:,} of epoch {change.epoch} on: {weights}")
     for epoch, skipped in loader.skips:
         details.append(
             f"epoch {epoch} leaves out {counted(len(skipped), 'position')} from {skipped.start:,} on"
