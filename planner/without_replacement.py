@@ -112,7 +112,8 @@ def take(
             each = np.repeat(values, [len(m) for m in members])
             return TakenRows(order, smallest_keys(each, draws, key("sample keys")))
         case RowWeights(values=values):
-            return TakenRows(order, smallest_keys(values, draws, key("sample keys")))
+            positive = weights.span.positive
+            return TakenRows(order, smallest_keys(values, draws, key("sample keys"), positive))
 
 
 # -- by class -------------------------------------------------------------------------------------
@@ -167,9 +168,13 @@ def count_classes_twin(
 # -- by row ---------------------------------------------------------------------------------------
 
 
-def smallest_keys(weights: Float64s, k: int, key: Key) -> Int64s:
-    """The places of the k smallest keys, ascending, int64 (k,); ties go to the first place."""
-    positive = int(np.count_nonzero(weights > 0))
+def smallest_keys(weights: Float64s, k: int, key: Key, positive: int | None = None) -> Int64s:
+    """The places of the k smallest keys, ascending, int64 (k,); ties go to the first place.
+
+    `positive` is how many weights are above 0, where that is known.
+    """
+    if positive is None:
+        positive = int(np.count_nonzero(weights > 0))
     assert 0 <= k <= positive
     if k == positive:
         return np.flatnonzero(weights > 0)

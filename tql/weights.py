@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from dataclasses import InitVar, dataclass, field
+from typing import Final, TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +41,48 @@ class ClassWeights:
         return self.values.nbytes + sum(m.nbytes for m in self.members)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What weights lie between; NaN among them makes both ends NaN.
+
+    positive    how many are above 0
+    minus_zero  whether some are -0.0, which says the same as 0.0 in other bits
+    """
+
+    least: float
+    most: float
+    positive: int
+    minus_zero: bool
+
+    @property
+    def are_weights(self) -> bool:
+        """Whether all are finite numbers from 0 up."""
+        return self.least >= 0 and self.most < math.inf  # a NaN makes both false
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RowWeights:
-    """One weight for each row of the population, in its order: float64 (n,)."""
+    """One weight for each row of the population, in its order: float64 (n,).
+
+    `known` is the span of the values, where somebody has looked already.
+    """
 
     values: NDArray[np.float64]
+    known: InitVar[Span | None] = None
+    _span: list[Span] = field(default_factory=list, init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, known: Span | None) -> None:
         assert self.values.dtype == np.float64 and self.values.ndim == 1
         object.__setattr__(self, "values", read_only(self.values))
+        if known is not None:
+            self._span.append(known)
+
+    @property
+    def span(self) -> Span:
+        """What the values lie between; looked at once."""
+        if not self._span:
+            self._span.append(span_of(self.values))
+        return self._span[0]
 
     def __len__(self) -> int:
         return self.values.size
@@ -117,10 +150,11 @@ def check(weights: AnyWeights) -> None:
         case ClassWeights():
             _check_classes(weights)
         case RowWeights():
-            check_values(
-                weights.values, lambda row: f"row {row} of the {len(weights)} to draw from"
-            )
-            if not weights.values.any():
+            if not weights.span.are_weights:
+                raise _bad_value(
+                    weights.values, lambda row: f"row {row} of the {len(weights)} to draw from"
+                )
+            if not weights.span.positive:
                 raise _all_zero(len(weights))
         case FragmentWeights():
             total = sum(weights.sums.tolist())
@@ -139,7 +173,7 @@ def positive_rows(weights: Weights) -> int:
                 len(m) for w, m in zip(weights.values, weights.members, strict=True) if w > 0
             )
         case RowWeights():
-            return int(np.count_nonzero(weights.values > 0))
+            return weights.span.positive
         case _:
             assert_never(weights)
 
@@ -170,12 +204,31 @@ def _check_classes(weights: ClassWeights) -> None:
 
 def check_values(values: NDArray[np.float64], where: Callable[[int], str]) -> None:
     """Raise TqlPlanError ("value") for a weight that is none; `where` names a row."""
+    if not span_of(values).are_weights:
+        raise _bad_value(values, where)
+
+
+def span_of(values: NDArray[np.float64]) -> Span:
+    """What the values, float64 (n,), lie between; of none, 0 and 0. One pass, block by block."""
     if not values.size:
-        return
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high < math.inf):  # a NaN makes both comparisons false
-        first = int(np.flatnonzero(~((values >= 0) & (values < math.inf)))[0])
-        raise _bad(float(values[first]), where(first))
+        return Span(0.0, 0.0, 0, minus_zero=False)
+    least, most, positive, minus_zero = [], [], 0, False
+    for start in range(0, values.size, _LOOKED_AT):
+        block = values[start : start + _LOOKED_AT]
+        least.append(block.min())
+        most.append(block.max())
+        positive += int(np.count_nonzero(block > 0))
+        minus_zero = minus_zero or (least[-1] == 0 and bool(np.signbit(block).any()))
+    # By NumPy, which says NaN where Python's min() and max() do not.
+    return Span(float(np.min(least)), float(np.max(most)), positive, minus_zero)
+
+
+_LOOKED_AT: Final = 1 << 15  # values: 256 KB, which a second-level cache holds
+
+
+def _bad_value(values: NDArray[np.float64], where: Callable[[int], str]) -> TqlError:
+    first = int(np.flatnonzero(~((values >= 0) & (values < math.inf)))[0])
+    return _bad(float(values[first]), where(first))
 
 
 def _bad(value: float, where: str) -> TqlError:

@@ -1,6 +1,7 @@
 """Numbers worked out for every row of a source, fragment by fragment, on threads."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -159,4 +160,32 @@ def _joined(parts: Sequence[Numbers]) -> Numbers:
         valid = np.concatenate(
             [np.ones(len(p.values), np.bool_) if p.valid is None else p.valid for p in parts]
         )
-    return Numbers(np.concatenate([p.values for p in parts]), valid)
+    values = [p.values for p in parts]
+    beside = _beside(values)
+    return Numbers(np.concatenate(values) if beside is None else beside, valid)
+
+
+def _beside(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+    """The parts as one array, without a copy, where they lie one behind the other in memory, as the
+    pieces of a column do; else None.
+    """
+    kind, end = parts[0].dtype, None
+    for part in parts:
+        start = part.__array_interface__["data"][0]
+        if part.dtype != kind or part.strides != (kind.itemsize,) or end not in (None, start):
+            return None
+        end = start + part.nbytes
+    return np.asarray(_Stretch(tuple(parts), sum(p.size for p in parts)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Memory from the beginning of the first part on, which lives as long as all parts do."""
+
+    parts: tuple[NDArray[Any], ...]
+    size: int
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        first = self.parts[0].__array_interface__
+        return {**first, "data": (first["data"][0], True), "shape": (self.size,), "strides": None}

@@ -11,6 +11,7 @@ differ.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from tql.engine.columns import Numbers, Vec
 from tql.language.expr import Arm, Balanced, Column, Const, Expr, WeightCase, WeightKind, can_raise
 from tql.partition import partition
 from tql.rowset import RowSet, from_words
-from tql.weights import ClassWeights, RowWeights, Weights
+from tql.weights import ClassWeights, RowWeights, Span, Weights, span_of
 
 Words = NDArray[np.uint64]
 Scan = Callable[[Sequence[Expr]], list[Words]]
@@ -64,14 +65,14 @@ def weigh(
                 return classes_of(codes.of(population), codes.values(weight), population)
             if population.ascending and not any(can_raise(a.condition) for a in arms):
                 return _by_bitmaps(kind, arms, population, scan)
-            return _by_values(_per_row(weight, population, values, what), population)
+            return _by_values(_per_row(weight, population, values, what)[0], population)
         case Balanced(operand):
             codes = coded(operand) if isinstance(operand, Column) else None
             if codes is not None:
                 return balance_coded(weight, codes.of(population), codes.size, population)
             return balance(weight, values(population, operand), population)
         case _:
-            return RowWeights(_per_row(weight, population, values, what))
+            return RowWeights(*_per_row(weight, population, values, what))
 
 
 def is_per_row(weight: Expr) -> bool:
@@ -100,8 +101,12 @@ def bad_weight(value: float, e: Expr) -> TqlError:
                  help="weights are finite numbers from 0 up")  # fmt: skip
 
 
-def _per_row(weight: Expr, population: RowSet, values: Values, what: str) -> NDArray[np.float64]:
-    """float64 (n,): the weight of each row; a NULL weight is an error that names its row."""
+def _per_row(
+    weight: Expr, population: RowSet, values: Values, what: str
+) -> tuple[NDArray[np.float64], Span]:
+    """float64 (n,): the weight of each row, and what they lie between; a NULL weight is an error that
+    names its row.
+    """
     vec = values(population, weight)
     assert isinstance(vec, Numbers)
     n = len(population)
@@ -109,9 +114,12 @@ def _per_row(weight: Expr, population: RowSet, values: Values, what: str) -> NDA
         row = population.select(int(np.argmin(vec.valid)))
         raise data_error("value", f"the weight of {what} {row} is NULL", span=weight.span,
                          help="exclude such rows with  where … is not null")  # fmt: skip
-    weights = np.add(vec.values, 0.0, dtype=np.float64)  # -0.0 is 0.0
+    weights = np.asarray(vec.values, np.float64)
+    span = span_of(weights.reshape(-1))
+    if span.minus_zero:
+        weights = weights + 0.0  # which makes 0.0 of it
     result = np.broadcast_to(weights, (n,))
-    if not (weights.min(initial=0.0) >= 0 and weights.max(initial=0.0) < math.inf):  # or a NaN
+    if not span.are_weights and n:
         at = int(np.argmax(~((result >= 0) & (result < math.inf))))
         kind = "NaN" if math.isnan(result[at]) else "negative" if result[at] < 0 else "infinite"
         shown = f": {float(result[at])!r}" if kind == "negative" else ""
@@ -119,7 +127,9 @@ def _per_row(weight: Expr, population: RowSet, values: Values, what: str) -> NDA
             "value", f"the weight of {what} {population.select(at)} is {kind}{shown}",
             span=weight.span, help="weights are finite numbers from 0 up",
         )  # fmt: skip
-    return np.ascontiguousarray(result)
+    if weights.shape != (n,):  # one value for all
+        span = Span(span.least, span.most, n if span.positive else 0, minus_zero=False)
+    return np.ascontiguousarray(result), replace(span, minus_zero=False)
 
 
 def _by_values(weights: NDArray[np.float64], population: RowSet) -> ClassWeights:
