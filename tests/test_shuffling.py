@@ -137,6 +137,16 @@ def test_windows_of_everything_are_a_global_permutation(data: Dataset) -> None:
         assert note in chain.explain().notes
 
 
+@pytest.mark.parametrize("how", [{"replace": False}, {"mix": "batch"}])
+def test_a_buffer_that_holds_everything_suits_any_draws(data: Dataset, how: dict[str, Any]) -> None:
+    """As loaders that were written for another library say it, whatever the size of their data."""
+    chain = data.dataloader(seed=3).sample_by("labels + 1", size=500, **how).batch(10)
+    plain = chain.shuffle().plan
+    assert chain.shuffle(buffer_size=2048).plan.fingerprint == plain.fingerprint
+    with pytest.raises(tql.TqlUnsupportedError):
+        _ = chain.shuffle(buffer_size=1).plan
+
+
 def test_the_least_buffer_that_is_named_is_enough(data: Dataset) -> None:
     for lanes in (1, 3):
         with pytest.raises(tql.TqlPlanError) as e:

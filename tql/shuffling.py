@@ -81,37 +81,37 @@ def in_windows(
     make   the plan with given windows
     batch  positions of a batch: those of one rank, so that the order is the same on any number
     """
+    memory = None if asked.buffer_size is None else int(asked.buffer_size * MB)
+    if asked.vif == 1 or (memory is not None and int(of.sizes.sum()) <= memory):
+        return make(None), _of_everything(asked, of.sizes.size)
     trial = make(Windows(WHOLE, asked.lanes))
     if not len(trial):
         return make(None), ()
     line = trial.draw_line(0)
-    if asked.buffer_size is not None:
-        length = _length_of_buffer(of, line, asked)
-    elif asked.vif == 1:
-        length = len(trial)
+    if memory is not None:
+        length = _length_of_bytes(of, line, asked, memory)
     else:
         assert asked.vif is not None
         mixture = of.mixture(trial, asked.by)
         if isinstance(mixture, str):
             raise error("value", f"vif={asked.vif:g} says how well batches mix classes, but {mixture}",
-                        help="name the column with by=, or give buffer_size")  # fmt: skip
+                        help="give buffer_size, or name a column of classes with by=")  # fmt: skip
         key = stream_key(trial.seed, None, "", "windows of a vif")
         shares = mixture.shares(of.edges, line)
         length = length_of_vif(line, shares, asked.vif, asked.lanes, batch, key)
     if length * asked.lanes >= len(trial):
-        count = counted(int(np.unique(line.fragment).size), "fragment")
-        wanted = (
-            f"vif={asked.vif:g}" if asked.vif is not None else f"buffer_size={asked.buffer_size:g}"
-        )
-        return make(None), (f"{wanted}: a window would hold all of {count}, so the order is a global "
-                            "permutation",)  # fmt: skip
+        return make(None), _of_everything(asked, int(np.unique(line.fragment).size))
     return make(Windows(length, asked.lanes)), ()
 
 
-def _length_of_buffer(of: Material, line: DrawLine, asked: Shuffling) -> int:
-    assert asked.buffer_size is not None
+def _of_everything(asked: Shuffling, fragments: int) -> tuple[str]:
+    wanted = f"vif={asked.vif:g}" if asked.vif is not None else f"buffer_size={asked.buffer_size:g}"
+    return (f"{wanted}: a window would hold all of {counted(fragments, 'fragment')}, so the order is a "
+            "global permutation",)  # fmt: skip
+
+
+def _length_of_bytes(of: Material, line: DrawLine, asked: Shuffling, memory: int) -> int:
     sizes = on_line(of.sizes, of.edges, line)
-    memory = int(asked.buffer_size * MB)
     units = units_of(line, np.ones((int(line.classes.max()) + 1, line.edges.size - 1, 1)))
     length = length_of_bytes(units, sizes, memory, asked.lanes)
     if length is None:
@@ -253,11 +253,14 @@ def expected(of: Material, plan: Plan, by: str | None, batch: int, kept: int) ->
     known = mixture if isinstance(mixture, Mixture) else None
     whole = of.whole(plan, known)
     batch = min(batch, max(1, len(plan)))
-    if plan.windows is None:
+    windows = plan.windows
+    if windows is not None and windows.length * windows.lanes >= len(plan):
+        windows = None  # of all there is
+    if windows is None:
         units, length, lanes, sizes = whole, max(1, len(plan)), 1, of.sizes
     else:
-        line, lanes = plan.draw_line(0), plan.windows.lanes
-        length = min(plan.windows.length, -(-len(plan) // lanes))
+        line, lanes = plan.draw_line(0), windows.lanes
+        length = min(windows.length, -(-len(plan) // lanes))
         one = np.ones((1, line.edges.size - 1, 1))
         independent = isinstance(plan.weights, RowWeights) or (
             plan.weights is not None and plan.mix == "iid"
@@ -267,13 +270,13 @@ def expected(of: Material, plan: Plan, by: str | None, batch: int, kept: int) ->
     mixing = None
     if known is not None and len(plan):
         mixing = quality(units, length, lanes, batch)
-        if plan.weights is not None and plan.windows is None:
+        if plan.weights is not None and windows is None:
             alike = None if mixing.vif is None else 1.0
             mixing = Quality(alike, mixing.ideal, mixing.ideal) if plan.mix == "iid" else mixing
             mixing = None if plan.mix == "batch" else mixing
     drawn = np.diff(whole.begins).astype(np.float64)
     return Expected(
-        plan.windows,
+        windows,
         batch,
         None if known is None else known.by,
         None if isinstance(mixture, Mixture) else mixture,
