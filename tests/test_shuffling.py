@@ -422,3 +422,18 @@ def test_the_command_refuses_what_does_not_fit(
 ) -> None:
     assert cli.perform(["explain", str(folder / "sorted.parquet"), *given]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_weights_looked_up_by_fragment_are_told_of_too(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their permutation of everything is one window in the plan."""
+    monkeypatch.setattr("tql.chain.BY_FRAGMENT", 1_000)
+    chain = data.dataloader(seed=1).sample_by("labels * 0.37 + 1", mix="epoch").batch(64)
+    whole = chain.shuffle(buffer_size=100).explain()
+    assert whole.to_dict()["order"]["kind"] == "global"
+    assert "global permutation" in str(whole) and "VIF unknown: weights are looked up" in str(whole)
+    assert chain.shuffle(buffer_size=1).explain().to_dict()["order"]["fragment_reads"] >= 120
+    with pytest.raises(tql.TqlPlanError, match="looked up by fragment") as e:
+        _ = chain.shuffle(vif=1.5).plan
+    assert "buffer_size" in str(e.value)
