@@ -146,6 +146,15 @@ def test_an_offset_is_of_the_first_pass_and_leaves_the_cardinality_open() -> Non
     ]
 
 
+def test_skipped_positions_are_of_one_pass_and_leave_the_cardinality_open() -> None:
+    made = chain().skip(range(6)).tensorflow(tensors=["x"])
+    assert made.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    assert [[b["x"].numpy().tolist() for b in made] for _ in range(2)] == [
+        [[6, 7, 8, 9]],
+        [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]],
+    ]
+
+
 def test_a_state_loaded_behind_the_back_of_a_counted_dataset_is_an_error() -> None:
     made = chain().tensorflow(tensors=["x"])
     next(batches := iter(made))

@@ -19,7 +19,7 @@ from tql.sources.opening import open_source
 _WIDTH = 9
 _TOLD = frozenset(
     ("order", "source", "origin", "population", "weights", "replace", "size", "shuffle", "seed",
-     "mix", "resample", "fragments", "block", "changes")
+     "mix", "resample", "fragments", "block", "changes", "windows")
 )  # fmt: skip
 _OWN = ("position", "row", "copy", "seed")
 
@@ -85,6 +85,12 @@ def _weights(parts: Mapping[str, Any]) -> str:
 
 
 def _order(parts: Mapping[str, Any]) -> str:
+    match parts.get("windows"):
+        case {"length": int(length), "lanes": int(lanes)}:
+            each = f", {lanes:,} lanes side by side" if lanes > 1 else ""
+            return f"a new one in every epoch, in windows of {counted(length, 'draw')}{each}"
+        case _:
+            pass
     if parts["shuffle"]:
         return "a new permutation in every epoch"
     return "as the rows are drawn" if parts["weights"] is not None else "as the rows stand"
