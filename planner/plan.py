@@ -19,31 +19,31 @@ from tql.planner.arguments import count, whole
 from tql.planner.bulk import BLOCK, over_blocks
 from tql.planner.by_fragment import fragment_quotas
 from tql.planner.changes import Change, Earlier, copies_of, pieces, rows_of, substitutes_of
-from tql.planner.deal import dealing
-from tql.planner.draw import DrawTable, class_table, row_table
-from tql.planner.in_cells import DrawsInCells, draws_in_cells
-from tql.planner.layout import Layout, layout
-from tql.planner.line import DrawLine, draw_line
-from tql.planner.permute import permutation
-from tql.planner.quota import Quota, quota, quotas
+from tql.planner.computing import (
+    draw_table,
+    key_of,
+    layout_of,
+    order_of,
+    quota_of,
+    stages_of,
+    windowed_of,
+)
+from tql.planner.line import DrawLine
 from tql.planner.rng import (
     Int64s,
-    Key,
     Uint64s,
     high_product_twin,
     philox_twin,
     seeds,
     stream_key,
 )
-from tql.planner.runs import Runs, runs_by_quota, runs_of_all
 from tql.planner.samplers import BatchSampler, Sampler
 from tql.planner.source import ByRow, PlannedSource
-from tql.planner.stages import Independent, Made, Stage, ready
+from tql.planner.stages import Made
 from tql.planner.stream import IndexStream, Remainder
-from tql.planner.windows import InWindows, Windows, in_windows
-from tql.planner.without_replacement import Taken, take
+from tql.planner.windows import Windows
 from tql.rowset import RowSet
-from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights, Weights
+from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights
 
 Resample: TypeAlias = Literal["epoch", "once"]
 Mix: TypeAlias = Literal["iid", "epoch", "batch"]
@@ -211,8 +211,8 @@ class Plan:
             return copies_of(self.changes, positions, epoch)
         if self.weights is None or self.mix == "iid" or not positions.size:
             return positions.copy()
-        order = self._order(epoch)
-        quota = self._quota(self.weights, None if self.resample == "once" else epoch)
+        order = order_of(self, epoch)
+        quota = quota_of(self, self.weights, None if self.resample == "once" else epoch)
         out = positions.copy()
         fast = order is not None and order.pays(out.size)
 
@@ -231,7 +231,7 @@ class Plan:
             part = pieces(self.changes, count("epoch", epoch))[0][2]
             assert isinstance(part, Plan)
             return part.draw_line(epoch)
-        windowed = self._windowed(count("epoch", epoch))
+        windowed = windowed_of(self, count("epoch", epoch))
         if windowed is None:
             raise error("value", "a plan without windows has no line of draws",
                         help="make it with windows=Windows(length)")  # fmt: skip
@@ -250,17 +250,17 @@ class Plan:
         epoch = count("epoch", epoch)
         if self.changes:
             return substitutes_of(self.changes, positions, tries, epoch)
-        draws, key = positions * MOST_TRIES + tries, self._key("substitute", epoch)
-        layout = self._layout()
+        draws, key = positions * MOST_TRIES + tries, key_of(self, "substitute", epoch)
+        layout = layout_of(self)
         if isinstance(self.weights, RowWeights):
-            self._table(self.weights).apply(key, draws, fast=False)
+            draw_table(self, self.weights).apply(key, draws, fast=False)
         elif isinstance(self.weights, FragmentWeights):
             of = fragment_quotas(self.weights)
             total = np.full(draws.size, of.total, np.uint64)
             draws = of.slots(high_product_twin(philox_twin(key, draws)[0], total))
         else:
             slots = positions.copy()
-            for stage in self._stages(slots.size, epoch)[:-1]:
+            for stage in stages_of(self, slots.size, epoch)[:-1]:
                 stage(slots)
             part = np.searchsorted(layout.starts, slots, side="right") - 1
             sizes = np.diff(layout.starts)[part].astype(np.uint64)
@@ -340,7 +340,7 @@ class Plan:
         epoch = count("epoch", epoch)
         if self.changes:
             return rows_of(self.changes, np.ascontiguousarray(positions(0, size), np.int64), epoch)
-        stages = self._stages(size, epoch) if size else []
+        stages = stages_of(self, size, epoch) if size else []
         out = np.empty(size, np.int64)
 
         def work(a: int, b: int) -> None:
@@ -351,129 +351,6 @@ class Plan:
 
         over_blocks(work, size, BLOCK)
         return out
-
-    def _stages(self, size: int, epoch: int) -> list[Callable[[Int64s], None]]:
-        """Position → draw → slot → row."""
-        order = self._order(epoch)
-        sampler = None if self.weights is None else self._sampler(self.weights, epoch)
-        stages = [ready(stage, size) for stage in (order, sampler) if stage is not None]
-        return [*stages, self._layout().mapper(size)]
-
-    def _order(self, epoch: int) -> Stage | None:
-        """Where the draws stand; independent ones stand in the order in which they are made."""
-        if self.windows is not None:
-            return self._windowed(epoch)
-        return self._made.of_epoch(self._made.order, epoch, lambda: self._permuted(epoch))
-
-    def _permuted(self, epoch: int) -> Stage | None:
-        """The order of a plan without windows."""
-        keyed = epoch if self.shuffle or self.resample == "epoch" else None
-        match self.mix:
-            case "batch" if self.weights is not None and self.block is not None:
-                hands, places = self._key("deal hands", keyed), self._key("deal places", keyed)
-                return dealing(self.draws, self.block, hands, places, self.rounds)
-            case "epoch" | "batch" if self.weights is not None:
-                return permutation(self.draws, self._key("quota order", keyed), self.rounds)
-            case _ if self.shuffle:
-                return permutation(self.draws, self._key("shuffle", epoch), self.rounds)
-            case _:
-                return None
-
-    def _sampler(self, weights: AnyWeights, epoch: int) -> Stage:
-        """What each draw takes."""
-        keyed = None if self.resample == "once" else epoch
-        if self.mix != "iid" or isinstance(weights, FragmentWeights):
-            return self._quota(weights, keyed)
-        if self.windows is not None:
-            return self._in_cells(weights, keyed)
-        if self.replace:
-            return Independent(self._table(weights), self._key("sample", keyed))
-        return self._taken(weights, keyed)
-
-    def _windowed(self, epoch: int) -> InWindows | None:
-        """Where the draws stand in an order in windows."""
-        windows = self.windows
-        if windows is None:
-            return None
-        made = self._made.windowed.get(epoch)
-        if made is not None:
-            return made
-        runs = self._runs(windows, epoch)
-
-        def new() -> InWindows:
-            line = draw_line(runs, windows.length, windows.lanes, self._key("deal units", epoch))
-            within, cut = self._key("within windows", epoch), self._key("within units", epoch)
-            return in_windows(line, windows, within, cut)
-
-        return self._made.of_epoch(self._made.windowed, epoch, new)
-
-    def _runs(self, windows: Windows, epoch: int) -> Runs:
-        """Which draws are of which fragment."""
-        assert self.edges is not None
-        if self.weights is None:
-            return runs_of_all(self.population, self.edges)
-        sampler = self._sampler(self.weights, epoch)
-        if isinstance(sampler, DrawsInCells):
-            return sampler.runs
-        made, of = self._quota(self.weights, None if self.resample == "once" else epoch), self._made
-        assert of.quotas is not None
-        return runs_by_quota(of.quotas, made, self.population, self.edges, windows.max_passes)
-
-    def _in_cells(self, weights: Weights, epoch: int | None) -> DrawsInCells:
-        assert self.windows is not None and self.edges is not None
-        most, edges, table = self.windows.max_passes, self.edges, self._table(weights)
-        counting, inside = self._key("sample", epoch), self._key("sample rows", epoch)
-        return self._made.of_epoch(
-            self._made.in_cells,
-            epoch,
-            lambda: draws_in_cells(
-                weights, table, self.population, edges, self.draws, most, counting, inside
-            ),
-        )
-
-    def _key(self, purpose: str, epoch: int | None) -> Key:
-        return stream_key(self.seed, epoch, self.fingerprint, purpose)
-
-    def _layout(self) -> Layout:
-        with self._made.lock:
-            if self._made.layout is None:
-                match self.weights:
-                    case ClassWeights(members=members):
-                        self._made.layout = layout(members)
-                    case _:
-                        self._made.layout = layout((self.population,))
-            return self._made.layout
-
-    def _table(self, weights: Weights) -> DrawTable:
-        with self._made.lock:
-            if self._made.table is None:
-                match weights:
-                    case ClassWeights():
-                        self._made.table = class_table(weights)
-                    case RowWeights():
-                        self._made.table = row_table(weights)
-            return self._made.table
-
-    def _taken(self, weights: Weights, epoch: int | None) -> Taken:
-        return self._made.of_epoch(
-            self._made.taken,
-            epoch,
-            lambda: take(weights, self.draws, self.seed, epoch, self.fingerprint, self.rounds),
-        )
-
-    def _quota(self, weights: AnyWeights, epoch: int | None) -> Quota:
-        def made() -> Quota:
-            if self._made.quotas is None:
-                self._made.quotas = quotas(
-                    weights, self.population, self.draws, self.replace, self.edges
-                )
-            offset, inside = self._key("quota offset", epoch), self._key("quota rows", epoch)
-            if self.windows is None:
-                return quota(self._made.quotas, self.draws, offset, inside)
-            window, most = self.windows.length * self.windows.lanes, self.windows.max_passes
-            return quota(self._made.quotas, self.draws, offset, inside, window, most)
-
-        return self._made.of_epoch(self._made.quota, epoch, made)
 
     def _check_positions(self, positions: Int64s) -> None:
         found: Any = getattr(positions, "dtype", type(positions).__name__)

@@ -16,6 +16,7 @@ from tests.profiles import examples
 from tql import rowset
 from tql.diagnostics import TqlDataError, TqlPlanError, TqlUnsupportedError
 from tql.planner import Plan, Windows, fragment_weights, load, make_plan
+from tql.planner.computing import quota_of
 from tql.planner.quota import QuotaOfFragments, RowQuotas, quotas
 from tql.planner.rng import Int64s, Uint64s
 from tql.rowset import RowSet
@@ -167,7 +168,7 @@ def test_what_is_kept_of_fragments_is_bounded(monkeypatch: pytest.MonkeyPatch) -
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    made = plan._quota(plan.weights, 0) if plan.weights is not None else None
+    made = quota_of(plan, plan.weights, 0) if plan.weights is not None else None
     assert isinstance(made, QuotaOfFragments) and len(units.read) > 400
     kept = sum(found.nbytes for found in made.kept._found.values())
     assert kept <= (1 << 20) + 4 * 1_000_000 * 2 and after - before < 2 * kept

@@ -20,8 +20,7 @@ from tql.diagnostics import (
     TqlTypeError,
 )
 from tql.partition import partition
-from tql.planner import Plan, digest, make_plan, sample
-from tql.planner import plan as plan_module
+from tql.planner import Plan, computing, digest, make_plan, sample
 from tql.planner.stages import Made
 from tql.rowset import Ids, Range, RowSet
 from tql.weights import ClassWeights, RowWeights
@@ -230,8 +229,8 @@ def test_the_order_of_an_epoch_is_made_once(mix: str, monkeypatch: pytest.Monkey
     plan = make_plan(ALL, BY_CLASS, seed=3, mix=mix, block=48)
     made = []
     for name in ("permutation", "dealing"):
-        make = getattr(plan_module, name)
-        monkeypatch.setattr(plan_module, name, lambda *a, make=make: made.append(a) or make(*a))
+        make = getattr(computing, name)
+        monkeypatch.setattr(computing, name, lambda *a, make=make: made.append(a) or make(*a))
     for epoch in (0, 1, 0, 1):
         plan.draw(0, 48, epoch=epoch)
         plan.at(np.arange(48), epoch=epoch)

@@ -14,6 +14,7 @@ from tql import rowset
 from tql.diagnostics import TqlPlanError, TqlTypeError, TqlUnsupportedError
 from tql.partition import partition
 from tql.planner import DrawLine, Plan, Windows, load, make_plan
+from tql.planner.computing import draw_table, key_of, layout_of, order_of, sampler_of
 from tql.planner.in_cells import DrawsInCells
 from tql.planner.lanes import by_lane
 from tql.planner.rng import Int64s
@@ -79,7 +80,7 @@ def pass_of_draws(line: DrawLine) -> tuple[Int64s, Int64s]:
 
 
 def draws_of(plan: Plan, positions: Int64s, epoch: int) -> Int64s:
-    order = plan._order(epoch)
+    order = order_of(plan, epoch)
     assert order is not None
     draws = positions.copy()
     order.apply(draws, False)
@@ -190,7 +191,7 @@ def make_again(plan: Plan) -> Plan:
 def test_compiled_kernels_and_twins_place_the_same(kind: str) -> None:
     plan = some_plan(kind, Windows(800, 8))
     draws = len(plan)
-    for stage in (plan._order(1), plan._sampler(plan.weights, 1) if plan.weights else None):
+    for stage in (order_of(plan, 1), sampler_of(plan, plan.weights, 1) if plan.weights else None):
         if stage is not None:
             slow, fast = np.arange(0, draws, 7), np.arange(0, draws, 7)
             stage.apply(slow, False)
@@ -358,11 +359,11 @@ def test_independent_draws_stay_independent(by_class: bool) -> None:
 def test_counts_of_cells_are_those_of_the_draws_themselves() -> None:
     for kind in ("iid classes", "iid rows"):
         plan = some_plan(kind, Windows(1_000))
-        made = plan._sampler(plan.weights, 2) if plan.weights else None
+        made = sampler_of(plan, plan.weights, 2) if plan.weights else None
         assert isinstance(made, DrawsInCells) and made.firsts[-1] == N
         drawn = np.arange(N)
-        plan._table(plan.weights).apply(plan._key("sample", 2), drawn, False)  # type: ignore[arg-type]
-        rows = plan._layout()
+        draw_table(plan, plan.weights).apply(key_of(plan, "sample", 2), drawn, False)  # type: ignore[arg-type]
+        rows = layout_of(plan)
         rows.mapper(drawn.size)(drawn)
         per_fragment = np.bincount(drawn // 200, minlength=500)
         again = np.bincount(plan.ids(2) // 200, minlength=500)
