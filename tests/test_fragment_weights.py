@@ -40,7 +40,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(file: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setattr("tql.chain.BY_FRAGMENT", 2_000)
+    monkeypatch.setattr("tql.planning.BY_FRAGMENT", 2_000)
     return tql.open(file)
 
 
@@ -63,7 +63,7 @@ def test_rows_come_as_often_as_with_all_weights_in_memory(
     plan = loader(view, weight, size=20_000).plan
     found = plan.weights
     assert isinstance(found, FragmentWeights) and found.nbytes < 1_000
-    monkeypatch.setattr("tql.chain.BY_FRAGMENT", 1 << 27)
+    monkeypatch.setattr("tql.planning.BY_FRAGMENT", 1 << 27)
     eager = loader(view, weight, size=20_000).plan
     assert isinstance(eager.weights, RowWeights)
     units = np.concatenate([found.units(f) for f in range(found.counts.size)])
@@ -132,7 +132,7 @@ def test_errors_are_those_of_weights_in_memory(
 ) -> None:
     with pytest.raises(TqlError) as lazy:
         _ = loader(data, weight).plan
-    monkeypatch.setattr("tql.chain.BY_FRAGMENT", 1 << 27)
+    monkeypatch.setattr("tql.planning.BY_FRAGMENT", 1 << 27)
     with pytest.raises(TqlError) as eager:
         _ = loader(data, weight).plan
     assert lazy.type is eager.type and str(lazy.value) == str(eager.value)

@@ -428,7 +428,7 @@ def test_weights_looked_up_by_fragment_are_told_of_too(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their permutation of everything is one window in the plan."""
-    monkeypatch.setattr("tql.chain.BY_FRAGMENT", 1_000)
+    monkeypatch.setattr("tql.planning.BY_FRAGMENT", 1_000)
     chain = data.dataloader(seed=1).sample_by("labels * 0.37 + 1", mix="epoch").batch(64)
     whole = chain.shuffle(buffer_size=100).explain()
     assert whole.to_dict()["order"]["kind"] == "global"

@@ -13,17 +13,13 @@ sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tql.dataset import (
     Dataset,
-    View,
     check_size,
-    fragment_edges,
-    view_of,
 )
 from tql.diagnostics import error
-from tql.engine.derived import derive
 from tql.forks import ForkLock
 from tql.language.bind_expr import Params
 from tql.loader import (
@@ -39,27 +35,20 @@ from tql.loader import (
 )
 from tql.memory_size import bytes_of
 from tql.mixture import Material
-from tql.planner import BatchSampler, Plan, Sampler, Windows, changed, make_plan
+from tql.planner import BatchSampler, Plan, Sampler, Windows
 from tql.planner.arguments import count, whole
 from tql.planner.skipping import Skip, checked_range
 from tql.planner.stream import Remainder
-from tql.queries import ask, weigh_by_fragment, weights_below
-from tql.shuffling import WHOLE, Expected, Shuffling, checked, expected, in_windows
+from tql.planning import planned
+from tql.shuffling import Expected, Shuffling, checked, expected
 from tql.steps import (
     QueryStep,
     Reweight,
     SampleStep,
     Step,
     WeightsLike,
-    check_drawn_once,
     chosen_mix,
-    described,
 )
-from tql.weights import AnyWeights, FragmentWeights
-
-# Rows from which on a weight of each is looked up fragment by fragment, where that is possible: their
-# weights and running sums would take 2 GiB. Another number is another order for the plans between.
-BY_FRAGMENT: Final = 1 << 27
 
 if TYPE_CHECKING:
     from tql.reports.explain import Explanation
@@ -375,7 +364,7 @@ class DataLoader:
     def _planned(self) -> tuple[Dataset, Plan]:
         made = self._made.planned
         if made is None:
-            view, plan = self._plan()
+            view, plan = planned(self)
             plan = replace(plan, lineage=self.base.lineage.described())
             made = self._made.planned = view, plan
         return made
@@ -390,102 +379,7 @@ class DataLoader:
         """The order: a pure function of epoch and position. Evaluates the queries."""
         return self._planned[1]
 
-    def _plan(self) -> tuple[Dataset, Plan]:
-        if any(change.steps != len(self.steps) for change in self.reweights):
-            raise error("parameter", "a step after .reweight(), which is about the last one",
-                        help="write .reweight() after all .query() and .sample_by()")  # fmt: skip
-        view = self.base
-        for step in self.steps[:-1]:
-            view = self._apply(view, step)
-        match self.steps[-1] if self.steps else None:
-            case SampleStep() as step:
-                return view, self._reweighted(view, self._sampled(view, step))
-            case QueryStep() as step:
-                return self._plan_query(view, step)
-            case None:
-                return view, self._make_plan(view)
-
-    def _sampled(self, view: Dataset, step: SampleStep) -> Plan:
-        """The plan that draws rows of `view` by weights."""
-        looked_up = self._looked_up(view, step)
-        found = looked_up if looked_up is not None else view.weighed(step.weights, self.seed)[1]
-        return self._make_plan(view, found, step.size, step.replace, step.mix, step.resample)
-
-    def _looked_up(self, view: Dataset, step: SampleStep) -> FragmentWeights | None:
-        """Weights of so many rows that they are kept by fragment, and worked out as windows come."""
-        fits = step.mix == "epoch" and step.replace and self.windowing is not None
-        if not fits or not isinstance(step.weights, str) or len(view) < BY_FRAGMENT:
-            return None
-        edges = fragment_edges(view.parts()[0])
-        return weigh_by_fragment(view.source, step.weights, edges, seed=self.seed)
-
-    def _reweighted(self, view: Dataset, plan: Plan) -> Plan:
-        """The plan with the changes of weights that were declared."""
-        changes = []
-        for change in self.reweights:
-            step = self.steps[-1]
-            assert isinstance(step, SampleStep)
-            step = replace(step, weights=change.weights)
-            # Windows as long as those of the first weights: what a position is in stays the same.
-            other = replace(
-                self, steps=(*self.steps[:-1], step), windowing=plan.windows, start=None
-            )
-            changes.append((change.epoch, change.position, other._sampled(view, step)))
-        return changed(plan, changes) if changes else plan
-
-    def _plan_query(self, view: Dataset, step: QueryStep) -> tuple[Dataset, Plan]:
-        question = ask(view.source, step.text, step.params, seed=self.seed)
-        population = question.population()
-        if population is None or population.size == 0:
-            view = self._apply(view, step)
-            return view, self._make_plan(view)
-        drawn_from, weights = population.source, population.weights
-        source = derive(drawn_from, population.rows, population.outputs, self.seed)
-        if source.parent is not drawn_from:  # a view of a view became a view of what lies below
-            weights = weights_below(drawn_from, weights)
-        view = View(source, view.name, step.text)
-        return view, self._make_plan(view, weights, population.size, population.replace)
-
-    def _make_plan(
-        self,
-        view: Dataset,
-        weights: AnyWeights | None = None,
-        size: int | None = None,
-        with_replacement: bool = True,
-        mix: str = "iid",
-        resample: str = "epoch",
-    ) -> Plan:
-        source, _ = view.parts()
-        rows = view.plan_rows()
-
-        def made(windows: Windows | None) -> Plan:
-            if windows is None and isinstance(weights, FragmentWeights):
-                windows = Windows(WHOLE)  # a permutation of everything, fragments looked up
-            return make_plan(
-                rows,
-                weights,
-                size=size,
-                replace=with_replacement,
-                shuffle=bool(self.shuffled),
-                seed=self.seed,
-                mix=mix,
-                resample=resample,
-                edges=None if mix == "iid" and windows is None else fragment_edges(source),
-                block=self.batching[0] if mix == "batch" and self.batching else None,
-                windows=windows,
-                source_fingerprint=source.fingerprint,
-                origin={"steps": [described(s) for s in self.steps]},
-                offset=self.start or 0,
-            )
-
-        match self.windowing:
-            case Shuffling() as asked:
-                plan, notes = in_windows(made, self._material(view), asked, self.batch_size)
-                return replace(plan, notes=(*plan.notes, *notes))
-            case windows:
-                return made(windows)
-
-    def _material(self, view: Dataset) -> Material:
+    def material(self, view: Dataset) -> Material:
         """The fragments that the rows of `view` are read from."""
         if self._made.material is None:
             source, outputs = view.parts()
@@ -506,16 +400,6 @@ class DataLoader:
         """Bytes of fragments that are kept to be read from again; the other half is for batches."""
         return bytes_of(self.memory) // 2
 
-    def _apply(self, view: Dataset, step: Step) -> View:
-        match step:
-            case QueryStep(text, params):
-                question = ask(view.source, text, params, seed=self.seed)
-                check_drawn_once(step, question)
-                return view_of(question, view, params)
-            case SampleStep(weights, with_replacement, size, mix):
-                check_drawn_once(step)
-                return view.sample_by(weights, with_replacement, size, seed=self.seed, mix=mix)
-
     def expected(self) -> Expected | None:
         """What an epoch is expected to be like; None without `shuffle`."""
         if not self.shuffled:
@@ -523,7 +407,7 @@ class DataLoader:
         view, plan = self._planned
         by = self.windowing.by if isinstance(self.windowing, Shuffling) else None
         kept = self.memory_of_fragments
-        return expected(self._material(view), plan, by, self.batch_size, kept)
+        return expected(self.material(view), plan, by, self.batch_size, kept)
 
     def explain(self) -> "Explanation":
         """What the loader will do: rows, weights, order, batches; nothing is drawn."""
