@@ -202,7 +202,7 @@ def test_set_operations_agree_with_duckdb_on_row_numbers(pair: tuple[str, str]) 
     assert sorted(found) == sorted(theirs(f"select id from ({sql})"))
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(25, nightly=2_500))  # of nine queries each
 @given(condition(1), condition(1), condition(1))
 def test_chains_of_set_operations_bind_as_in_sql(a: str, b: str, c: str) -> None:
     """INTERSECT before UNION and EXCEPT, which go from left to right; ascending rows."""
