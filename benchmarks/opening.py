@@ -10,18 +10,20 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tql import rowset
 from tql.partition import partition
 from tql.planner import Plan, make_plan
 from tql.planner.windows import Windows
 from tql.rowset import Range
-from tql.weights import ClassWeights, RowWeights
+from tql.weights import ClassWeights, FragmentWeights, RowWeights
 
 BATCH: Final = 32
 OPENED: Final = 0.05  # seconds: the goal, wherever no pass over the rows is needed
@@ -64,8 +66,8 @@ def measure(rows: int, repeats: int, large: int = LARGE) -> Iterator[Fact]:
         yield Fact(f"open {name}, {_many(rows)}", "s", *spread(seconds), goal, why)
     yield from _states(large)
     yield from _arrays(rows)
-    for name, make in _large(large):
-        yield from _opened_large(f"{name}, {_many(large)}", make)
+    for name, make, why in _large(large):
+        yield from _opened_large(f"{name}, {_many(large)}", make, why)
 
 
 def opened(plan: Plan, times: int) -> list[float]:
@@ -120,28 +122,38 @@ def plans(rows: int) -> Iterator[tuple[str, Plan, str]]:
     yield "filtered and shuffled", make_plan(kept, shuffle=True, seed=1), ""
 
 
-def _large(rows: int) -> Iterator[tuple[str, Callable[[], Plan]]]:
-    """Plans over synthetic fragments: a class is a range of rows in each tenth of the data."""
+def _large(rows: int) -> Iterator[tuple[str, Callable[[], Plan], str]]:
+    """Plans over synthetic fragments, each class a tenth of the data; why one is not opened at once."""
     everything = rowset.everything(rows)
     ends = np.linspace(0, rows, CLASSES + 1).astype(np.int64).tolist()
     members = tuple(Range(a, b, rows) for a, b in pairwise(ends))
     by_class = ClassWeights(np.arange(1.0, CLASSES + 1), members)
     edges = np.linspace(0, rows, min(FRAGMENTS, rows) + 1).astype(np.int64)
-    yield "shuffled", lambda: make_plan(everything, shuffle=True)
-    yield "weighted by class", lambda: make_plan(everything, by_class)
-    yield (
-        f"classes by quota in {edges.size - 1:,} fragments",
-        lambda: make_plan(everything, by_class, mix="epoch", edges=edges),
-    )
-    near: dict[str, Any] = {"shuffle": True, "windows": Windows(rows // 100, 8), "edges": edges}
-    yield (
-        f"shuffled in windows of {edges.size - 1:,} fragments",
-        lambda: make_plan(everything, **near),
-    )
-    yield (
-        f"classes by quota in windows of {edges.size - 1:,} fragments",
-        lambda: make_plan(everything, by_class, mix="epoch", **near),
-    )
+    many = f"{edges.size - 1:,} fragments"
+    quota: dict[str, Any] = {"mix": "epoch", "edges": edges}
+    near: dict[str, Any] = {"shuffle": True, "edges": edges, "windows": Windows(rows // 100, 8)}
+    few: dict[str, Any] = {**near, "windows": Windows(max(rows // 2500, 1), 2)}
+    for name, weights, choices, why in (
+        ("shuffled", None, {"shuffle": True}, ""),
+        ("weighted by class", by_class, {}, ""),
+        (f"classes by quota in {many}", by_class, quota, ""),
+        (f"shuffled in windows of {many}", None, near, ""),
+        (f"classes by quota in windows of {many}", by_class, quota | near, ""),
+        (f"a weight per row by quota in windows of {many}", _looked_up(np.diff(edges)), quota | few,
+         "a pass over the fragments that the batch is of"),
+    ):  # fmt: skip
+        yield name, partial(make_plan, everything, weights, **choices), why
+
+
+def _looked_up(counts: NDArray[np.int64]) -> FragmentWeights:
+    """Weights 1 … 1000 of rows, times 1 … 7 of fragments, as integers that are made when asked for."""
+    cycle = 1 + np.arange(int(counts.max()), dtype=np.uint64) % np.uint64(1000)
+    sums, most = np.cumsum(cycle), np.maximum.accumulate(cycle)
+    times = 1 + np.arange(counts.size, dtype=np.uint64) % np.uint64(7)
+    return FragmentWeights(
+        counts, sums[counts - 1] * times, most[counts - 1] * times,
+        lambda f: cycle[: counts[f]] * times[f], "synthetic",
+    )  # fmt: skip
 
 
 # -- bytes -----------------------------------------------------------------------------------------
@@ -173,7 +185,8 @@ def _arrays(rows: int) -> Iterator[Fact]:
         yield Fact(f"peak while it is opened: {name}", "bytes", *[peak] * 3, None)
 
 
-def _opened_large(name: str, make: Callable[[], Plan]) -> Iterator[Fact]:
+def _opened_large(name: str, make: Callable[[], Plan], why: str) -> Iterator[Fact]:
+    seconds = opened(make(), 5)  # kernels are there, too, before memory is watched
     tracemalloc.start()
     try:
         start = time.perf_counter()
@@ -183,9 +196,8 @@ def _opened_large(name: str, make: Callable[[], Plan]) -> Iterator[Fact]:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    seconds = opened(plan, 5)
     yield Fact(f"make and open {name}", "s", *[took] * 3, None, "memory watched meanwhile")
-    yield Fact(f"open {name}", "s", *spread(seconds), OPENED)
+    yield Fact(f"open {name}", "s", *spread(seconds), None if why else OPENED, why)
     yield Fact(f"peak of making and opening {name}", "bytes", *[peak] * 3, None)
 
 

@@ -35,18 +35,18 @@ def test_every_kind_of_plan_is_opened_and_weighed(facts: list[opening.Fact]) -> 
     assert held["arrays of a plan weighted by row, 0.02 M rows"].worst == 8 * 20_000
     states = [f for f in facts if f.what.startswith("state")]
     assert [f.met for f in states] == [True] and 50 < states[0].worst <= 128
-    assert sum(f.what.startswith("peak of making and opening") for f in facts) == 5
+    assert sum(f.what.startswith("peak of making and opening") for f in facts) == 6
 
 
 def test_a_plan_over_many_rows_takes_no_memory_for_each(facts: list[opening.Fact]) -> None:
-    """Peaks over 10^9 rows are those over 10^5, but for what fragments take."""
+    """Fragments and cells take a few numbers each, and 100,000 rows of one that is looked up 20 MB."""
     large = {
         f.what: f.worst for f in opening.measure(1000, 1) if f.what.startswith("peak of making")
     }
-    assert len(large) == 5
+    assert len(large) == 6
     for what, worst in large.items():
         assert "10^9 rows" in what
-        assert worst < 64 * opening.FRAGMENTS * opening.CLASSES + 1_000_000
+        assert worst < 64 * opening.FRAGMENTS * opening.CLASSES + (20 << 20)
 
 
 def test_goals_that_are_missed_are_told() -> None:
@@ -70,9 +70,9 @@ def test_a_run_goes_into_the_file_of_figures_and_is_gone_on_with(
     first = figures.load(file)
     assert set(first) == {"permuted", "taken_by_row"}
     assert {t.name for t in first["taken_by_row"].found.timings} == {OURS, "NumPy", "torch"}
-    plans.main([*common, "--resume"], peers=peers)
+    plans.main([*common, "--resume", "--only", "permuted", "plans"], peers=peers)
     known = figures.load(file)
-    assert set(known) == {*plans.TASKS, plans.PLANS}
+    assert set(known) == {"permuted", "taken_by_row", plans.PLANS}
     assert known["permuted"] == first["permuted"]
     told = capsys.readouterr().out
     assert "## Plans" in told
