@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 Key: TypeAlias = tuple[int, int]  # low, high
+Cell: TypeAlias = tuple[int, int, int, int]  # class, first slot, rows, fragment
 M32, M64 = (1 << 32) - 1, (1 << 64) - 1
 
 
@@ -141,7 +142,12 @@ class Order:
             return self.by_quota(keyed)
         if not self.replace:
             return self.without_replacement(keyed)
-        key = self.key("sample", keyed)
+        return self.independent(keyed)
+
+    # 5, 6: independent draws
+
+    def independent(self, epoch: int | None) -> Callable[[int], int]:
+        key = self.key("sample", epoch)
         if self.classes is not None:
             return lambda d: by_class(self.classes or [], *random(key, d))
         sums = running(units(self.weights or []))
@@ -166,20 +172,51 @@ class Order:
 
     def by_quota(self, epoch: int | None) -> Callable[[int], int]:
         offset, rows = self.key("quota offset", epoch), self.key("quota rows", epoch)
+        if (kinds := self.kinds()) is not None:
+            of_kinds, slots = kinds
+            inner = self.quota_of_cells(of_kinds, offset, rows, slots)
+            return lambda d: slots[inner(d)] if slots else inner(d)
+        return self.quota_of_rows(self.weights or [], offset, rows)
+
+    def kinds(self) -> tuple[list[tuple[float, int]], list[int] | None] | None:
+        """The classes, and the rows in their order if that is another; None for weights of rows."""
         if self.classes is not None:
-            return self.quota_of_cells(self.classes, offset, rows)
+            return self.classes, None
         values = self.weights or []
-        some = values[:: max(1, self.n // 4096)]
-        if len(set(some)) <= 64 and len(set(values)) <= 64:
-            slots = sorted(range(self.n), key=lambda i: values[i])
-            kinds = [(w, values.count(w)) for w in sorted(set(values))]
-            inner = self.quota_of_cells(kinds, offset, rows, slots)
-            return lambda d: slots[inner(d)]
-        return self.quota_of_rows(values, offset, rows)
+        if len(set(values[:: max(1, self.n // 4096)])) > 64 or len(set(values)) > 64:
+            return None
+        slots = sorted(range(self.n), key=lambda i: values[i])
+        return [(w, values.count(w)) for w in sorted(set(values))], slots
 
     def quota_of_cells(
-        self, kinds: list[tuple[float, int]], offset: Key, rows: Key, slots: list[int] | None = None
+        self, kinds: list[tuple[float, int]], offset: Key, rows: Key, slots: list[int] | None
     ) -> Callable[[int], int]:
+        lying, begins = self.lying(kinds, offset, slots)
+
+        def slot(d: int) -> int:
+            g = max(g for g in range(len(lying)) if begins[g] <= d)
+            _, first, size, _ = lying[g]
+            turn, at = divmod(d - begins[g], size)
+            return first + within(at, size, *random(rows, g + (turn << 20)))
+
+        return slot
+
+    def cells(self, kinds: list[tuple[float, int]], slots: list[int] | None) -> list[Cell]:
+        """Class, first slot, rows and fragment of each."""
+        cells, first = [], 0
+        for c, (_, n) in enumerate(kinds):
+            members = slots[first : first + n] if slots else range(first, first + n)
+            for f, (a, b) in enumerate(self.fragments()):
+                inside = sum(a <= row < b for row in members)
+                if inside:
+                    cells.append((c, first, inside, f))
+                    first += inside
+        return cells
+
+    def lying(
+        self, kinds: list[tuple[float, int]], offset: Key, slots: list[int] | None
+    ) -> tuple[list[Cell], list[int]]:
+        """The cells in the order of the epoch, and the first draw of each, then their number."""
         exact = integers([w for w, _ in kinds])
         masses = [u * n for u, (_, n) in zip(exact, kinds)]
         mass, left, capped = sum(masses), self.draws, set()
@@ -191,14 +228,7 @@ class Order:
                 mass, left = mass - masses[c], left - kinds[c][1]
         unit = mass or 1
         shares = [n * unit if c in capped else left * masses[c] for c, (_, n) in enumerate(kinds)]
-        cells, first = [], 0  # class, first slot, rows
-        for c, (_, n) in enumerate(kinds):
-            members = slots[first : first + n] if slots else range(first, first + n)
-            for a, b in self.fragments():
-                inside = sum(a <= row < b for row in members)
-                if inside:
-                    cells.append((c, first, inside))
-                    first += inside
+        cells = self.cells(kinds, slots)
         numbers = [random(offset, i)[0] for i in range(1 + len(kinds) + len(cells))]
         by_number = sorted(range(len(kinds)), key=lambda c: numbers[1 + c])
         lying, begins, before = [], [], 0
@@ -216,14 +246,7 @@ class Order:
         begins.append(self.draws)
         for g in range(len(lying) - 1, -1, -1):
             begins[g] = min(begins[g], begins[g + 1])
-
-        def slot(d: int) -> int:
-            g = max(g for g in range(len(lying)) if begins[g] <= d)
-            _, first, size = lying[g]
-            turn, at = divmod(d - begins[g], size)
-            return first + within(at, size, *random(rows, g + (turn << 20)))
-
-        return slot
+        return lying, begins
 
     def quota_of_rows(self, values: list[float], offset: Key, rows: Key) -> Callable[[int], int]:
         always, mine = ([], units(values)) if self.replace else at_most_once(values, self.draws)

@@ -1,5 +1,6 @@
 """docs/order.md says what the package does: its vectors, and any other plan, come out alike from the
-package and from `tests/order_v1.py`, which was written from the page alone.
+package, from `tests/order_v1.py`, which was written from the page alone, and from
+`tests/order_v1_windows.py`, which uses nothing of the package.
 """
 
 import json
@@ -13,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import order_v1
+from tests import order_v1, order_v1_windows
 from tests.profiles import examples
 from tql import rowset
-from tql.planner import Plan, digest, make_plan, permute, placing, rng
+from tql.planner import Plan, Windows, digest, make_plan, permute, placing, rng
 from tql.planner import without_replacement as wr
 from tql.planner.draw import row_table
 from tql.planner.stream import ORDER
@@ -55,6 +56,8 @@ def plan_of(given: dict[str, Any]) -> Plan:
         made = RowWeights(np.array(weights, np.float64))
     if edges is not None:
         choices["edges"] = np.array(edges, np.int64)
+    if "windows" in choices:
+        choices["windows"] = Windows(**choices["windows"])
     return make_plan(rowset.everything(n), made, key=name, **choices)
 
 
@@ -65,7 +68,8 @@ def order_of(given: dict[str, Any]) -> order_v1.Order:
     pairs = None if classes is None else [(float(w), rows) for w, rows in classes]
     if "weights" in choices:
         choices["weights"] = [float(w) for w in choices["weights"]]
-    return order_v1.Order(choices.pop("population"), classes=pairs, **choices)
+    made = order_v1_windows.InWindows if "windows" in choices else order_v1.Order
+    return made(choices.pop("population"), classes=pairs, **choices)
 
 
 # -- the vectors of the page -----------------------------------------------------------------------
@@ -185,6 +189,11 @@ def test_every_kind_of_plan_has_a_vector() -> None:
                 ), (mix, kind, replace)
     for option in ("size", "shuffle", "resample", "rounds", "edges", "block"):
         assert any(option in p for p in plans), option
+    windowed = [p for p in plans if "windows" in p]
+    for mix in ("iid", "epoch"):
+        for kind in ("classes", "weights"):
+            assert any(kind in p and p.get("mix", "iid") == mix for p in windowed), (mix, kind)
+    assert any("classes" not in p and "weights" not in p for p in windowed)
 
 
 # -- any other plan --------------------------------------------------------------------------------
@@ -227,6 +236,16 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         if given["mix"] != "iid" and draw(st.booleans()):
             inner = draw(st.lists(st.integers(0, given["population"]), max_size=4))
             given["edges"] = [0, *sorted(inner), given["population"]]
+    if given.get("mix") != "batch" and draw(st.booleans()):
+        if given.get("mix", "iid") == "iid":
+            given["replace"] = True
+        given["shuffle"] = True
+        inner = draw(st.lists(st.integers(0, given["population"]), max_size=12))
+        given["edges"] = [0, *sorted(inner), given["population"]]
+        given["windows"] = {
+            "length": draw(st.sampled_from([1, 3, 20, 90, 2**40])),
+            "lanes": draw(st.sampled_from([1, 2, 3, 8])), "max_passes": draw(st.sampled_from([1, 2, 8])),
+        }  # fmt: skip
     return given
 
 
@@ -248,3 +267,19 @@ def test_ranks_get_the_positions_of_the_page(world: int, batch: int, origin: int
         found = [p for i in range(stream.batches) for p in stream.batch(i).positions.tolist()]
         told = [order_v1.position_of(j, rank, world, batch, origin) for j in range(97)]
         assert found == [p for p in told if p < 97]
+
+
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(0, 40), st.integers(1, 6))
+def test_ranks_get_the_lanes_of_the_page(world: int, batch: int, origin: int, lanes: int) -> None:
+    windows, edges = Windows(10, lanes), np.array([0, 50, 97])
+    plan = make_plan(rowset.everything(97), shuffle=True, windows=windows, edges=edges)
+    for rank in range(world):
+        stream = plan.stream(0, rank, world, origin, batch, "pad")
+        found = [p for i in range(stream.batches) for p in stream.batch(i).positions.tolist()]
+        told = []
+        for begin in range(origin, 97, world * batch):
+            step = range(begin, begin + world * batch)
+            first = sorted((p for p in step if p < 97), key=lambda p: (p % lanes, p))
+            every = [*first, *((p - 97) % 97 for p in step if p >= 97)]
+            told += every[rank * batch : (rank + 1) * batch]
+        assert found == told
