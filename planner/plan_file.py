@@ -140,6 +140,12 @@ def load(path: str | Path) -> PlanFile:
     parts = {name: value for name, value in content.items() if name not in _FRAME}
     if not isinstance(parts["origin"], dict):
         raise _bad(path, "has an origin that is not an object")
+    lineage = {name: content[name] for name in _LINEAGE if name in content}
+    match lineage:
+        case {"data": str() | None, "views": [*views]} if all(map(_is_view, views)):
+            pass
+        case {} if lineage:
+            raise _bad(path, "has data or views that no plan has")
     try:
         same = digest.of_json(parts) == content["fingerprint"]
     except ValueError as e:  # NaN, which Python reads but JSON does not know
@@ -152,7 +158,7 @@ def load(path: str | Path) -> PlanFile:
         _count(path, content, "draws"),
         tuple(map(str, content["notes"])) if isinstance(content["notes"], list) else (),
         content["fingerprint"],
-        {name: content[name] for name in _LINEAGE if name in content},
+        lineage,
     )
 
 
@@ -167,6 +173,10 @@ def path_of(path: Any) -> Path:
     if "\0" in str(found):
         raise error("value", f"the path {str(found)!r} has a null character", help="leave it out")
     return found
+
+
+def _is_view(view: Any) -> bool:
+    return isinstance(view, dict) and type(view.get("seed")) is int
 
 
 def _count(path: str | Path, content: dict[str, Any], name: str) -> int:
@@ -213,5 +223,10 @@ _NOTHING: Final = _Nothing()
 def _brief(value: Any) -> str:
     if value is _NOTHING:
         return "nothing"
+    return short(value)
+
+
+def short(value: Any) -> str:
+    """A value as JSON that fits in a line."""
     text = digest.canonical(value)
     return text if len(text) <= 60 else text[:57] + "…"

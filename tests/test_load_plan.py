@@ -213,6 +213,7 @@ def test_a_view_of_other_rows_is_another_plan(ds: tql.Dataset, tmp_path: Path) -
     with pytest.raises(TqlPlanError) as e:
         tql.load_plan(tmp_path / "p", ds.query("select * where id > 8"))
     assert "population.rows: 492 in the plan file, 491 now" in str(e.value)
+    assert "views.0: " in str(e.value) and "id > 7" in str(e.value) and "id > 8" in str(e.value)
     as_good = ds.query("select * where id >= 8")  # other words for the same rows
     assert len(tql.load_plan(tmp_path / "p", as_good)) == 492
 
@@ -261,6 +262,33 @@ def test_a_step_that_is_not_known_is_refused(ds: tql.Dataset, step: Any, tmp_pat
     (tmp_path / "p").write_text(json.dumps(content))
     with pytest.raises(TqlPlanError, match="does not know"):
         tql.load_plan(tmp_path / "p", ds)
+
+
+@pytest.mark.parametrize("change", [{"views": 3}, {"views": [{}]}, {"data": 5}, {"views": [None]}])
+def test_views_that_are_none_are_refused(
+    ds: tql.Dataset, change: dict[str, Any], tmp_path: Path
+) -> None:
+    content = {**CHAINS["a view"](ds).plan.to_json(), **change}
+    (tmp_path / "p").write_text(json.dumps(content))
+    with pytest.raises(TqlPlanError, match="has data or views that no plan has"):
+        tql.load_plan(tmp_path / "p", ds)
+
+
+@every_chain
+def test_a_plan_explains_itself_as_its_file_does(
+    ds: tql.Dataset, chain: Callable[[tql.Dataset], Chain]
+) -> None:
+    plan = chain(ds).plan
+    lines = dict(line.split(maxsplit=1) for line in plan.explain().splitlines())
+    assert lines["plan"] == f"{plan.short}, order v1"
+    assert lines["epoch"].startswith(f"{len(plan):,} draws of {len(plan.population):,} row")
+    assert lines["seed"] == str(plan.seed)
+    assert ("step" in lines, "view" in lines) == (bool(chain(ds).steps), bool(chain(ds).base.lineage.views))  # fmt: skip
+
+
+def test_a_plan_of_the_planner_alone_explains_itself() -> None:
+    lines = planner.make_plan(everything(9), origin={"run": "a\nb"}).explain().splitlines()
+    assert lines[2:4] == ["data     unnamed", 'origin   {"run": "a\\nb"}']
 
 
 def test_two_files_are_compared_line_by_line(ds: tql.Dataset, tmp_path: Path) -> None:

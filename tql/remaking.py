@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tql.diagnostics import (
 )
 from tql.language.user_functions import registered
 from tql.planner import Plan, PlanFile, Windows, load
+from tql.planner.plan_file import short
 from tql.queries import Question, ask
 from tql.sources.opening import open_source
 from tql.steps import (
@@ -66,8 +68,9 @@ def remade(file: PlanFile, source: Any = None, *, weights: Any = None) -> tuple[
         why = f"the plan cannot be made again: {e.diagnostic.message}"
         raise _other_data(file, base, [why]) from e
     differences = file.verify(plan)
-    if not differences:
+    if not differences:  # also where other views gave the same rows
         return chain.dataset, replace(plan, offset=file.offset, notes=file.notes)
+    differences = (*_other_views(file, plan), *differences)
     if _changed(file, base) or any(line.startswith("source:") for line in differences):
         raise _other_data(file, base, differences)
     raise error(
@@ -239,6 +242,16 @@ def _windows(described: Any) -> Windows | None:
 
 
 # -- what does not fit -------------------------------------------------------------------------
+
+
+def _other_views(file: PlanFile, plan: Plan) -> list[str]:
+    lines = []
+    pairs = zip_longest(file.lineage["views"], plan.lineage["views"])
+    for at, (was, now) in enumerate(pairs):
+        if was != now:
+            shown = (short(v) if v is not None else "nothing" for v in (was, now))
+            lines.append("views.{}: {} in the plan file, {} now".format(at, *shown))
+    return lines
 
 
 def _changed(file: PlanFile, base: Dataset | None) -> bool:

@@ -152,7 +152,7 @@ def show_plan(
         if as_json:
             show_json({"version": 1, "plan": content.to_json()})
         else:
-            show(described(content))
+            show(described(content.to_json()))
         return
     dataset, plan = _made_again(content, source, arrays, class_names)
     start = at if at is not None else plan.offset if epoch == 0 else 0
