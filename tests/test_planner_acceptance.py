@@ -12,6 +12,8 @@ odd inputs       tests/test_weights.py: what weights may not be; tests/test_plan
 large weights    tests/test_planner_draw.py: a ratio of 2^60, weights at the ends of floats;
                  tests/test_planner_statistics.py: shares at 2^24 + 1 and 10^8 rows
 class counts     tests/test_planner_quota.py: every class, fragment and row within one, for any small plan
+predictions      tests/test_planner_quality.py: VIF, classes of batches and reads of fragments, told and counted;
+                 tests/test_explain.py, tests/test_chain.py: what explain expects of classes
 corrupt rows     tests/test_loader.py: an error comes in its turn, and what comes later is not lost
 processes        tests/test_forks.py: forks while locks are held; tests/test_torch.py: stock workers
 same bytes       tests/test_loader.py: one and eight threads
@@ -46,6 +48,7 @@ from tql.planner.draw import row_table
 from tql.planner.permute import Permutation, permutation
 from tql.planner.placing import within_twin
 from tql.planner.rng import philox_twin, stream_key
+from tql.planner.windows import Windows
 from tql.rowset import Range
 from tql.weights import ClassWeights, RowWeights
 
@@ -168,6 +171,20 @@ MODES: dict[str, dict[str, Any]] = {
     "rows by quota": {"weights": BY_ROW, "mix": "epoch", "edges": EDGES},
     "batches by quota": {"weights": BY_CLASS, "mix": "batch", "block": 16, "edges": EDGES},
     "one draw": {"weights": BY_CLASS, "resample": "once", "shuffle": True},
+    "in windows": {"shuffle": True, "edges": EDGES, "windows": Windows(40)},
+    "classes in windows": {
+        "weights": BY_CLASS,
+        "shuffle": True,
+        "edges": EDGES,
+        "windows": Windows(40),
+    },
+    "rows by quota in windows": {
+        "weights": BY_ROW,
+        "mix": "epoch",
+        "shuffle": True,
+        "edges": EDGES,
+        "windows": Windows(40),
+    },
 }
 every_mode = pytest.mark.parametrize("mode", MODES)
 WORLDS, THREADS, BATCHES = (1, 2, 3, 4, 7, 8), (1, 2, 16), (1, 7, 256)
