@@ -4,6 +4,7 @@ What is done is decided by each sample alone, so every rank makes the same numbe
 same batches come from any number of threads.
 """
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -19,6 +20,16 @@ Report: TypeAlias = Callable[[int, Exception], None]
 def raise_it(_: int, cause: Exception) -> None:
     """The report of those who load no batch without all of its samples."""
     raise cause
+
+
+def without_locals(cause: Exception) -> Exception:
+    """`cause`, whose traceback keeps its lines and lets go of the batch that its frames hold."""
+    todo: list[BaseException] = [cause]
+    for e in todo:
+        traceback.clear_frames(e.__traceback__)
+        known = {id(c) for c in todo}
+        todo += [c for c in (e.__cause__, e.__context__) if c is not None and id(c) not in known]
+    return cause
 
 
 @dataclass(frozen=True, slots=True)

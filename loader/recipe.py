@@ -18,7 +18,7 @@ from tql.loader.batch import (
     Sample,
 )
 from tql.loader.decode import Decoder, Fetched, Task, fetch, start
-from tql.loader.failures import Failure, OnError, raise_it
+from tql.loader.failures import Failure, OnError, raise_it, without_locals
 from tql.loader.memory import Memory
 from tql.loader.meter import Meter
 from tql.loader.processes import Workers
@@ -193,9 +193,12 @@ class Recipe:
             stand_ins = self.rows.identify(tried.rows[bad]).tolist()
             tries[bad] += 1
         rows = self.rows.identify(located.rows[bad]).tolist()
+        causes = [without_locals(attempt.bad[slot]) for slot in bad.tolist()]
         failures = tuple(
-            Failure(self.epoch, int(located.positions[slot]), row, attempt.bad[slot], stand_in)
-            for slot, row, stand_in in zip(bad.tolist(), rows, stand_ins, strict=True)
+            Failure(self.epoch, int(located.positions[slot]), row, cause, stand_in)
+            for slot, row, cause, stand_in in zip(
+                bad.tolist(), rows, causes, stand_ins, strict=True
+            )
         )
         attempt = _Attempt(tried, tries, attempt.failures + failures)
         return self._decode(attempt, self._fetch(attempt))

@@ -1,6 +1,9 @@
 """Samples that cannot be loaded: left out or replaced, the same on every rank and in every run."""
 
+import gc
 import itertools
+import traceback
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +194,27 @@ def test_an_unknown_policy_or_limit_is_refused_before_anything_is_read(path: str
         chain(path, max_errors=3)
     with pytest.raises(TqlPlanError, match="max_errors is -1"):
         chain(path, on_error="skip", max_errors=-1)
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_a_report_does_not_hold_the_batches_of_its_samples(path: str, policy: Any) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def odd(sample: dict[str, Any]) -> dict[str, Any]:
+        value = np.full(3, sample["x"])
+        held.append(weakref.ref(value))
+        if sample["x"] % 5 == 0:
+            try:
+                raise KeyError("below")
+            except KeyError as cause:
+                raise ValueError(f"odd {value}") from cause
+        return {"x": value.sum()}
+
+    data = tql.open({"x": np.arange(N)})
+    loader = data.dataloader(on_error=policy).batch(10).transform(odd).numpy()
+    list(loader)
+    assert len(loader.errors()) >= 12
+    gc.collect()
+    assert not [ref for ref in held if ref() is not None]
+    first = loader.errors()[0].error
+    assert [f.name for f in traceback.extract_tb(first.__traceback__)][-1] == "odd"
