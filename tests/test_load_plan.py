@@ -55,6 +55,12 @@ CHAINS: dict[str, Callable[[tql.Dataset], Chain]] = {
     "named parameters": lambda d: d.dataloader(1).query(
         "select * where id > $low and day >= $day", {"low": np.int64(3), "day": date(2026, 1, 9)}
     ),
+    "parameters that are no finite numbers": lambda d: (
+        d.query("select * where score < ?", [np.inf])
+        .dataloader(1)
+        .query("select * where score > $low or score in $some", {"low": -np.inf, "some": [np.nan]})
+        .shuffle()
+    ),
     "weighted": lambda d: d.dataloader(3).sample_by(WEIGHT).shuffle(),
     "offset": lambda d: d.dataloader(3).sample_by("score").offset(33).batch(10),
     "two samples": lambda d: (

@@ -5,6 +5,7 @@ order. A plan's file has them as JSON, and makes them again of it.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -176,9 +177,20 @@ def revived(described: Any, arrays: Iterator[WeightsLike]) -> Step | RowsStep | 
 
 def _parameters(params: dict[str, Any]) -> Params:
     """Values by name, or in a list where the names are 0, 1, …"""
-    if params and all(name.isdecimal() for name in params):
-        return [params[str(i)] for i in range(len(params))]
-    return params or None
+    values = {name: _revived(value) for name, value in params.items()}
+    if values and all(name.isdecimal() for name in values):
+        return [values[str(i)] for i in range(len(values))]
+    return values or None
+
+
+def _revived(value: Any) -> Any:
+    match value:
+        case {"float": str(text)}:
+            return float(text)
+        case [*values]:
+            return [_revived(v) for v in values]
+        case _:
+            return value
 
 
 def _functions(tree: syntax.Node) -> dict[str, dict[str, str]]:
@@ -190,13 +202,17 @@ def _functions(tree: syntax.Node) -> dict[str, dict[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as JSON can hold it: NumPy numbers and arrays as Python's, sets sorted."""
+    """A parameter as JSON can hold it: NumPy numbers and arrays as Python's, sets sorted, floats that
+    are no finite numbers by their names.
+    """
     if isinstance(value, date | np.datetime64):
         return str(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, set | frozenset):
         value = sorted(value, key=lambda v: (str(type(v)), v))
+    if isinstance(value, float) and not isfinite(value):
+        return {"float": str(value)}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
