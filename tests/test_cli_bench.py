@@ -5,8 +5,11 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import tql
@@ -60,6 +63,21 @@ def test_a_data_set_of_one_batch_is_measured_from_pass_to_pass(run: Callable[...
     found = json.loads(done.out)
     assert found["epochs"] > 1
     assert found["rows"] == 1797 * found["batches"]
+
+
+def test_bytes_are_counted_in_columns_of_any_type(run: Callable[..., Done], tmp_path: Path) -> None:
+    n, columns = 30, {
+        "box": ([[1.0] * (i % 3) for i in range(30)], 30 * 8),
+        "nothing": (pa.array([[]] * 30, pa.list_(pa.int32())), 0),
+        "text": ([None if i % 5 == 0 else "ab" for i in range(30)], 24 * 2),
+        "number": ([None if i % 5 == 0 else i for i in range(30)], 24 * 8),
+    }  # fmt: skip
+    for name, (values, nbytes) in columns.items():
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({name: values}), path)
+        done = run("bench", str(path), "--seconds", "0.01", "--json")
+        found = json.loads(done.out)
+        assert found["bytes"] == (nbytes + 8 * n) * found["batches"]
 
 
 def test_nothing_to_load_and_unknown_columns_are_wrong_usage(run: Callable[..., Done]) -> None:

@@ -1,6 +1,7 @@
 """`tql bench`: how fast a loader gives batches to a loop that does nothing else."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +95,7 @@ def _measured(loader: "DataLoader", seconds: float, began: float) -> Speed:
                 first, start = now - began, now
                 continue
             rows += len(batch["index"])
-            nbytes += sum(
-                getattr(values, "nbytes", 0) or _nbytes(values) for values in batch.values()
-            )
+            nbytes += _nbytes(batch)
             batches += 1
             if now - start >= seconds:
                 return Speed(first, now - start, rows, nbytes, batches, epochs)
@@ -106,8 +105,21 @@ def _measured(loader: "DataLoader", seconds: float, began: float) -> Speed:
             return Speed(first, now - start, rows, nbytes, batches, epochs)
 
 
-def _nbytes(values: Any) -> int:
-    return sum(getattr(value, "nbytes", 0) or len(value or ()) for value in values)
+def _nbytes(value: Any) -> int:
+    """Bytes of a batch, a column or a value: of texts their length, of a Python number 8."""
+    match value:
+        case _ if hasattr(value, "nbytes"):
+            return int(value.nbytes)
+        case None:
+            return 0
+        case str() | bytes():
+            return len(value)
+        case Mapping():
+            return sum(map(_nbytes, value.values()))
+        case Sequence():
+            return sum(map(_nbytes, value))
+        case _:
+            return 8
 
 
 def _as_dict(speed: Speed) -> dict[str, Any]:
