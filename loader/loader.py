@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tql.cpus import usable_cpus
-from tql.diagnostics import Note, error
+from tql.diagnostics import error
 from tql.loader.batch import Collate
 from tql.loader.decode import Decoder, resolve
 from tql.loader.failures import Failures, too_many
@@ -27,11 +27,10 @@ from tql.planner.changes import Earlier, adopted
 from tql.planner.epochs import Pass
 from tql.planner.samplers import BatchSampler, Naming, Sampler, Streamed
 from tql.planner.skipping import Skip
-from tql.planner.stream import ORDER, IndexStream, Remainder
+from tql.planner.stream import ORDER, IndexStream, Remainder, check_state
 from tql.schema import Column
 
 _FIRST: Final = 8  # rows that show what batches are
-_STATE_KEYS: Final = frozenset(("order", "plan", "epoch", "position"))
 
 
 class Plan(Protocol):
@@ -223,7 +222,7 @@ class Loader:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next `iter()` go on behind the batch that `state` was taken after."""
-        epoch, position = self._checked(state)
+        epoch, position = check_state(adopted(state, self.plan), self.plan.short, len(self.plan))
         self._next, self._cursor = Pass(epoch, position, begun=True), None
 
     @property
@@ -331,37 +330,3 @@ class Loader:
             memory=self._memory,
             meter=meter,
         )
-
-    def _checked(self, state: Any) -> tuple[int, int]:
-        """Epoch and position of a state that fits this loader; an error lists what does not."""
-        if not isinstance(state, Mapping) or set(state) != _STATE_KEYS:
-            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-            raise error(
-                "parameter",
-                f"this is no state of a loader: found {found}, expected a dict with "
-                f"{sorted(_STATE_KEYS)}",
-                help="load_state_dict takes what state_dict() gave",
-            )
-        state = adopted(state, self.plan)
-        differences = [
-            Note(f"{name}: the state has {state[name]!r}, this loader {mine!r}")
-            for name, mine in (("order", ORDER), ("plan", self.plan.short))
-            if state[name] != mine
-        ]
-        if differences:
-            raise error(
-                "value",
-                "the state belongs to another plan: its position would name other rows here",
-                notes=differences,
-                help="use the same data, query, weights, shuffle and seed, or start without the "
-                "state; 'tql plan diff' lists what two saved plans differ in",
-            )
-        epoch, position = state["epoch"], state["position"]
-        whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (epoch, position))
-        if not whole or epoch < 0 or not 0 <= position <= len(self.plan):
-            raise error(
-                "value",
-                f"the state has epoch {epoch!r} and position {position!r}; expected an epoch from "
-                f"0 and a position from 0 to {len(self.plan)}",
-            )
-        return epoch, position

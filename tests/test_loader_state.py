@@ -198,8 +198,8 @@ def test_a_state_of_another_plan_or_order_is_refused_with_the_differences(
         loader.load_state_dict(state)
     notes = [note.message for note in caught.value.diagnostic.notes]
     assert notes == [
-        "order: the state has 2, this loader 1",
-        f"plan: the state has 'plan-b', this loader {plan.short!r}",
+        "order: the state has 2, here it is 1",
+        f"plan: the state has 'plan-b', here it is {plan.short!r}",
     ]
     assert loader.state_dict()["position"] == 0
 
@@ -212,6 +212,7 @@ def test_a_state_of_another_plan_or_order_is_refused_with_the_differences(
         ({"position": 1.5}, TqlPlanError),
         ({"epoch": -1}, TqlPlanError),
         ({"epoch": True}, TqlPlanError),
+        ({"order": True}, TqlPlanError),
         ({"more": 1}, TqlTypeError),
     ],
 )
