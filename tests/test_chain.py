@@ -247,6 +247,8 @@ def test_a_step_that_makes_sense_once_is_refused_twice(
         (lambda c: c.sample_by("id", mix="daily"), "parameter"),
         (lambda c: len(c.sample_by("id", mix="batch").numpy()), "parameter"),
         (lambda c: c.shuffle(buffer_size=64, vif=1.5), "parameter"),
+        (lambda c: c.shuffle(1_000), "type"),
+        (lambda c: c.batch(2, "no"), "type"),
         (lambda c: c.numpy(tensors="id"), "type"),
         (lambda c: c.numpy(decode_method={"id": "jpg"}), "parameter"),
         (

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tql.dataset import (
     Dataset,
     check_size,
@@ -36,7 +38,7 @@ from tql.loader import (
 from tql.memory_size import bytes_of
 from tql.mixture import Material
 from tql.planner import BatchSampler, Plan, Sampler, Windows
-from tql.planner.arguments import count, whole
+from tql.planner.arguments import count, whole, yes_or_no
 from tql.planner.skipping import Skip, checked_range
 from tql.planner.stream import Remainder
 from tql.planning import planned
@@ -177,6 +179,9 @@ class DataLoader:
                      of them reads its own fragments. Memory and VIF are those of all together
         by           the column of the classes; the first that has class names unless given
         """
+        if not isinstance(shuffle, bool | np.bool_):
+            raise error("type", f"shuffle is {shuffle!r}; expected True or False",
+                        help="the memory for a window is .shuffle(buffer_size=…), in MB")  # fmt: skip
         windowing = checked(buffer_size, vif, lanes, by)
         if windowing is not None and not shuffle:
             raise error("parameter", "windows are a way to shuffle, but shuffle is False",
@@ -207,7 +212,7 @@ class DataLoader:
         """Rows per batch on each rank."""
         self._once("batch", self.batching)
         Options(batch_size=batch_size)
-        return self._with(batching=(int(batch_size), bool(drop_last)))
+        return self._with(batching=(int(batch_size), yes_or_no("drop_last", drop_last)))
 
     def transform(self, transform: Any, **kwargs: Any) -> "DataLoader":
         """A function of a sample (given `kwargs`), or a dict that names the columns to load, each
