@@ -247,6 +247,19 @@ class TestOneSequence:
             ranks = [[rows.tolist() for rows in stream] for stream in streams]
             assert interleaved(ranks) == plan.ids(2).tolist()
 
+    @pytest.mark.parametrize("lanes", [2, 4, 6])
+    def test_lanes_share_out_the_rows_of_a_step_and_change_none(self, lanes: int) -> None:
+        plan = make_plan(POPULATION, shuffle=True, edges=EDGES, windows=Windows(20, lanes), seed=5)
+        whole = plan.ids(2).tolist()
+        for world in (1, 2, 3, 4, 6, 8):
+            streams = [plan.stream(2, r, world, batch_size=24 // world) for r in range(world)]
+            ranks = [[rows.tolist() for rows in stream] for stream in streams]
+            for s, start in enumerate(range(0, N, 24)):
+                parts = [rank[s] for rank in ranks if s < len(rank)]
+                assert sorted(row for part in parts for row in part) == sorted(
+                    whole[start : start + 24]
+                )
+
     @pytest.mark.parametrize(
         "mode", ["shuffled", "classes", "rows", "rows, no repeats", "by quota"]
     )
