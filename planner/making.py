@@ -70,22 +70,12 @@ def make_plan(
     key      the fingerprint, for a plan that is never kept: then rows and weights are not hashed
     """
     replace, shuffle = yes_or_no("replace", replace), yes_or_no("shuffle", shuffle)
-    if size is not None:
-        size = whole("size", size)
-        if size <= 0:
-            raise error("value", f"size {size}: nothing to draw", help="ask for 1 row or more")
-        if weights is None:
-            weights = ClassWeights(np.ones(1), (population,))
+    size = None if size is None else _checked_size(size)
+    if size is not None and weights is None:
+        weights = ClassWeights(np.ones(1), (population,))
     if weights is not None:
         _check_weights(weights, population)
-    if mix not in get_args(Mix):
-        raise error("value", f"mix {mix!r}: expected 'iid', 'epoch' or 'batch'",
-                    help="'iid' draws independently, 'epoch' and 'batch' keep quotas")  # fmt: skip
-    if resample not in get_args(Resample):
-        raise error("value", f"resample {resample!r}: expected 'epoch' or 'once'")
-    rounds = whole("rounds", rounds)
-    if rounds not in ROUNDS:
-        raise error("value", f"a permutation of {rounds} rounds", help="take 6, or 8 to be surer")
+    rounds = _checked_ways(mix, resample, rounds)
     block = _checked_block(block, mix)
     by_quota = mix != "iid" and weights is not None
     edges = _checked_edges(edges, population) if by_quota or windows is not None else None
@@ -98,20 +88,8 @@ def make_plan(
     draws, notes = _draws(population, weights, size, replace, mix)
     if by_quota:
         _check_quota(draws, len(population), mix)
-    if windows is not None and weights is not None and draws > MOST_DRAWS:
-        raise error("range", f"{draws} draws in an epoch in windows",
-                    help=f"at most {MOST_DRAWS} are possible; an order without windows has no such limit")  # fmt: skip
-    if draws > LARGEST:
-        raise error(
-            "range", f"{draws} draws in an epoch", help=f"at most {LARGEST} (2^62) are possible"
-        )
-    offset = whole("offset", offset)
-    if not 0 <= offset <= draws:
-        help = f"an offset from 0 to {draws} is possible; at {draws} nothing is left"
-        raise error("range", f"offset {offset} in an epoch of {draws} samples", help=help)
-    if block is not None and weights is not None and offset % block:
-        raise error("value", f"offset {offset} within a batch of {block}: mix='batch' counts whole ones",
-                    help=f"start at a multiple of {block}, or take mix='epoch'")  # fmt: skip
+    _check_draws(draws, weights is not None and windows is not None)
+    offset = _checked_offset(offset, draws, None if weights is None else block)
     parts: dict[str, Any] = {
         "order": ORDER_VERSION,
         "source": source_fingerprint,
@@ -186,6 +164,47 @@ def sample(
         key=digest.of_json({"order": ORDER_VERSION, "purpose": purpose}),
     )
     return plan.ids(), plan.notes
+
+
+def _checked_size(size: int) -> int:
+    size = whole("size", size)
+    if size <= 0:
+        raise error("value", f"size {size}: nothing to draw", help="ask for 1 row or more")
+    return size
+
+
+def _checked_ways(mix: str, resample: str, rounds: int) -> int:
+    """The rounds, where these are ways to draw and to permute."""
+    if mix not in get_args(Mix):
+        raise error("value", f"mix {mix!r}: expected 'iid', 'epoch' or 'batch'",
+                    help="'iid' draws independently, 'epoch' and 'batch' keep quotas")  # fmt: skip
+    if resample not in get_args(Resample):
+        raise error("value", f"resample {resample!r}: expected 'epoch' or 'once'")
+    rounds = whole("rounds", rounds)
+    if rounds not in ROUNDS:
+        raise error("value", f"a permutation of {rounds} rounds", help="take 6, or 8 to be surer")
+    return rounds
+
+
+def _check_draws(draws: int, weighted_windows: bool) -> None:
+    if weighted_windows and draws > MOST_DRAWS:
+        raise error("range", f"{draws} draws in an epoch in windows",
+                    help=f"at most {MOST_DRAWS} are possible; an order without windows has no such limit")  # fmt: skip
+    if draws > LARGEST:
+        raise error(
+            "range", f"{draws} draws in an epoch", help=f"at most {LARGEST} (2^62) are possible"
+        )
+
+
+def _checked_offset(offset: int, draws: int, block: int | None) -> int:
+    offset = whole("offset", offset)
+    if not 0 <= offset <= draws:
+        help = f"an offset from 0 to {draws} is possible; at {draws} nothing is left"
+        raise error("range", f"offset {offset} in an epoch of {draws} samples", help=help)
+    if block is not None and offset % block:
+        raise error("value", f"offset {offset} within a batch of {block}: mix='batch' counts whole ones",
+                    help=f"start at a multiple of {block}, or take mix='epoch'")  # fmt: skip
+    return offset
 
 
 def _as_json(origin: Mapping[str, Any]) -> dict[str, Any]:
