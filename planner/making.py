@@ -11,6 +11,7 @@ from tql.diagnostics import error
 from tql.partition import partition
 from tql.planner import digest
 from tql.planner.arguments import whole, yes_or_no
+from tql.planner.bulk import BLOCK
 from tql.planner.draw import MOST_ROWS
 from tql.planner.permute import LARGEST, ROUNDS
 from tql.planner.plan import Mix, Plan, Resample
@@ -308,13 +309,20 @@ def _check_by_fragment(
 
 def _classes_of_few(weights: RowWeights, population: RowSet) -> Weights:
     """Few distinct weights are classes, each with its quota."""
-    some = weights.values[:: max(1, len(weights) // 4096)]
-    if np.unique(some).size > _FEW_CLASSES:
-        return weights
-    distinct, codes = np.unique(weights.values, return_inverse=True)
-    if distinct.size > _FEW_CLASSES:
-        return weights
-    return ClassWeights(distinct, partition(codes.astype(np.uint8), distinct.size, population))
+    known = np.unique(weights.values[:: max(1, len(weights) // 4096)])
+    codes = np.empty(len(weights), np.uint8)
+    for start in range(0, codes.size, BLOCK):  # in the cache; sorting all of them takes far longer
+        block = weights.values[start : start + BLOCK]
+        at = np.searchsorted(known, block)
+        if (known[np.minimum(at, known.size - 1)] != block).any():
+            more = np.union1d(known, block)
+            codes[:start] = np.searchsorted(more, known).astype(np.uint8)[codes[:start]]
+            known, at = more, np.searchsorted(more, block)
+        if known.size > _FEW_CLASSES:
+            return weights
+        codes[start : start + BLOCK] = at
+    known = known + 0.0  # -0.0 is 0.0
+    return ClassWeights(known, partition(codes, known.size, population))
 
 
 def _check_quota(draws: int, rows: int, mix: str) -> None:

@@ -342,6 +342,28 @@ def test_many_draws_of_many_rows_stay_in_64_bits() -> None:
     assert sum(counts) == draws and sum(made.sizes.tolist()) == n
 
 
+@pytest.mark.parametrize("kinds", [1, 2, 40, 64, 65, 300])
+@pytest.mark.parametrize("rows", [1, 7, 3000])
+def test_kinds_are_found_block_by_block(
+    kinds: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sorting all of them would tell, wherever a kind comes first."""
+    monkeypatch.setattr("tql.planner.making.BLOCK", 50)
+    rng = np.random.default_rng(kinds)
+    values = rng.random(kinds)[np.sort(rng.integers(0, kinds, rows))]
+    values[rows // 2] = -0.0
+    values[-1] = 2.0
+    plan = make_plan(rowset.everything(rows), RowWeights(values), mix="epoch")
+    distinct, codes = np.unique(values + 0.0, return_inverse=True)
+    if distinct.size > 64:
+        assert isinstance(plan.weights, RowWeights)
+        return
+    assert isinstance(plan.weights, ClassWeights)
+    assert plan.weights.values.tobytes() == distinct.tobytes()
+    for k, members in enumerate(plan.weights.members):
+        assert members.to_numpy().tolist() == np.flatnonzero(codes == k).tolist()
+
+
 def test_few_kinds_of_numbers_are_classes() -> None:
     """An array of two weights has its quotas as max_weight() has, in all and in each batch."""
     rare = np.arange(1000) % 10 == 0
