@@ -65,6 +65,13 @@ _SHOWN: Final = 60  # characters of a condition
 _VECTOR_COMPARE: Final = re.compile(
     r"\b(v?pcmp\w+|v?cmp\w*p[sd]|vptestn?m[bwdq]|v?pmovmsk\w*|cm(?:eq|gt|ge|hi|hs)\s+v\w+)\b"
 )
+# What takes one row, or one element, after the other.
+_DIVISION: Final = re.compile(r"^\s+(i?div[bwlq]?|[su]div)\b", re.MULTILINE)
+_ONE_FLOAT: Final = re.compile(
+    r"^\s+(v?(?:add|sub|mul|div|sqrt|fn?m(?:add|sub)\d*)s[sd]|f(?:add|sub|mul|div|sqrt|madd)\s+[ds]\d+)\b",
+    re.MULTILINE,
+)
+_JUMP: Final = re.compile(r"^\s+(j(?!mp)[a-z]+|b\.[a-z]+|cbn?z|tbn?z)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class Measured:
     ns_per_row       by the best run
     nbytes           of the arrays that are handed to the kernel; None where it reads a part of them
     compares         instructions of the kernel that compare several numbers at once
+    divisions, one_float, jumps  instructions that divide whole numbers, that calculate with a single
+                     float, and that jump where a condition holds
     """
 
     condition: str
@@ -83,6 +92,9 @@ class Measured:
     ns_per_row: float
     nbytes: int | None
     compares: int
+    divisions: int = 0
+    one_float: int = 0
+    jumps: int = 0
 
     @property
     def bytes_per_second(self) -> float | None:
@@ -178,10 +190,11 @@ def _measured(condition: str, table: pa.Table, seconds: float) -> Measured:
     while best == float("inf") or time.perf_counter() < end:
         best = min(best, _seconds(lambda: made.kernel(*handed)))
     nbytes = sum(a.nbytes for a in given if isinstance(a, np.ndarray))
+    code = assembly(made.kernel)
     return Measured(
         condition, rows, compiling, best / rows * 1e9,
         None if _PARTLY_READ.search(condition) else nbytes,
-        len(_VECTOR_COMPARE.findall(assembly(made.kernel))),
+        *(len(kind.findall(code)) for kind in (_VECTOR_COMPARE, _DIVISION, _ONE_FLOAT, _JUMP)),
     )  # fmt: skip
 
 
@@ -191,12 +204,15 @@ def table(memory: Sequence[Bandwidth], found: Sequence[Measured]) -> str:
     limit = bandwidth.fastest(memory)
     lines = [
         f"Memory, one thread, GB/s read: {told}. Kernels: the best run, on one thread, without what "
-        "a query costs around them; “of memory” is of the fastest of these. “vector compares” are "
-        "instructions that compare several numbers at once. "
+        "a query costs around them; “of memory” is of the fastest of these. The machine code that LLVM made: "
+        "“vector compares” are instructions that compare several numbers at once; divisions of whole numbers, "
+        "calculations with a single float and jumps on a condition take one row or element after the other, "
+        "and are what keeps a kernel below memory. "
         "—: what it reads of the bytes it is handed depends on the data.",
         "",
-        "| condition | ns per row | GB/s | of memory | vector compares | compiled in |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| condition | ns per row | GB/s | of memory | vector compares | divisions | single floats | jumps "
+        "| compiled in |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for m in found:
         shown = m.condition if len(m.condition) <= _SHOWN else f"{m.condition[: _SHOWN - 1]}…"
@@ -204,8 +220,8 @@ def table(memory: Sequence[Bandwidth], found: Sequence[Measured]) -> str:
         told = "— | —" if speed is None else (
             f"{speed / 1e9:.1f} | {speed / limit.bytes_per_second:.0%}")  # fmt: skip
         lines.append(
-            f"| `{shown}` | {m.ns_per_row:.3f} | {told} | {m.compares} "
-            f"| {m.compile_seconds * 1e3:,.0f} ms |"
+            f"| `{shown}` | {m.ns_per_row:.3f} | {told} | {m.compares} | {m.divisions} | {m.one_float} "
+            f"| {m.jumps} | {m.compile_seconds * 1e3:,.0f} ms |"
         )
     return "\n".join(lines)
 

@@ -243,7 +243,7 @@ def test_a_report_shows_every_part(parts: dict[str, Part]) -> None:
     assert shares[0].endswith("%") and shares[1] == "—"  # zone maps spare it the column
     assert f"{ANEW}: " in lines[f"| {parts['range'].found.task}"]
     assert "| a text | 1.00 ms | 2.00 ms | 3.00 ms met |" in text
-    assert "| `x > 1` | 0.250 | 16.0 | " in text and "| 7 | 900 ms |" in text
+    assert "| `x > 1` | 0.250 | 16.0 | " in text and "| 7 | 0 | 0 | 0 | 900 ms |" in text
     assert "From 1e-06 M to 1e-05 M rows, 10 times as many, the time grows 10.5 to 10.5" in text
     assert "Measured on one machine. " in text and "7.0 minutes" in text
     assert "0.25 CPUs busy" in text
@@ -448,10 +448,50 @@ def test_kernels_are_measured_against_the_bandwidth_of_the_same_run(
     kernels.main(["i32 == 5 and f64 > 0.9", "--rows", "6400", "--seconds", "0.01"])
     limit, *_, line = capsys.readouterr().out.splitlines()
     assert all(f"{name} " in limit for name in ("copy", "sum", "maximum"))
-    name, ns, gigabytes, share, compares, _ = line.strip("| ").split(" | ")
+    name, ns, gigabytes, share, compares, divisions, floats, _, _ = line.strip("| ").split(" | ")
     assert name == "`i32 == 5 and f64 > 0.9`" and share.endswith("%")
     assert float(gigabytes) == pytest.approx(12 / float(ns), rel=0.1)
     assert int(compares) > 0, "both comparisons are vectorised"
+    assert (divisions, floats) == ("0", "0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition", "slow"),
+    [("flat", "i32 % 7 == 3", "divisions"), ("ragged", "sum(tags) > 300", "jumps")],
+)
+def test_what_takes_one_row_after_the_other_is_counted(
+    kind: str, condition: str, slow: str
+) -> None:
+    def count(kind: str, condition: str) -> int:
+        found: int = getattr(kernels._measured(condition, kernels.data(kind, 6400), 0.001), slow)
+        return found
+
+    assert count(kind, condition) > count("flat", "i32 != 5")
+
+
+def test_instructions_are_told_apart() -> None:
+    """As LLVM writes them, for x86 and for ARM."""
+    code = """
+\tidivq\t%rcx
+\tdivl\t%r8d
+\tvdivpd\t%zmm1, %zmm2, %zmm2
+\tvaddsd\t%xmm0, %xmm1, %xmm1
+\tvfmadd231sd\t%xmm0, %xmm1, %xmm1
+\tvaddpd\t%zmm0, %zmm1, %zmm1
+\tjne\t.LBB0_3
+\tjmp\t.LBB0_4
+\tsdiv\tx0, x1, x2
+\tfadd\td0, d1, d2
+\tfadd\tv0.2d, v1.2d, v2.2d
+\tb.ne\t.LBB0_3
+\tb\t.LBB0_4
+"""
+    kinds = (kernels._DIVISION, kernels._ONE_FLOAT, kernels._JUMP)
+    assert [kind.findall(code) for kind in kinds] == [
+        ["idivq", "divl", "sdiv"],
+        ["vaddsd", "vfmadd231sd", "fadd\td0"],
+        ["jne", "b.ne"],
+    ]
 
 
 @pytest.mark.parametrize("condition", ["shape(boxes)[0] > 2", "i32 == 5 and any(boxes[:,2] > 100)"])
