@@ -12,6 +12,8 @@ from tql.rng import FIRST, SECOND, STEP
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
 ALL = np.uint64(2**64 - 1)
+THREE = np.uint64(3)
+SEVEN = np.uint64(7)
 SIXTY_THREE = np.uint64(63)
 HALF = np.uint64(32)
 LOW_HALF = np.uint64(2**32 - 1)
@@ -108,9 +110,14 @@ def in_word(word: Any, x: Any, low: Any) -> Any:
 
 @device
 def in_table(table: Any, x: Any, low: Any) -> Any:
-    """Whether the uint8 table, whose first place is that of the int64 `low`, has x and marks it."""
+    """Whether x has its bit set in the uint8 table, whose first bit is that of the int64 `low` and whose
+    last is not set.
+    """
+    # Without a jump, several rows are looked up at once: 0.45 ns a row. With one, in a table of bytes,
+    # it was 1.0, and 2.4 where it could not be guessed.
     at = np.uint64(x) - np.uint64(low)  # unsigned, so that it may wrap
-    return at < np.uint64(table.size) and table[np.int64(at)] != 0
+    at = min(at, np.uint64(8 * table.size - 1))
+    return (np.uint64(table[np.int64(at >> THREE)]) >> (at & SEVEN)) & ONE != ZERO
 
 
 @device

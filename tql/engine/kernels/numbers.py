@@ -29,7 +29,7 @@ from tql.language.times import per_day
 from tql.schema import Bool, Float, Int, Time
 
 # Values that are compared one by one sooner than looked for in a word of 64 bits: 10 M int32, ns a
-# row, five 0.22, a word 0.17 (a table 1.0).
+# row, five 0.22, a word 0.17 (a table 0.46).
 _FEW: Final = 4
 
 _LEAST, _GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
@@ -259,8 +259,9 @@ def _membership(operand: Expr, values: tuple[int | float, ...], at: Scope) -> st
         return "(" + " | ".join(f"({x} == {build.literal(v, kind)})" for v in values) + ")"
     key = ("set", kind, values)
     if kind[0] != "f" and kind != "u64" and values[-1] - values[0] < 1 << 16:
-        table = np.zeros(int(values[-1] - values[0]) + 1, np.uint8)
-        table[np.array(values, np.int64) - int(values[0])] = 1
+        marks = np.zeros(int(values[-1] - values[0]) + 2, np.bool_)
+        marks[np.array(values, np.int64) - int(values[0])] = True
+        table = np.packbits(marks, bitorder="little")
         name = build.argument(key, "u8[]", lambda _: table)
         low = build.literal(int(values[0]), "i64")
         return f"in_table({name}, np.int64({x}), {low})"
