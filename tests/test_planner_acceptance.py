@@ -14,7 +14,7 @@ large weights    tests/test_planner_draw.py: a ratio of 2^60, weights at the end
 class counts     tests/test_planner_quota.py: every class, fragment and row within one, for any small plan
 predictions      tests/test_planner_quality.py: VIF, classes of batches and reads of fragments, told and counted;
                  tests/test_explain.py, tests/test_chain.py: what explain expects of classes
-corrupt rows     tests/test_loader.py: an error comes in its turn, and what comes later is not lost
+corrupt rows     tests/test_loader.py: an error comes in its turn; tests/test_loader_errors.py: what stands in
 processes        tests/test_forks.py: forks while locks are held; tests/test_torch.py: stock workers
 same bytes       tests/test_loader.py: one and eight threads
 """
@@ -586,11 +586,7 @@ class TestClassCounts:
 
 
 class TestCorruptRows:
-    """A bad row on one rank left the others waiting for ever.
-
-    What takes its place (substitutes, masks) is no part of the loader yet; that no rank makes
-    another number of steps, and the bad one ends with an error, is.
-    """
+    """A bad row on one rank left the others waiting for ever."""
 
     def test_only_the_rank_that_draws_it_fails_and_the_steps_are_equal(self) -> None:
         ds = tql.open({"id": np.arange(40)})
@@ -612,6 +608,32 @@ class TestCorruptRows:
             list(loaders[3])
         assert any(f"row {bad}" in note for note in failure.value.__notes__)
         assert all(loader.plan.fingerprint == plan.fingerprint for loader in loaders)
+
+    @pytest.mark.parametrize("policy", ["replace", "skip"])
+    def test_all_ranks_make_the_same_steps_and_the_mix_stays(self, policy: Any) -> None:
+        ds = tql.open({"id": np.arange(90), "kind": np.arange(90) % 3})
+
+        def broken(sample: dict[str, Any]) -> dict[str, Any]:
+            if sample["id"] in (6, 13, 40):
+                raise ValueError("no image")
+            return {"id": sample["id"]}
+
+        def made(rank: int, world: int) -> tql.DataLoader:
+            loader = ds.dataloader(seed=1, on_error=policy)
+            loader = loader.sample_by(
+                "max_weight(kind == 0: 3, kind == 1: 2, true: 1)", mix="epoch"
+            )
+            return loader.batch(5).transform(broken).numpy(rank=rank, world_size=world)
+
+        ranks = [[b["index"].tolist() for b in made(rank, 3)] for rank in range(3)]
+        planned, found = made(0, 1).plan.ids().tolist(), interleaved(ranks)
+        assert {len(rank) for rank in ranks} == {6} and len(planned) == 90
+        assert {6, 13, 40} & set(planned) and not {6, 13, 40} & set(found)
+        if policy == "skip":
+            assert found == [row for row in planned if row not in (6, 13, 40)]
+        else:
+            assert [row % 3 for row in found] == [row % 3 for row in planned]
+            assert all(a == b or b in (6, 13, 40) for a, b in zip(found, planned))
 
 
 def draw_elsewhere(mode: str, out: Any) -> None:
