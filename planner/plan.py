@@ -28,6 +28,7 @@ from tql.planner.computing import (
     stages_of,
     windowed_of,
 )
+from tql.planner.explaining import PlanExplanation, explanation
 from tql.planner.line import DrawLine
 from tql.planner.rng import (
     Int64s,
@@ -225,6 +226,10 @@ class Plan:
 
         over_blocks(work, out.size, BLOCK)
         return out
+
+    def explain(self) -> PlanExplanation:
+        """What the plan will do: how many draws each weight expects, the order, what it reads."""
+        return explanation(self)
 
     def draw_line(self, epoch: int = 0) -> DrawLine:
         """Where the draws of an epoch lie, fragment by fragment; of plans with windows."""

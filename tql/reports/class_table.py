@@ -1,8 +1,7 @@
 """How often each class stands in the data, passes the filter, and is expected among the draws."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final, assert_never
 
 import numpy as np
@@ -12,7 +11,8 @@ from tql.engine.joined import JoinedSource
 from tql.engine.scan import Settings
 from tql.language.expr import Column, Expr, WeightCase, walk
 from tql.language.plan import Output
-from tql.reports.class_counts import Cells, Drawing, Float64s, Int64s, can_class, tally
+from tql.planner.expecting import at_most_once, shared
+from tql.reports.class_counts import Cells, Drawing, can_class, tally
 from tql.rowset import RowSet
 from tql.schema import Label
 from tql.sources.protocol import Source
@@ -108,7 +108,7 @@ def weight_table(population: RowSet, drawing: Drawing) -> ClassTable | None:
             column = values[:, None]
             cells = Cells(counts, column, values, values, values * counts[:, 0])
             if drawing.replace:
-                expected, approximate = _shared(class_masses(drawing.weights), drawing.size), False
+                expected, approximate = shared(class_masses(drawing.weights), drawing.size), False
             else:
                 expected, approximate = _at_most_once(cells, drawing)
             total = max(1, len(population))
@@ -168,7 +168,7 @@ def _expected(cells: Cells, drawing: Drawing) -> tuple[list[float], bool]:
                 sum(n * u for n, u in zip(row, units, strict=True) if n)
                 for row in cells.counts.tolist()
             ]
-            return _shared(masses, drawing.size), False
+            return shared(masses, drawing.size), False
         case RowWeights():
             shares = cells.mass / cells.mass.sum()
             return [float(drawing.size * share) for share in shares], False
@@ -176,63 +176,10 @@ def _expected(cells: Cells, drawing: Drawing) -> tuple[list[float], bool]:
             assert_never(drawing.weights)
 
 
-def _shared(masses: Sequence[int], size: int) -> list[float]:
-    """`size` draws in proportion to exact masses."""
-    total = sum(masses)
-    return [float(Fraction(size * mass, total)) for mass in masses]
-
-
 def _at_most_once(cells: Cells, drawing: Drawing) -> tuple[list[float], bool]:
-    """Exact where all weights in use are equal, or all rows with one are drawn; by quota, wherever
-    weights are few.
-    """
-    size = drawing.size
-    positive = np.where(cells.weights > 0, cells.counts, 0)
-    everyone = int(positive.sum())
-    each = positive.sum(axis=1).tolist()
-    if size >= everyone:
-        return [float(n) for n in each], False
-    used = np.broadcast_to(cells.weights, positive.shape)[positive > 0]
-    if used.min() == used.max():
-        return _shared(each, size), False
-    if drawing.mix == "iid":
-        rate = _rate(positive, cells.weights, size, _rung)
-        return (positive * _rung(cells.weights * rate)).sum(axis=1).tolist(), True
-    rate = _rate(positive, cells.weights, size, _due)
-    exact = isinstance(drawing.weights, ClassWeights)
-    return (positive * _due(cells.weights * rate)).sum(axis=1).tolist(), not exact
-
-
-def _rung(x: Float64s) -> Float64s:
-    """Drawing without replacement in proportion to weights takes the rows in the order of
-    exponential clocks: the share of those of rate x that have rung at time 1.
-    """
-    rung: Float64s = -np.expm1(-x)
-    return rung
-
-
-def _due(x: Float64s) -> Float64s:
-    """A quota of x, of which a row gets 1 at most."""
-    return np.minimum(x, 1.0)
-
-
-def _rate(
-    counts: Int64s, weights: Float64s, size: int, of_row: Callable[[Float64s], Float64s]
-) -> float:
-    """The rate at which `size` rows in the mean are drawn: Σ counts·of_row(weight·rate) = size."""
-    scaled = weights / weights.max()
-
-    def drawn(rate: float) -> float:
-        return float((counts * of_row(scaled * rate)).sum())
-
-    high = 1.0
-    while drawn(high) < size and high < 1e300:
-        high *= 2.0
-    low = 0.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if drawn(middle) < size else (low, middle)
-    return high / float(weights.max())
+    known = isinstance(drawing.weights, ClassWeights)  # others were counted by ranges of weights
+    independent = drawing.mix == "iid"
+    return at_most_once(cells.counts, cells.weights, drawing.size, known, independent)
 
 
 # -- the column that the table is about --------------------------------------------------------

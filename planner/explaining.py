@@ -1,0 +1,211 @@
+"""What a plan will do, said from what it was made from: nothing is drawn and nothing is read."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol, assert_never
+
+import numpy as np
+
+from tql.planner.expecting import at_most_once, shared
+from tql.planner.line import DrawLine
+from tql.planner.quality import units_of
+from tql.planner.reading import reading
+from tql.planner.rng import ORDER_VERSION
+from tql.planner.windows import Windows
+from tql.rowset import RowSet
+from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights, class_masses
+
+_SHOWN: Final = 20  # groups of equal weights, those with the most draws
+
+
+class Explained(Protocol):
+    """What is looked at of a plan."""
+
+    @property
+    def short(self) -> str: ...
+    @property
+    def population(self) -> RowSet: ...
+    @property
+    def weights(self) -> AnyWeights | None: ...
+    @property
+    def draws(self) -> int: ...
+    @property
+    def replace(self) -> bool: ...
+    @property
+    def shuffle(self) -> bool: ...
+    @property
+    def mix(self) -> str: ...
+    @property
+    def resample(self) -> str: ...
+    @property
+    def windows(self) -> Windows | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+    def draw_line(self, epoch: int = 0, /) -> DrawLine: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WeightGroup:
+    """The rows of one weight, and how many draws of an epoch they expect."""
+
+    weight: float
+    rows: int
+    draws: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowReads:
+    """Fragments that an epoch reads in windows, how often, and how many it needs at a time."""
+
+    length: int
+    lanes: int
+    fragments: int
+    reads: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanExplanation:
+    """`print(plan.explain())`, or `.to_dict()` for programs.
+
+    groups       by weight, the heaviest first; empty where rows have weights of their own or none
+    approximate  whether their draws are: of independent draws in which no row comes twice
+    nbytes       of the rows and weights that the plan holds
+    """
+
+    plan: str
+    rows: int
+    draws: int
+    how: str
+    order: str
+    seed: int
+    offset: int
+    groups: tuple[WeightGroup, ...]
+    approximate: bool
+    windows: WindowReads | None
+    nbytes: int
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as numbers and texts that JSON can hold."""
+        return {
+            **asdict(self),
+            "groups": [asdict(group) for group in self.groups],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"plan {self.plan}  order {ORDER_VERSION}, seed {self.seed}",
+            f"  {self.draws:,} draws in an epoch, of {self.rows:,} rows: {self.how}",
+            f"  {self.order}",
+        ]
+        if self.windows is not None:
+            w = self.windows
+            lines.append(
+                f"  {w.reads:,} reads of {w.fragments:,} fragments in an epoch, "
+                f"{w.live:,} at a time at most"
+            )
+        if self.offset:
+            lines.append(f"  the first epoch begins at position {self.offset:,}")
+        lines.append(f"  {self.nbytes:,} bytes of rows and weights")
+        return "\n".join([*lines, *self._table(), *(f"note: {note}" for note in self.notes)])
+
+    def _table(self) -> list[str]:
+        if not self.groups:
+            return []
+        about = "about " if self.approximate else ""
+        head = f"{'weight':>12} {'rows':>14} {about + 'draws':>16} {'share':>8} {'a row':>8}"
+        shown, rest = self.groups[:_SHOWN], self.groups[_SHOWN:]
+        lines = [self._line(f"{g.weight:.6g}", g.rows, g.draws) for g in shown]
+        if rest:
+            rows, draws = sum(g.rows for g in rest), sum(g.draws for g in rest)
+            lines.append(self._line(f"{len(rest):,} others", rows, draws))
+        return ["", head, *lines]
+
+    def _line(self, name: str, rows: int, draws: float) -> str:
+        share, each = draws / self.draws, draws / rows
+        return f"{name:>12} {rows:>14,} {draws:>16,.1f} {share:>8.2%} {each:>8.2f}"
+
+
+def explanation(plan: Explained) -> PlanExplanation:
+    """What the plan will do in each epoch; of one that changes, in its first part."""
+    groups, approximate = _groups(plan)
+    return PlanExplanation(
+        plan=plan.short,
+        rows=len(plan.population),
+        draws=plan.draws,
+        how=_how(plan),
+        order=_order(plan),
+        seed=plan.seed,
+        offset=plan.offset,
+        groups=groups,
+        approximate=approximate,
+        windows=None if plan.windows is None or not plan.draws else _reads(plan, plan.windows),
+        nbytes=plan.nbytes,
+        notes=plan.notes,
+    )
+
+
+def _how(plan: Explained) -> str:
+    match plan.weights:
+        case None:
+            return "each once"
+        case ClassWeights(members=members):
+            kind = f"{len(members):,} different weights" if len(members) != 1 else "equal weights"
+        case RowWeights() | FragmentWeights():
+            kind = "a weight per row"
+        case _:
+            assert_never(plan.weights)
+    match plan.mix:
+        case "iid":
+            drawn = "drawn independently" if plan.replace else "drawn one after another, none twice"
+        case "epoch":
+            drawn = "by the quotas of an epoch" + ("" if plan.replace else ", none twice")
+        case _:
+            drawn = "by the quotas of each batch" + ("" if plan.replace else ", none twice")
+    again = "anew in each epoch" if plan.resample == "epoch" else "once for all epochs"
+    return f"{kind}, {drawn}, {again}"
+
+
+def _order(plan: Explained) -> str:
+    if plan.windows is not None:
+        lanes = f", {plan.windows.lanes} lanes" if plan.windows.lanes > 1 else ""
+        return f"shuffled in windows of {plan.windows.length:,} draws{lanes}"
+    if plan.shuffle:
+        return "shuffled: a permutation of the whole epoch"
+    return "in the order of the rows" if plan.weights is None else "in the order drawn"
+
+
+def _groups(plan: Explained) -> tuple[tuple[WeightGroup, ...], bool]:
+    if not isinstance(plan.weights, ClassWeights):
+        return (), False
+    values, members = plan.weights.values, plan.weights.members
+    rows, approximate = [len(m) for m in members], False
+    draws: Sequence[float]
+    if plan.replace:
+        draws = shared(class_masses(plan.weights), plan.draws)
+    else:
+        counts = np.diag(np.array(rows, np.int64))
+        draws, approximate = at_most_once(counts, values, plan.draws, True, plan.mix == "iid")
+    groups = [
+        WeightGroup(v, n, d) for v, n, d in zip(values.tolist(), rows, draws, strict=True) if n
+    ]
+    return tuple(sorted(groups, key=lambda g: -g.weight)), approximate
+
+
+def _reads(plan: Explained, windows: Windows) -> WindowReads:
+    line = plan.draw_line(0)
+    fragments = line.edges.size - 1
+    units = units_of(line, np.ones((1, fragments, 1)))
+    sizes = np.ones(fragments, np.int64)
+    found = reading(units, sizes, windows.length, windows.lanes, 1)
+    used = np.unique(line.fragment).size
+    return WindowReads(windows.length, windows.lanes, used, found.fetches, found.live_fragments)
