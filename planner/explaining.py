@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, Protocol
 
 import numpy as np
 
+from tql.diagnostics import counted
 from tql.planner.expecting import at_most_once, shared
 from tql.planner.line import DrawLine
 from tql.planner.quality import units_of
 from tql.planner.reading import reading
-from tql.planner.rng import ORDER_VERSION
+from tql.planner.telling import told
 from tql.planner.windows import Windows
 from tql.rowset import RowSet
-from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights, class_masses
+from tql.weights import AnyWeights, ClassWeights, class_masses
 
 _SHOWN: Final = 20  # groups of equal weights, those with the most draws
 
@@ -32,21 +33,15 @@ class Explained(Protocol):
     @property
     def replace(self) -> bool: ...
     @property
-    def shuffle(self) -> bool: ...
-    @property
     def mix(self) -> str: ...
     @property
-    def resample(self) -> str: ...
-    @property
     def windows(self) -> Windows | None: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
     @property
     def nbytes(self) -> int: ...
+
+    def to_json(self) -> dict[str, Any]: ...
 
     def draw_line(self, epoch: int = 0, /) -> DrawLine: ...
 
@@ -75,6 +70,7 @@ class WindowReads:
 class PlanExplanation:
     """`print(plan.explain())`, or `.to_dict()` for programs.
 
+    text         what it was made from, in lines
     groups       by weight, the heaviest first; empty where rows have weights of their own or none
     approximate  whether their draws are: of independent draws in which no row comes twice
     nbytes       of the rows and weights that the plan holds
@@ -83,10 +79,7 @@ class PlanExplanation:
     plan: str
     rows: int
     draws: int
-    how: str
-    order: str
-    seed: int
-    offset: int
+    text: str
     groups: tuple[WeightGroup, ...]
     approximate: bool
     windows: WindowReads | None
@@ -96,27 +89,21 @@ class PlanExplanation:
     def to_dict(self) -> dict[str, Any]:
         """The same as numbers and texts that JSON can hold."""
         return {
-            **asdict(self),
+            **{name: value for name, value in asdict(self).items() if name != "text"},
             "groups": [asdict(group) for group in self.groups],
             "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
-        lines = [
-            f"plan {self.plan}  order {ORDER_VERSION}, seed {self.seed}",
-            f"  {self.draws:,} draws in an epoch, of {self.rows:,} rows: {self.how}",
-            f"  {self.order}",
-        ]
+        lines = [self.text]
         if self.windows is not None:
             w = self.windows
             lines.append(
-                f"  {w.reads:,} reads of {w.fragments:,} fragments in an epoch, "
+                f"reads    {w.reads:,} in an epoch, of {counted(w.fragments, 'fragment')}; "
                 f"{w.live:,} at a time at most"
             )
-        if self.offset:
-            lines.append(f"  the first epoch begins at position {self.offset:,}")
-        lines.append(f"  {self.nbytes:,} bytes of rows and weights")
-        return "\n".join([*lines, *self._table(), *(f"note: {note}" for note in self.notes)])
+        lines.append(f"memory   {self.nbytes:,} bytes of rows and weights")
+        return "\n".join([*lines, *self._table()])
 
     def _table(self) -> list[str]:
         if not self.groups:
@@ -142,46 +129,13 @@ def explanation(plan: Explained) -> PlanExplanation:
         plan=plan.short,
         rows=len(plan.population),
         draws=plan.draws,
-        how=_how(plan),
-        order=_order(plan),
-        seed=plan.seed,
-        offset=plan.offset,
+        text=told(plan.to_json()),
         groups=groups,
         approximate=approximate,
         windows=None if plan.windows is None or not plan.draws else _reads(plan, plan.windows),
         nbytes=plan.nbytes,
         notes=plan.notes,
     )
-
-
-def _how(plan: Explained) -> str:
-    match plan.weights:
-        case None:
-            return "each once"
-        case ClassWeights(members=members):
-            kind = f"{len(members):,} different weights" if len(members) != 1 else "equal weights"
-        case RowWeights() | FragmentWeights():
-            kind = "a weight per row"
-        case _:
-            assert_never(plan.weights)
-    match plan.mix:
-        case "iid":
-            drawn = "drawn independently" if plan.replace else "drawn one after another, none twice"
-        case "epoch":
-            drawn = "by the quotas of an epoch" + ("" if plan.replace else ", none twice")
-        case _:
-            drawn = "by the quotas of each batch" + ("" if plan.replace else ", none twice")
-    again = "anew in each epoch" if plan.resample == "epoch" else "once for all epochs"
-    return f"{kind}, {drawn}, {again}"
-
-
-def _order(plan: Explained) -> str:
-    if plan.windows is not None:
-        lanes = f", {plan.windows.lanes} lanes" if plan.windows.lanes > 1 else ""
-        return f"shuffled in windows of {plan.windows.length:,} draws{lanes}"
-    if plan.shuffle:
-        return "shuffled: a permutation of the whole epoch"
-    return "in the order of the rows" if plan.weights is None else "in the order drawn"
 
 
 def _groups(plan: Explained) -> tuple[tuple[WeightGroup, ...], bool]:

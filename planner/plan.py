@@ -42,7 +42,6 @@ from tql.planner.samplers import BatchSampler, Sampler
 from tql.planner.source import ByRow, PlannedSource
 from tql.planner.stages import Made
 from tql.planner.stream import IndexStream, Remainder
-from tql.planner.telling import told
 from tql.planner.windows import Windows
 from tql.rowset import RowSet
 from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights
@@ -321,10 +320,6 @@ class Plan:
         """
         start = self.offset if offset is None else offset
         return BatchSampler(self, rank, world_size, batch_size, remainder, start, drop_last)
-
-    def explain(self) -> str:
-        """What the plan is, in a few lines: draws, steps, weights, order, notes."""
-        return told(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """What `save` writes: everything but the rows themselves, which are hashed."""

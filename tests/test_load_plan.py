@@ -285,7 +285,7 @@ def test_a_plan_explains_itself_as_its_file_does(
     ds: tql.Dataset, chain: Callable[[tql.Dataset], Chain]
 ) -> None:
     plan = chain(ds).plan
-    lines = dict(line.split(maxsplit=1) for line in plan.explain().splitlines())
+    lines = dict(line.split(maxsplit=1) for line in plan.explain().text.splitlines())
     assert lines["plan"] == f"{plan.short}, order v1"
     assert lines["epoch"].startswith(f"{len(plan):,} draws of {len(plan.population):,} row")
     assert lines["seed"] == str(plan.seed)
@@ -293,7 +293,7 @@ def test_a_plan_explains_itself_as_its_file_does(
 
 
 def test_a_plan_of_the_planner_alone_explains_itself() -> None:
-    lines = planner.make_plan(everything(9), origin={"run": "a\nb"}).explain().splitlines()
+    lines = str(planner.make_plan(everything(9), origin={"run": "a\nb"}).explain()).splitlines()
     assert lines[2:4] == ["data     unnamed", 'origin   {"run": "a\\nb"}']
 
 
