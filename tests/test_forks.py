@@ -49,7 +49,7 @@ PLAN = """
 import os, signal, sys, threading
 import numpy as np
 from tql import rowset
-from tql.planner import make_plan, plan as module
+from tql.planner import computing as module, make_plan
 from tql.weights import RowWeights
 plan = make_plan(rowset.everything(9), RowWeights(np.arange(9.0)), replace=False, size=8)
 stream = plan.stream(batch_size=8)
@@ -91,7 +91,7 @@ def ask():
 KEPT = """
 import os, signal, sys, threading
 import numpy as np
-import tql, tql.chain, tql.dataset
+import tql, tql.chain, tql.dataset, tql.planning
 from tql.sources.memory import MemorySource
 parent, waits = os.getpid(), []
 def slow(owner, name):
@@ -121,7 +121,7 @@ first, second = (d.query("select x where x > 3") for d in data)
 get = lambda view: view.row_ids
 """
 LOADER = """
-slow(tql.chain, "make_plan")
+slow(tql.planning, "make_plan")
 first, second = (d.dataloader().batch(2) for d in data)
 get = lambda chain: len(chain) + len(chain.plan.ids())
 """
