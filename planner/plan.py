@@ -113,7 +113,7 @@ class Plan:
             how.append("without replacement")
         if self.shuffle or self.weights is None:
             how.append("shuffled" if self.shuffle else "in order")
-        if self.windows is not None:
+        if self.windows is not None and self.windows.length * self.lanes < self.draws:
             how.append(f"in windows of {self.windows.length:,}")
         for change in self.changes[1:]:
             how.append(f"other weights from position {change.position:,} of epoch {change.epoch}")

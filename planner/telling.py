@@ -96,7 +96,7 @@ def _weights(parts: Mapping[str, Any]) -> str:
 
 def _order(parts: Mapping[str, Any]) -> str:
     match parts.get("windows"):
-        case {"length": int(length), "lanes": int(lanes)}:
+        case {"length": int(length), "lanes": int(lanes)} if length * lanes < parts["draws"]:
             each = f", {lanes:,} lanes side by side" if lanes > 1 else ""
             return f"a new one in every epoch, in windows of {counted(length, 'draw')}{each}"
         case _:

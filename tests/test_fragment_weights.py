@@ -142,5 +142,6 @@ def test_a_window_of_everything_is_a_permutation_all_the_same(data: Dataset) -> 
     plan = data.dataloader().sample_by("score + 1", mix="epoch").shuffle(buffer_size=900).plan
     assert isinstance(plan.weights, FragmentWeights) and plan.windows is not None
     assert plan.windows.length >= ROWS and "global permutation" in plan.notes[-1]
+    assert "windows of" not in f"{plan!r} {plan.explain()}"
     with pytest.raises(TqlError, match="looked up by fragment"):
         _ = data.dataloader().sample_by("score + 1", mix="epoch").shuffle(vif=1.5, by="part").plan
