@@ -308,13 +308,15 @@ def _log_factorial(n: NDArray[np.float64]) -> Float64s:
 
 
 def length_of_vif(
-    line: DrawLine, shares: Float64s, vif: float, lanes: int, batch: int, key: Key
-) -> int:
+    line: DrawLine, shares: Float64s, vif: float, lanes: int, batch: int, key: Key,
+    independent: bool = False,
+) -> int:  # fmt: skip
     """The shortest windows, in draws, whose batches have at most this VIF, or all draws.
 
-    line    of any windows on so many lanes; shares  as for `units_of`; key  of a dealing to try
+    line    of any windows on so many lanes; shares, independent  as for `units_of`
+    key     of a dealing to try
     """
-    of = units_of(line, shares)
+    of = units_of(line, shares, independent)
     dealt, most = _Dealt(of), -(-of.of.size // lanes)
     vif *= 1 + 1e-9  # sums of floats differ in the last bits among machines; windows must not
     low, high = 0, most  # `high` units of each lane do, `low` do not
@@ -323,7 +325,7 @@ def length_of_vif(
         low, high = (low, middle) if dealt.vif(middle, lanes, batch) <= vif else (middle, high)
     while high < most:
         length = of.length(high)
-        tried = units_of(dealt_anew(line, length, lanes, key), shares)
+        tried = units_of(dealt_anew(line, length, lanes, key), shares, independent)
         found = quality(tried, length, lanes, batch, _TRIED).vif
         if found is None or found <= vif:
             break
@@ -358,6 +360,12 @@ class _Dealt:
         mixed = (p > 0) & (p < 1)
         self._units = of
         self._scale = 1 / (p[mixed] * (1 - p[mixed]))
+        # How alike draws of a unit are: one of the other, where none of its rows comes twice.
+        self._alike = 1.0
+        if of.independent and mixed.any():
+            share = of.classes[:, mixed] / np.diff(of.begins)[:, None]
+            alike = (of.classes[:, mixed] * share).sum(axis=0) / draws
+            self._alike = float(((alike - p[mixed] ** 2) * self._scale).mean())
         # What a unit has of a class beyond the class's share, and its square, summed from the left.
         over = of.classes[order][:, mixed] - np.outer(np.diff(of.begins)[order], p[mixed])
         none = np.zeros((1, over.shape[1]))
@@ -378,4 +386,6 @@ class _Dealt:
         between = float((spread.sum(axis=0) * self._scale).mean()) / (length * lanes) ** 2
         taken = min(batch / lanes, length)
         finite = (length - taken) / max(length - 1, 1)
-        return finite * max(1 - lanes * between, 0) + taken * lanes * between
+        apart = lanes * between
+        within = max(1 - apart, 0) - (1 - finite) * max(self._alike - apart, 0)
+        return within + taken * apart

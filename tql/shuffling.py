@@ -98,7 +98,8 @@ def in_windows(
                         help="give buffer_size, or name a column of classes with by=")  # fmt: skip
         key = stream_key(trial.seed, None, "", "windows of a vif")
         shares = mixture.shares(of.edges, line)
-        length = length_of_vif(line, shares, asked.vif, asked.lanes, batch, key)
+        apart = _independent(trial)
+        length = length_of_vif(line, shares, asked.vif, asked.lanes, batch, key, apart)
     if length * asked.lanes >= len(trial):
         return make(None), _of_everything(asked, int(np.unique(line.fragment).size))
     return make(Windows(length, asked.lanes)), ()
@@ -245,6 +246,11 @@ class Expected:
         }
 
 
+def _independent(plan: Plan) -> bool:
+    """Whether draws of a unit pick their rows independently; quotas of rows nearly do."""
+    return isinstance(plan.weights, RowWeights) or (plan.weights is not None and plan.mix == "iid")
+
+
 def expected(of: Material, plan: Plan, by: str | None, batch: int, kept: int) -> Expected:
     """What an epoch of the plan is like, from counts alone, in batches of `batch` positions;
     `kept` are the bytes of fragments that the loader keeps.
@@ -262,10 +268,8 @@ def expected(of: Material, plan: Plan, by: str | None, batch: int, kept: int) ->
         line, lanes = plan.draw_line(0), windows.lanes
         length = min(windows.length, -(-len(plan) // lanes))
         one = np.ones((1, line.edges.size - 1, 1))
-        independent = isinstance(plan.weights, RowWeights) or (
-            plan.weights is not None and plan.mix == "iid"
-        )
-        units = units_of(line, one if known is None else known.shares(of.edges, line), independent)
+        shares = one if known is None else known.shares(of.edges, line)
+        units = units_of(line, shares, _independent(plan))
         sizes = on_line(of.sizes, of.edges, line)
     mixing = None
     if known is not None and len(plan):
