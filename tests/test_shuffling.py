@@ -82,6 +82,23 @@ def test_batches_vary_about_as_much_as_was_asked_for(
         assert order.mixing.classes == pytest.approx(measured_classes(found, 64), rel=0.06)
 
 
+@pytest.mark.parametrize("unit", [1e307, 1e-310])
+@pytest.mark.parametrize("windows", [{}, {"vif": 1.5}])
+def test_the_unit_of_weights_makes_no_difference(
+    data: Dataset, windows: dict[str, Any], unit: float
+) -> None:
+    number = np.arange(len(data)) % 7
+    for weights in (1.0 + number % 2, 1.0 + number + np.arange(len(data)) / 1e6):
+        told = [
+            data.dataloader().sample_by(w).shuffle(**windows).batch(64).expected()
+            for w in (weights, weights * unit)
+        ]
+        assert told[0] is not None and told[1] is not None
+        usual, extreme = told[0].to_dict(), told[1].to_dict()
+        assert extreme["vif"] == pytest.approx(usual["vif"], rel=0.1)
+        assert extreme["fragment_reads"] == pytest.approx(usual["fragment_reads"], rel=0.1)
+
+
 def test_data_without_class_names_have_no_classes_to_mix(folder: Path) -> None:
     plain = tql.open(folder / "sorted.parquet")
     chain = plain.dataloader().query("select payload").shuffle(vif=1.5)

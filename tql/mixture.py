@@ -1,8 +1,8 @@
 """What the fragments of data hold: rows of each class, bytes of the loaded columns; nothing is drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ from tql.reports.class_table import too_many_pairs
 from tql.rowset import RowSet
 from tql.schema import Label
 from tql.sources.protocol import Source
-from tql.weights import ClassWeights, FragmentWeights, RowWeights
+from tql.weights import AnyWeights, ClassWeights, FragmentWeights, RowWeights
+
+W = TypeVar("W", bound=AnyWeights | None)
 
 _MOST_CLASSES: Final = 10_000
 _MOST_CELLS: Final = 1 << 24  # classes times fragments; 128 MiB of them
@@ -89,7 +91,7 @@ class Material:
             return (
                 f"to count '{name}' takes too long in {counted(self.source.rows, 'pair')} of rows"
             )
-        weights, limit = plan.weights, _MOST_CELLS // max(1, self.edges.size - 1)
+        weights, limit = _moderate(plan.weights), _MOST_CELLS // max(1, self.edges.size - 1)
         found = by_fragment(self.source, stored, plan.population, weights, Settings(),
                             min(_MOST_CLASSES, limit))  # fmt: skip
         if found is None:
@@ -138,7 +140,8 @@ class Material:
         if mixture is None:
             classes = draws
         else:
-            values = plan.weights.values if isinstance(plan.weights, ClassWeights) else np.ones(1)
+            weights = _moderate(plan.weights)
+            values = weights.values if isinstance(weights, ClassWeights) else np.ones(1)
             scale = values if mixture.mass.shape[0] == values.size else np.ones(1)
             mass = np.tensordot(scale, mixture.mass, 1)[used]
             if mixture.by == "weight":  # each of them as often as it is there
@@ -148,7 +151,8 @@ class Material:
 
     def _mass(self, plan: Plan) -> Float64s:
         """How much weight the rows of each fragment have, float64 (F,)."""
-        match plan.weights:
+        weights = _moderate(plan.weights)
+        match weights:
             case None:
                 return self._inside(plan.population).astype(np.float64)
             case ClassWeights():
@@ -160,12 +164,13 @@ class Material:
             case FragmentWeights(sums=sums):
                 return sums.astype(np.float64)
             case _:
-                assert_never(plan.weights)
+                assert_never(weights)
 
     def _of_classes(self, plan: Plan) -> Float64s:
         """Weight of the rows of each weight class in each fragment, float64 (W, F)."""
-        assert isinstance(plan.weights, ClassWeights)
-        pairs = zip(plan.weights.values.tolist(), plan.weights.members, strict=True)
+        weights = _moderate(plan.weights)
+        assert isinstance(weights, ClassWeights)
+        pairs = zip(weights.values.tolist(), weights.members, strict=True)
         return np.stack([value * self._inside(rows) for value, rows in pairs])
 
     def _inside(self, rows: RowSet) -> Int64s:
@@ -174,6 +179,15 @@ class Material:
             return np.diff(rows.rank(self.edges))
         fragment = np.searchsorted(self.edges, rows.to_numpy(), side="right") - 1
         return np.bincount(fragment, minlength=self.edges.size - 1)
+
+
+def _moderate(weights: W) -> W:
+    """The weights in a unit in which they can be added up, the heaviest 1, where theirs is extreme."""
+    if isinstance(weights, ClassWeights | RowWeights):
+        most = float(weights.values.max())
+        if not 1e-200 < most < 1e200:
+            return replace(weights, values=weights.values / most)
+    return weights
 
 
 def on_line(of: NDArray[Any], edges: Int64s, line: DrawLine) -> NDArray[Any]:
