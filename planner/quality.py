@@ -122,11 +122,13 @@ def quality(of: Units, length: int, lanes: int, batch: int, most: int = _BATCHES
     np.cumsum(of.classes, axis=0, out=upto[1:])
     p = upto[-1] / draws
     mixed = (p > 0) & (p < 1)
+    alike = _alike_upto(of) if of.independent else None
     per_batch = 3 * lanes * p.size
     spread = _spread(draws // batch, min(most, max(64, 64 * _MOST // per_batch)))
     vif, classes = 0.0, 0.0
     for some in np.array_split(spread, max(1, spread.size * per_batch // _MOST)):
-        drawn, first = _drawn(of, upto, parts_of(draws, some * batch, batch, length, lanes))
+        parts = parts_of(draws, some * batch, batch, length, lanes)
+        drawn, first = _drawn(of, upto, alike, parts)
         missing = _log_missing(drawn)
         classes += float(-np.expm1(np.add.reduceat(missing, first)).sum())
         if mixed.any():
@@ -205,10 +207,19 @@ class _Drawn:
     alike: Float64s | None
 
 
+def _alike_upto(of: Units) -> Float64s:
+    """Running sum of `_Drawn.alike` over the units, float64 (U + 1, K)."""
+    upto = np.zeros((of.of.size + 1, of.classes.shape[1]))
+    np.square(of.classes, out=upto[1:])
+    upto[1:] /= np.diff(of.begins)[:, None]
+    return np.cumsum(upto, axis=0, out=upto)
+
+
 def _drawn(
-    of: Units, upto: Float64s, parts: tuple[Int64s, Int64s, Int64s, Int64s]
-) -> tuple[_Drawn, Int64s]:
-    """What batches draw, and the first stretch of each batch."""
+    of: Units, upto: Float64s, alike_upto: Float64s | None,
+    parts: tuple[Int64s, Int64s, Int64s, Int64s],
+) -> tuple[_Drawn, Int64s]:  # fmt: skip
+    """What batches draw, and the first stretch of each batch; float64 (U + 1, K) are running sums."""
     starts, stops, taken, first = parts
     low = np.searchsorted(of.begins, starts, side="right") - 1
     high = np.searchsorted(of.begins, stops, side="left") - 1
@@ -230,13 +241,10 @@ def _drawn(
     whole = np.stack([size[low], sizes[1], size[high]]).astype(np.float64)
     counts = np.stack([ends[0], np.maximum(between, 0), ends[1]])
     alike = None
-    if of.independent:
-        share = of.classes / size[:, None]
-        upto = np.concatenate(
-            [np.zeros((1, share.shape[1])), np.cumsum(of.classes * share, axis=0)]
-        )
-        alike = upto[high + (tail == 0)] - upto[low + (head > 0)]
-        alike += head[:, None] * share[low] ** 2 + tail[:, None] * share[high] ** 2
+    if alike_upto is not None:
+        alike = alike_upto[high + (tail == 0)] - alike_upto[low + (head > 0)]
+        for n, u in ((head, low), (tail, high)):
+            alike += n[:, None] * (of.classes[u] / size[u][:, None]) ** 2
     return _Drawn(taken.astype(np.float64), sizes, counts, whole, alike), first
 
 
@@ -363,8 +371,8 @@ class _Dealt:
         # How alike draws of a unit are: one of the other, where none of its rows comes twice.
         self._alike = 1.0
         if of.independent and mixed.any():
-            share = of.classes[:, mixed] / np.diff(of.begins)[:, None]
-            alike = (of.classes[:, mixed] * share).sum(axis=0) / draws
+            squares = of.classes[:, mixed] ** 2
+            alike = (1 / np.diff(of.begins)) @ squares / draws
             self._alike = float(((alike - p[mixed] ** 2) * self._scale).mean())
         # What a unit has of a class beyond the class's share, and its square, summed from the left.
         over = of.classes[order][:, mixed] - np.outer(np.diff(of.begins)[order], p[mixed])
