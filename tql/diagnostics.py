@@ -77,8 +77,10 @@ class TqlError(Exception):
 
     def __reduce__(self) -> tuple[type["TqlError"], tuple[Diagnostic, str], dict[str, list[str]]]:
         """Errors cross process borders: a torch worker sends them to the training process."""
-        notes = list(getattr(self, "__notes__", ()))
-        return type(self), (self.diagnostic, self.query), {"__notes__": notes} if notes else {}
+        kept: dict[str, list[str]] = {}
+        if hasattr(self, "__notes__"):
+            kept["__notes__"] = list(self.__notes__)
+        return type(self), (self.diagnostic, self.query), kept
 
     @property
     def exit_code(self) -> int:
