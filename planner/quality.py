@@ -37,14 +37,15 @@ class Units:
     begins   int64 (U + 1,) where each unit begins, and the number of draws; none is empty
     of       int64 (U,) the fragment that its rows lie in; passes  int64 (U,) over that fragment
     classes  float64 (U, K) how many of its draws are of each class
-    independent  whether draws of a unit pick their rows independently of each other
+    noise    how much the classes of a unit's draws vary about `classes`, of what they would if its
+             draws picked their rows independently: 1 where they do, 0 where rows come in turn
     """
 
     begins: Int64s
     of: Int64s
     passes: Int64s
     classes: Float64s
-    independent: bool = False
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         assert self.begins.size - 1 == self.of.size == self.passes.size == len(self.classes)
@@ -59,14 +60,31 @@ class Units:
         return max(1, -(-len(self) * units // self.of.size))
 
 
-def units_of(line: DrawLine, shares: Float64s, independent: bool = False) -> Units:
+def units_of(line: DrawLine, shares: Float64s, noise: float = 0.0) -> Units:
     """The units of a draw line; float64 `shares` (W, F, K) are those of each class in the draws of
     rows of weight class w in fragment f of the line; W = 1 is for all of them.
     """
     classes = line.classes if len(shares) > 1 else np.zeros_like(line.classes)
     counts = np.diff(line.firsts)[:, None] * shares[classes, line.fragment[line.unit]]
     held = np.add.reduceat(counts, line.heads[:-1])
-    return Units(line.begins, line.fragment, line.pass_, held, independent)
+    return Units(line.begins, line.fragment, line.pass_, held, noise)
+
+
+def noise_of_rows(
+    values: Float64s, fragment: Int64s, line: DrawLine, draws: int, replace: bool
+) -> float:
+    """The noise of units that draw rows by quotas: a row of quota q in a pass is there ⌊q⌋ or ⌈q⌉ times.
+
+    values    float64 (n,) weights of the rows; `fragment`, int64 (n,), is the one of `line` that each
+              is in
+    """
+    passes = np.zeros(line.edges.size - 1, np.int64)
+    np.maximum.at(passes, line.fragment, line.pass_ + 1)
+    quotas = values * (draws / values.sum())
+    quotas = quotas if replace else np.minimum(quotas, 1)
+    each = np.maximum(passes[fragment], 1)
+    part = (quotas / each) % 1
+    return float((each * part * (1 - part)).sum() / quotas.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +140,7 @@ def quality(of: Units, length: int, lanes: int, batch: int, most: int = _BATCHES
     np.cumsum(of.classes, axis=0, out=upto[1:])
     p = upto[-1] / draws
     mixed = (p > 0) & (p < 1)
-    alike = _alike_upto(of) if of.independent else None
+    alike = _alike_upto(of) if of.noise else None
     per_batch = 3 * lanes * p.size
     spread = _spread(draws // batch, min(most, max(64, 64 * _MOST // per_batch)))
     vif, classes = 0.0, 0.0
@@ -132,7 +150,7 @@ def quality(of: Units, length: int, lanes: int, batch: int, most: int = _BATCHES
         missing = _log_missing(drawn)
         classes += float(-np.expm1(np.add.reduceat(missing, first)).sum())
         if mixed.any():
-            off, variance = _moments(drawn, p, mixed)
+            off, variance = _moments(drawn, p, mixed, of.noise)
             off, variance = np.add.reduceat(off, first), np.add.reduceat(variance, first)
             scale = batch * p[mixed] * (1 - p[mixed])
             vif += float(((variance + off * off) / scale).mean(axis=1).sum())
@@ -248,7 +266,9 @@ def _drawn(
     return _Drawn(taken.astype(np.float64), sizes, counts, whole, alike), first
 
 
-def _moments(of: _Drawn, p: Float64s, some: NDArray[np.bool_]) -> tuple[Float64s, Float64s]:
+def _moments(
+    of: _Drawn, p: Float64s, some: NDArray[np.bool_], noise: float
+) -> tuple[Float64s, Float64s]:
     """Mean less what the classes' shares p make of it, and variance of the number of each class;
     float64 (n, K) of `some` classes.
     """
@@ -256,9 +276,9 @@ def _moments(of: _Drawn, p: Float64s, some: NDArray[np.bool_]) -> tuple[Float64s
     chance = of.counts.sum(axis=0)[:, some] / size
     off, finite = taken * (chance - p[some]), (size - taken) / np.maximum(size - 1, 1)
     if of.alike is not None:
-        # Which units the draws are of is drawn without replacement, their rows are not.
-        alike = of.alike[:, some] / size
-        return off, taken * (chance - alike + finite * np.maximum(alike - chance * chance, 0))
+        # A batch is drawn without replacement from what the window was given, which varies itself.
+        alike, within = of.alike[:, some] / size, finite * chance * (1 - chance)
+        return off, taken * (within + noise * (1 - finite) * np.maximum(chance - alike, 0))
     unsure = np.zeros_like(chance)  # the variance of `chance`
     for part in (0, 2):
         n, whole = of.sizes[part][:, None], of.whole[part][:, None]
@@ -317,14 +337,14 @@ def _log_factorial(n: NDArray[np.float64]) -> Float64s:
 
 def length_of_vif(
     line: DrawLine, shares: Float64s, vif: float, lanes: int, batch: int, key: Key,
-    independent: bool = False,
+    noise: float = 0.0,
 ) -> int:  # fmt: skip
     """The shortest windows, in draws, whose batches have at most this VIF, or all draws.
 
-    line    of any windows on so many lanes; shares, independent  as for `units_of`
+    line    of any windows on so many lanes; shares, noise  as for `units_of`
     key     of a dealing to try
     """
-    of = units_of(line, shares, independent)
+    of = units_of(line, shares, noise)
     dealt, most = _Dealt(of), -(-of.of.size // lanes)
     vif *= 1 + 1e-9  # sums of floats differ in the last bits among machines; windows must not
     low, high = 0, most  # `high` units of each lane do, `low` do not
@@ -333,7 +353,7 @@ def length_of_vif(
         low, high = (low, middle) if dealt.vif(middle, lanes, batch) <= vif else (middle, high)
     while high < most:
         length = of.length(high)
-        tried = units_of(dealt_anew(line, length, lanes, key), shares, independent)
+        tried = units_of(dealt_anew(line, length, lanes, key), shares, noise)
         found = quality(tried, length, lanes, batch, _TRIED).vif
         if found is None or found <= vif:
             break
@@ -370,7 +390,7 @@ class _Dealt:
         self._scale = 1 / (p[mixed] * (1 - p[mixed]))
         # How alike draws of a unit are: one of the other, where none of its rows comes twice.
         self._alike = 1.0
-        if of.independent and mixed.any():
+        if of.noise and mixed.any():
             squares = of.classes[:, mixed] ** 2
             alike = (1 / np.diff(of.begins)) @ squares / draws
             self._alike = float(((alike - p[mixed] ** 2) * self._scale).mean())
@@ -395,5 +415,6 @@ class _Dealt:
         taken = min(batch / lanes, length)
         finite = (length - taken) / max(length - 1, 1)
         apart = lanes * between
-        within = max(1 - apart, 0) - (1 - finite) * max(self._alike - apart, 0)
-        return within + taken * apart
+        within = finite * max(1 - apart, 0)
+        varying = self._units.noise * (1 - finite) * max(1 - self._alike, 0)
+        return within + varying + taken * apart

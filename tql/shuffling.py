@@ -6,7 +6,7 @@ column of class labels, or none), and the bytes of the columns that are loaded.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from tql.memory_size import shown
 from tql.mixture import Material, Mixture, on_line
 from tql.planner import Plan, Windows
 from tql.planner.line import DrawLine
-from tql.planner.quality import Quality, icc, length_of_vif, quality, units_of
+from tql.planner.quality import Quality, icc, length_of_vif, noise_of_rows, quality, units_of
 from tql.planner.reading import Reading, length_of_bytes, random_reads, reading
 from tql.planner.rng import stream_key
-from tql.weights import RowWeights
+from tql.weights import ClassWeights, FragmentWeights, RowWeights
 
 MB: Final = 10**6
 RATE: Final = 100 * MB  # bytes a second, at which the time to the first batch is stated
@@ -98,8 +98,8 @@ def in_windows(
                         help="give buffer_size, or name a column of classes with by=")  # fmt: skip
         key = stream_key(trial.seed, None, "", "windows of a vif")
         shares = mixture.shares(of.edges, line)
-        apart = _independent(trial)
-        length = length_of_vif(line, shares, asked.vif, asked.lanes, batch, key, apart)
+        noise = _noise(trial, line)
+        length = length_of_vif(line, shares, asked.vif, asked.lanes, batch, key, noise)
     if length * asked.lanes >= len(trial):
         return make(None), _of_everything(asked, int(np.unique(line.fragment).size))
     return make(Windows(length, asked.lanes)), ()
@@ -246,9 +246,22 @@ class Expected:
         }
 
 
-def _independent(plan: Plan) -> bool:
-    """Whether draws of a unit pick their rows independently; quotas of rows nearly do."""
-    return isinstance(plan.weights, RowWeights) or (plan.weights is not None and plan.mix == "iid")
+def _noise(plan: Plan, line: DrawLine) -> float:
+    """How much the classes of a unit's draws vary, see `Units`."""
+    match plan.weights:
+        case None | FragmentWeights():  # of these no classes are known
+            return 0.0
+        case _ if plan.mix == "iid":
+            return 1.0
+        case ClassWeights():
+            return 0.0
+        case RowWeights(values):
+            rows = plan.population.to_numpy()
+            fragment = np.searchsorted(line.edges, rows, side="right") - 1
+            most = values.max()  # added up in a unit in which that can be done
+            return noise_of_rows(values / most, fragment, line, len(plan), plan.replace)
+        case _:
+            assert_never(plan.weights)
 
 
 def expected(of: Material, plan: Plan, by: str | None, batch: int, kept: int) -> Expected:
@@ -269,7 +282,7 @@ def expected(of: Material, plan: Plan, by: str | None, batch: int, kept: int) ->
         length = min(windows.length, -(-len(plan) // lanes))
         one = np.ones((1, line.edges.size - 1, 1))
         shares = one if known is None else known.shares(of.edges, line)
-        units = units_of(line, shares, _independent(plan))
+        units = units_of(line, shares, _noise(plan, line))
         sizes = on_line(of.sizes, of.edges, line)
     mixing = None
     if known is not None and len(plan):
