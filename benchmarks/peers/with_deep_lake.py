@@ -15,7 +15,7 @@ from deeplake import types
 
 from benchmarks.measure import Contender, Rows
 from benchmarks.peers.data import WIDTH, Data
-from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW, some
+from benchmarks.peers.weighing import ARMS, BY_CLASS, BY_ROW, TAKEN, some, weights
 
 NAME = "Deep Lake 4"
 INDEXED: Final = "Deep Lake 4, Exact index"
@@ -48,9 +48,10 @@ def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
     yield "weights", Contender(NAME, lambda: _weights(rows), refuses=(RuntimeError,))
     yield "draws_by_class", _query(rows, f"select * sample by {BY_CLASS}")
     yield "draws_by_row", _query(rows, f"select * sample by {BY_ROW}")
-    for key, weight in (("taken_by_class", BY_CLASS), ("taken_by_row", BY_ROW)):
+    of_rows = weights(data)
+    for key, weight in (("draws_by_class", BY_CLASS), ("draws_by_row", BY_ROW)):
         text = f"select * sample by {weight} replace False limit {some(data)}"
-        yield key, _query(rows, text)
+        yield TAKEN[key], _weighed(_query(rows, text), of_rows[key])
 
 
 def _tests(data: Data) -> dict[str, str]:
@@ -73,6 +74,21 @@ def _query(ds: Any, text: str, name: str = NAME) -> Contender:
         return view
 
     return Contender(name, work, _ids, (RuntimeError,))
+
+
+def _weighed(query: Contender, of_rows: Rows) -> Contender:
+    """The query, which refuses where its first answer has heavy rows no more often than light ones."""
+    seen = []
+
+    def work() -> Any:
+        view = query.work()
+        if not seen:
+            seen.append(float(of_rows[_ids(view)].mean() / of_rows.mean()))
+            if seen[0] < 1.1:  # rows drawn in proportion weigh a third more in the mean, or more
+                raise RuntimeError("takes rows whatever their weights, where none comes twice")
+        return view
+
+    return Contender(query.name, work, query.rows, query.refuses)
 
 
 def _weights(ds: Any) -> Rows:
