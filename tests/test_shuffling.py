@@ -449,6 +449,12 @@ def test_weights_looked_up_by_fragment_are_told_of_too(
     chain = data.dataloader(seed=1).sample_by("labels * 0.37 + 1", mix="epoch").batch(64)
     whole = chain.shuffle(buffer_size=100).explain()
     assert whole.to_dict()["order"]["kind"] == "global"
+    asked: list[object] = []
+    monkeypatch.setattr("tql.dataset.weigh_by", lambda *a, **k: asked.append(a))
+    told = chain.shuffle(buffer_size=1).explain()
+    assert "looked up fragment by fragment" in str(told)
+    assert not asked, "no weight of a row was worked out to tell of them"
+    assert all("weight" not in line for line in told.to_dict()["classes"]["lines"])
     assert "global permutation" in str(whole) and "VIF unknown: weights are looked up" in str(whole)
     assert chain.shuffle(buffer_size=1).explain().to_dict()["order"]["fragment_reads"] >= 120
     with pytest.raises(tql.TqlPlanError, match="looked up by fragment") as e:

@@ -14,7 +14,7 @@ from tql.language.bind import bind_weight
 from tql.language.expr import Expr, columns_of, substitute
 from tql.language.plan import Output
 from tql.loader import Options
-from tql.planner import make_plan
+from tql.planner import Plan, make_plan
 from tql.planner.rng import ORDER_VERSION
 from tql.queries import ask, pointing_into
 from tql.reports.class_counts import Drawing
@@ -26,6 +26,7 @@ from tql.reports.tree import tell, teller_of
 from tql.rowset import everything
 from tql.sources.protocol import Source
 from tql.steps import QueryStep, SampleStep, check_drawn_once
+from tql.weights import FragmentWeights
 
 
 @dataclass(slots=True)
@@ -82,7 +83,8 @@ def tell_loader(loader: DataLoader) -> Told:
         node = Node("Shuffle", title, rows, details=order.lines(), children=(node,))
         story.notes += [*loader.plan.notes, *order.notes]
     root = _batches(loader, node, rows)
-    return Told(root, story.table, _fetch(loader, story, rows), tuple(story.notes), order=order)
+    notes = tuple(dict.fromkeys(story.notes))  # a plan says again what its steps said
+    return Told(root, story.table, _fetch(loader, story, rows), notes, order=order)
 
 
 def _tell_query(story: _Story, step: QueryStep, seed: int, last: bool) -> None:
@@ -117,6 +119,9 @@ def _tell_sample(story: _Story, step: SampleStep, loader: DataLoader, last: bool
     if weight is not None:
         story.reads(below.source, set(columns_of(weight)))
         weight = substitute(weight, {o.name: o.expr for o in outputs})
+    if last and loader.windowing is not None and isinstance(loader.plan.weights, FragmentWeights):
+        _tell_looked_up(story, step, loader.plan, over, outputs)
+        return
     population, weights = below.weighed(step.weights, loader.seed)
     plan = make_plan(population, weights, size=step.size, replace=step.replace, mix=step.mix,
                      block=loader.batching[0] if loader.batching else None)  # fmt: skip
@@ -137,6 +142,20 @@ def _tell_sample(story: _Story, step: SampleStep, loader: DataLoader, last: bool
         story.here = below.sample_by(
             step.weights, step.replace, step.size, seed=loader.seed, mix=step.mix
         )
+
+
+def _tell_looked_up(
+    story: _Story, step: SampleStep, plan: Plan, over: Source, outputs: tuple[Output, ...]
+) -> None:
+    """Draws by weights of which only sums of fragments are known: none is worked out for this."""
+    assert isinstance(step.weights, str)
+    title = "by quotas of each epoch, as few repeats as can be, one weight per row"
+    details = (_weight_text(step.weights), "looked up fragment by fragment, when their window comes",
+               "drawn anew in each epoch" if step.resample == "epoch" else "drawn once")  # fmt: skip
+    story.node = Node("Sample", title, len(plan), details=details, children=(story.node,))
+    story.notes += plan.notes
+    story.over, story.outputs = over, outputs
+    story.table = tabled(over, plan.population, None, None, (), outputs, Settings(), story.notes)
 
 
 def _weight(step: SampleStep, below: Dataset) -> Expr | None:
