@@ -93,7 +93,7 @@ class _FirstRows:
     def replaced(
         self, batch: Any, bad: npt.NDArray[np.int64], tries: npt.NDArray[np.int64], /
     ) -> "_FirstRows":
-        return self.only(~np.isin(np.arange(len(self.rows)), bad))
+        raise AssertionError("first rows that fail are left out")
 
 
 class Loader:
@@ -237,9 +237,15 @@ class Loader:
                 return ()
 
     def first_rows(self) -> Any:
-        """A batch of the first rows of the source, whatever the plan: it shows what batches are."""
+        """A batch of the first rows of the source, whatever the plan: it shows what batches are.
+
+        Rows that fail are left out of it wherever they need not raise: no plan says what to put there.
+        """
         stream = _FirstRows(self._rows.in_order(0, _FIRST))
-        return self._recipe(Pass(epoch=0, start=0), stream, Meter()).make(0)
+        recipe = self._recipe(Pass(epoch=0, start=0), stream, Meter())
+        if recipe.on_error == "replace":
+            recipe = replace(recipe, on_error="skip")
+        return recipe.make(0)
 
     def stats(self) -> LoaderStats:
         """What the pass begun last has done so far, and one line of advice."""

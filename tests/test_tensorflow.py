@@ -262,3 +262,17 @@ def test_torch_numpy_and_tensorflow_give_the_same_rows_and_bytes() -> None:
     for a, b, c in zip(weighted.numpy(), weighted.pytorch(), weighted.tensorflow(), strict=True):
         for name in ("index", "x", "y", "flag", "image"):
             assert a[name].tobytes() == b[name].numpy().tobytes() == c[name].numpy().tobytes()
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_a_broken_image_among_the_first_rows_is_no_obstacle_where_others_are_none(
+    policy: str,
+) -> None:
+    images = [encoded(picture(i)) for i in range(12)]
+    images[7] = images[7][:40]
+    table = pa.table({"image": pa.array(images, pa.binary())})
+    made = chain(table, on_error=policy).tensorflow()
+    assert made.element_spec["image"].shape.as_list() == [None, 6, 5, 3]
+    rows = [row for b in made for row in b["index"].numpy().tolist()]
+    assert len(rows) == (11 if policy == "skip" else 12)
+    assert 7 not in rows
