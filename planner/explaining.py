@@ -7,35 +7,23 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from tql.diagnostics import counted
+from tql.planner.computing import Planned
 from tql.planner.expecting import at_most_once, shared
 from tql.planner.line import DrawLine
 from tql.planner.quality import units_of
 from tql.planner.reading import reading
 from tql.planner.telling import told
 from tql.planner.windows import Windows
-from tql.rowset import RowSet
-from tql.weights import AnyWeights, ClassWeights, class_masses
+from tql.weights import ClassWeights, class_masses
 
 _SHOWN: Final = 20  # groups of equal weights, those with the most draws
 
 
-class Explained(Protocol):
+class Explained(Planned, Protocol):
     """What is looked at of a plan."""
 
     @property
     def short(self) -> str: ...
-    @property
-    def population(self) -> RowSet: ...
-    @property
-    def weights(self) -> AnyWeights | None: ...
-    @property
-    def draws(self) -> int: ...
-    @property
-    def replace(self) -> bool: ...
-    @property
-    def mix(self) -> str: ...
-    @property
-    def windows(self) -> Windows | None: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
     @property
