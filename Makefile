@@ -22,7 +22,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/tql demo
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 # New random examples, and many more: TESTS=tests/test_fuzz.py for a part. A test may take an hour.
 TESTS := tests
