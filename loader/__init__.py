@@ -5,6 +5,7 @@ from tql.loader.loader import Loader
 from tql.loader.map_dataset import MapDataset
 from tql.loader.options import Options
 from tql.loader.rows import FragmentRows, Rows
+from tql.loader.shaping import Shaping, known_shaping
 from tql.loader.to_numpy import numpy_collate
 from tql.loader.to_tensorflow import by_row, tensorflow_collate, tensorflow_dataset
 from tql.loader.to_torch import distributed_rank, torch_collate
@@ -18,8 +19,10 @@ __all__ = [
     "OnError",
     "Options",
     "Rows",
+    "Shaping",
     "by_row",
     "distributed_rank",
+    "known_shaping",
     "numpy_collate",
     "tensorflow_collate",
     "tensorflow_dataset",

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tql import images
 from tql.diagnostics import data_error
-from tql.images import BrokenImage, Encoded, Header
+from tql.images import AS_STORED, BrokenImage, Encoded, Header, Pixels
 from tql.loader.arrow_values import encoded_values, values_of
 from tql.loader.batch import INDEX, Columns, Values
 from tql.loader.failures import Report, raise_it
@@ -39,6 +39,7 @@ class Wanted:
     column: Column
     method: Method
     image: bool
+    pixels: Pixels = AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,6 @@ class Decoder:
     origin: Callable[[int], str]
     wanted: tuple[Wanted, ...]
     return_index: bool = False
-    max_pixels: int = images.MAX_PIXELS
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,7 +90,8 @@ def resolve(rows: Rows, columns: Sequence[Column], options: Options) -> Decoder:
     for column in columns:
         method = methods[column.name]
         image = column.dtype == Binary(image=True) or column.name in found
-        wanted.append(Wanted(column, method, image or method == "pil"))
+        image = image or method == "pil"
+        wanted.append(Wanted(column, method, image, options.pixels(column.name)))
     return Decoder(rows.origin, tuple(wanted), options.return_index)
 
 
@@ -183,7 +184,7 @@ class _ImageColumn:
         if data is None:
             return None
         try:
-            return images.read_header(data, self.decoder.max_pixels)
+            return images.read_header(data, self.wanted.pixels)
         except BrokenImage as cause:
             self._corrupt(k, cause)
             return None
@@ -202,7 +203,7 @@ class _ImageColumn:
     def _decode_pil(self, k: int, data: Encoded, slots: Sequence[int], values: list[Any]) -> None:
         first, *others = slots
         try:
-            values[first] = images.to_pil(data, self.decoder.max_pixels)
+            values[first] = images.to_pil(data, self.wanted.pixels)
         except BrokenImage as cause:
             self._corrupt(k, cause)
             return

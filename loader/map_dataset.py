@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, SupportsIndex
+from typing import Final, SupportsIndex, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from tql.loader.decode import Decoder, fetch, resolve, start
 from tql.loader.memory import Memory
 from tql.loader.options import Method, Options, Transform, loaded_columns
 from tql.loader.rows import Rows
+from tql.loader.shaping import Shaping
 from tql.loader.transforms import OfSamples, applied
 from tql.rowset import RowSet, from_ids
 
@@ -32,11 +33,16 @@ class MapDataset:
         columns: tuple[str, ...] | None = None,
         decode: Mapping[str, Method] | None = None,
         return_index: bool = False,
+        **shaping: Unpack[Shaping],
     ) -> None:
         self.rows: Final = rows
         self.row_ids: Final = _compact(row_ids)
         self._options: Final = Options(
-            columns=columns, transform=transform, decode=decode or {}, return_index=return_index
+            columns=columns,
+            transform=transform,
+            decode=decode or {},
+            return_index=return_index,
+            **shaping,
         )
         self._columns: Final = loaded_columns(self._options, rows.schema)
         self._apply: Final = None if transform is None else applied(transform, {})

@@ -9,8 +9,10 @@ from typing import Any, Final, Literal, TypeAlias, assert_never, get_args
 import numpy as np
 
 from tql.diagnostics import Note, TqlError, did_you_mean, error
+from tql.images import MAX_PIXELS, Pixels
 from tql.loader.batch import INDEX, PAD
 from tql.loader.failures import OnError
+from tql.loader.shaping import Exif, Size, check_images, check_sizes, pixels_of
 from tql.planner.skipping import Skip
 from tql.planner.stream import Remainder
 from tql.schema import Binary, Column, Schema, Text
@@ -46,6 +48,8 @@ class Options:
                      leaves it out of its batch, "replace" puts another of its weight class there
     progress         a bar of batches on standard error, where that is a terminal
     max_errors       how many such samples a pass may have on this rank; None for any number
+
+    The form of values (min_size, channels, exif, max_pixels) is described in `Shaping`.
     """
 
     columns: Sequence[str] | None = None
@@ -69,6 +73,10 @@ class Options:
     on_error: OnError = "raise"
     max_errors: int | None = None
     progress: bool = False
+    min_size: Mapping[str, Size] = field(default_factory=dict)
+    channels: Mapping[str, int] = field(default_factory=dict)
+    exif: Exif = "ignore"
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, LARGEST_BATCH)
@@ -98,10 +106,15 @@ class Options:
                             help="on_error='skip' or 'replace'")  # fmt: skip
         _check_columns(self.columns)
         _check_decode(self.decode)
+        check_sizes(self.min_size, self.channels, self.exif, self.max_pixels)
         _check_transform(self.transform, self.columns)
         if self.persistent_workers and not self.num_workers:
             raise error("parameter", "persistent_workers=True, but num_workers=0 has none to keep",
                         help="num_workers=1 or more")  # fmt: skip
+
+    def pixels(self, column: str) -> Pixels:
+        """What the images of a column are to become."""
+        return pixels_of(column, self.min_size, self.channels, self.exif, self.max_pixels)
 
 
 def loaded_columns(options: Options, schema: Schema) -> tuple[Column, ...]:
@@ -121,6 +134,8 @@ def loaded_columns(options: Options, schema: Schema) -> tuple[Column, ...]:
     _check_reserved(options, names)
     for name, method in options.decode.items():
         _check_method(method, schema[name])
+    check_images("min_size", options.min_size, schema, options.decode)
+    check_images("channels", options.channels, schema, options.decode)
     return tuple(schema[name] for name in dict.fromkeys(names))
 
 

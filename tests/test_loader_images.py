@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from tests.loader_fakes import FakePlan, encoded, loader_of, picture, source_of
 from tql.diagnostics import TqlDataError, TqlUnsupportedError
-from tql.images import BrokenImage, decode_into, is_image, read_header, to_pil
+from tql.images import BrokenImage, Pixels, decode_into, is_image, read_header, to_pil
 from tql.schema import Binary
 
 
@@ -133,8 +133,8 @@ def test_a_broken_image_is_an_error_that_names_it(data: bytes, method: Any) -> N
 def test_a_header_that_promises_too_many_pixels_is_refused_before_decoding() -> None:
     for data in (JPEG, PNG):
         with pytest.raises(BrokenImage, match="64 x 48 pixels, more than the limit of 3,071"):
-            read_header(data, max_pixels=48 * 64 - 1)
-        read_header(data, max_pixels=48 * 64)
+            read_header(data, Pixels(max_pixels=48 * 64 - 1))
+        read_header(data, Pixels(max_pixels=48 * 64))
 
 
 def of_size(data: bytes, side: int) -> bytes:

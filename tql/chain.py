@@ -13,7 +13,7 @@ sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -29,7 +29,9 @@ from tql.loader import (
     Loader,
     OnError,
     Options,
+    Shaping,
     distributed_rank,
+    known_shaping,
     numpy_collate,
     tensorflow_collate,
     tensorflow_dataset,
@@ -242,11 +244,19 @@ class DataLoader:
         rank: int = 0,
         world_size: int = 1,
         remainder: Remainder | None = None,
+        **shaping: Unpack[Shaping],
     ) -> "DataLoader":
         """Batches as dicts of NumPy arrays (lists where rows differ in shape, and for text).
 
         With several ranks the remainder rule is "drop" unless another is given, so that every rank
         makes the same number of steps.
+
+        What all outputs have besides (`tql.loader.Shaping` says more):
+
+        min_size    {"image": (224, 224)}: JPEGs at the smallest scale of eighths that is no smaller
+        channels    {"image": 3}: all images gray (1), RGB (3) or RGBA (4)
+        exif        "turn" images as EXIF says; "ignore" gives pixels as they are stored
+        max_pixels  an image whose header promises more is an error, and is not decoded
         """
         options = Options(
             columns=_names(tensors),
@@ -259,6 +269,7 @@ class DataLoader:
             rank=rank,
             world_size=world_size,
             remainder=remainder or ("short" if world_size == 1 else "drop"),
+            **known_shaping(shaping, "numpy"),
         )
         return self._with_output(Output("numpy", options, lambda: numpy_collate))
 
@@ -278,6 +289,7 @@ class DataLoader:
         world_size: int = 1,
         remainder: Remainder | None = None,
         pin_memory: bool = False,
+        **shaping: Unpack[Shaping],
     ) -> "DataLoader":
         """Batches as dicts of torch tensors; `collate_fn` instead gets the list of samples.
 
@@ -300,6 +312,7 @@ class DataLoader:
             rank=rank,
             world_size=world_size,
             remainder=remainder,
+            **known_shaping(shaping, "pytorch"),
         )
         assert chosen.output is not None
 
@@ -324,6 +337,7 @@ class DataLoader:
         remainder: Remainder | None = None,
         element_spec: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
+        **shaping: Unpack[Shaping],
     ) -> Any:
         """A tf.data.Dataset of batches, dicts of tensors; its `.loader` has state, epoch and stats.
 
@@ -343,6 +357,7 @@ class DataLoader:
             rank=rank,
             world_size=world_size,
             remainder=remainder,
+            **known_shaping(shaping, "tensorflow"),
         )
         assert chosen.output is not None
         options = chosen.output.options

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from tql.engine.select import drawable
 from tql.language.bind_expr import Params
 from tql.language.places import parameters_of
 from tql.language.plan import Output
-from tql.loader import FragmentRows, MapDataset, by_row
+from tql.loader import FragmentRows, MapDataset, Shaping, by_row, known_shaping
 from tql.planner import sample
 from tql.queries import Question, ask, either, rows_below, state, weigh_by
 from tql.rowset import RowSet, everything, from_ids
@@ -277,9 +277,13 @@ class Dataset:
 
         return DataLoader.of(self, seed, **options)
 
-    def pytorch(self, transform: Any = None) -> MapDataset:
-        """A map-style data set for a stock torch DataLoader; a batch is fetched at once."""
-        return MapDataset(self.rows(), self.plan_rows(), transform)
+    def pytorch(self, transform: Any = None, **shaping: Unpack[Shaping]) -> MapDataset:
+        """A map-style data set for a stock torch DataLoader; a batch is fetched at once.
+
+        min_size, channels, exif and max_pixels are described in `tql.loader.Shaping`.
+        """
+        form = known_shaping(shaping, "pytorch")
+        return MapDataset(self.rows(), self.plan_rows(), transform, **form)
 
     def tensorflow(self) -> Any:
         """A tf.data.Dataset of the rows in their order, one element a row: dicts of tensors."""

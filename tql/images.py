@@ -3,18 +3,19 @@
 What a value becomes, always uint8 and (height, width, channels):
 
     JPEG gray, colour       1 channel; 3 channels RGB
-    JPEG CMYK, YCCK         3 channels RGB, converted by Pillow
+    JPEG CMYK, YCCK         3 channels RGB; inks are stored inverted (255 is none), as Adobe began it
+                            and all readers take it, with Adobe's marker or without
     PNG, WebP, GIF, …       Pillow's mode 1, L: 1 channel; RGB: 3; RGBA: 4
       palette               3 channels, 4 if the palette has transparency
       LA, PA                4 channels
-      16-bit gray           1 channel, the high byte
+      16-bit gray, colour   the high bytes
       other colour modes    3 channels RGB
       32-bit int and float  refused: no rule would be right for everybody
 
-Animations give their first frame. EXIF turns are not applied: pixels come as they are stored. A
-damaged or cut-off image is an error, never half an image: whatever libjpeg-turbo warns about counts
-as damage. So is one whose header promises more than MAX_PIXELS, in every format; Pillow's own limits
-and its warning do not apply.
+`Pixels` says what else may be asked for. Animations give their first frame. A damaged or cut-off
+image is an error, never half an image: whatever libjpeg-turbo warns about counts as damage. So is
+one whose header promises more than `max_pixels`, in every format; Pillow's own limits and its
+warning do not apply.
 """
 
 import io
@@ -25,15 +26,16 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tql import orientation
 from tql.diagnostics import TqlUnsupportedError, error
 
 Encoded: TypeAlias = bytes | memoryview
 
 MAX_PIXELS: Final = 2**28
 
-_SIMPLEJPEG: Final = "simplejpeg"
-_PILLOW: Final = "pillow"
-_CHANNELS_OF_MODE: Final = {"L": 1, "RGB": 3, "RGBA": 4}
+_MODE_OF_CHANNELS: Final = {1: "L", 3: "RGB", 4: "RGBA"}
+_CHANNELS_OF_MODE: Final = {mode: channels for channels, mode in _MODE_OF_CHANNELS.items()}
+_SPACE_OF_MODE: Final = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGBA"}  # simplejpeg's names
 _INKS: Final = ("CMYK", "YCCK")
 _JPEG_START: Final = b"\xff\xd8\xff"
 _STARTS: Final = (
@@ -51,19 +53,56 @@ class BrokenImage(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What the first bytes say. `opened` is Pillow's unread image where Pillow will decode it."""
+class Pixels:
+    """What images are to become.
 
-    height: int
-    width: int
-    channels: int
-    codec: str
+    min_size    (height, width): a JPEG is decoded at the smallest of the scales 1/8, 2/8, … 8/8 that
+                is still at least that high and that wide, and at 8/8 where none is. It is less work
+                than decoding all of it, and finer than leaving pixels out. Other formats come as
+                they are
+    channels    1 gray, 3 RGB, 4 RGBA for all images; None leaves each as it is stored. Alpha is left
+                out, or opaque where there is none
+    upright     turn images as their EXIF orientation says, before anything else is said of height
+                and width. Without it they are as stored, where boxes and masks of other columns
+                usually belong. TIFF has an orientation of its own, which always holds
+    max_pixels  the most that a header may promise, before scaling
+    """
+
+    min_size: tuple[int, int] | None = None
+    channels: int | None = None
+    upright: bool = False
+    max_pixels: int = MAX_PIXELS
+
+
+AS_STORED: Final = Pixels()
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the first bytes say, and what becomes of it.
+
+    stored       (height, width) as decoded, before it is turned
+    mode         Pillow's name of the channels: L, RGB, RGBA
+    inks         a JPEG of four inks
+    orientation  how to turn it, 1 is not at all
+    least        (height, width) that the decoder of JPEGs is given
+    opened       Pillow's unread image where Pillow will decode it
+    """
+
+    stored: tuple[int, int]
+    mode: str
+    inks: bool = False
+    orientation: int = orientation.AS_STORED
+    least: tuple[int, int] = (0, 0)
     opened: Any = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
-        return self.height, self.width, self.channels
+        height, width = self.stored
+        if orientation.swaps_axes(self.orientation):
+            height, width = width, height
+        return height, width, _CHANNELS_OF_MODE[self.mode]
 
 
 def is_image(data: Encoded) -> bool:
@@ -98,20 +137,60 @@ def _accepts(accept: Any, head: bytes) -> bool:
     return bool(answer) and not isinstance(answer, str)
 
 
-def read_header(data: Encoded, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size and channels of an encoded image, without decoding it; BrokenImage where it has none."""
-    header = _jpeg_header(data)
+def read_header(data: Encoded, pixels: Pixels = AS_STORED) -> Header:
+    """Shape of an encoded image, without decoding it; BrokenImage where it has none."""
+    header = _jpeg_header(data, pixels)
     if header is not None:
-        _check_size(header.width, header.height, max_pixels)
         return header
-    opened = _open(data, max_pixels)
-    if opened.mode in ("I", "F"):
-        raise BrokenImage(
-            f"its pixels are 32-bit {'integers' if opened.mode == 'I' else 'floats'}, "
-            "which have no 8-bit form; decode_method 'tobytes' or 'pil' gives them as they are"
-        )
+    opened = _open(data, pixels.max_pixels)
+    _refuse_32_bits(opened)
+    turn = _orientation(data, opened) if pixels.upright else orientation.AS_STORED
+    _draft(opened, _least(pixels, turn))
     width, height = opened.size
-    return Header(height, width, _CHANNELS_OF_MODE[_target_mode(opened)], _PILLOW, opened)
+    mode = _target_mode(opened) if pixels.channels is None else _MODE_OF_CHANNELS[pixels.channels]
+    return Header((height, width), mode, orientation=turn, opened=opened)
+
+
+def decode_into(data: Encoded, header: Header, out: npt.NDArray[np.uint8]) -> None:
+    """Decode into `out`, uint8 and C-contiguous of `header.shape`; without the GIL for JPEG."""
+    assert out.shape == header.shape and out.flags.c_contiguous
+    if header.orientation == orientation.AS_STORED:
+        _decode(data, header, out)
+        return
+    stored = np.empty((*header.stored, out.shape[2]), np.uint8)
+    _decode(data, header, stored)
+    out[...] = orientation.upright(stored, header.orientation)
+
+
+def to_pil(data: Encoded, pixels: Pixels = AS_STORED) -> Any:
+    """The value as a loaded PIL image in the mode it is stored in, unless `pixels` says otherwise,
+    with its `format` and `info`.
+    """
+    header = _jpeg_header(data, pixels)
+    if header is None:
+        image = _open(data, pixels.max_pixels)
+        turn = _orientation(data, image) if pixels.upright else orientation.AS_STORED
+        _draft(image, _least(pixels, turn))
+        kind = _load(image).format
+    else:
+        turn, opened = header.orientation, _open(data, pixels.max_pixels)
+        image = _jpeg_as_pil(data, header)
+        image.info, kind = opened.info, opened.format
+    if turn != orientation.AS_STORED:
+        image = _import_turning().exif_transpose(image)
+    if pixels.channels is not None:
+        _refuse_32_bits(image)
+        image = _converted(image, _MODE_OF_CHANNELS[pixels.channels])
+    image.format = kind
+    return image
+
+
+def _refuse_32_bits(image: Any) -> None:
+    if image.mode in ("I", "F"):
+        raise BrokenImage(
+            f"its pixels are 32-bit {'integers' if image.mode == 'I' else 'floats'}, "
+            "which have no 8-bit form; decode_method 'tobytes' gives the file, 'pil' the image"
+        )
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -121,64 +200,76 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def decode_into(data: Encoded, header: Header, out: npt.NDArray[np.uint8]) -> None:
-    """Decode into `out`, uint8 and C-contiguous of `header.shape`; without the GIL for JPEG."""
-    assert out.shape == header.shape and out.flags.c_contiguous
-    if header.codec == _SIMPLEJPEG:
-        _decode_jpeg(data, "GRAY" if header.channels == 1 else "RGB", out)
-    else:
-        out[...] = _pillow_pixels(data, header)
+def _least(pixels: Pixels, turn: int) -> tuple[int, int]:
+    """The size asked for, as (height, width) of the stored image."""
+    height, width = pixels.min_size or (0, 0)
+    return (width, height) if orientation.swaps_axes(turn) else (height, width)
 
 
-def to_pil(data: Encoded, max_pixels: int = MAX_PIXELS) -> Any:
-    """The value as a loaded PIL image in the mode it is stored in, with its `format` and `info`."""
-    header = _jpeg_header(data)
-    if header is None:
-        return _load(_checked(data, _open(data, max_pixels)))
-    _check_size(header.width, header.height, max_pixels)
-    pixels = np.empty(header.shape, np.uint8)
-    decode_into(data, header, pixels)
-    opened = _open(data, max_pixels)
-    image = _import_pillow().fromarray(pixels if header.channels == 3 else pixels[:, :, 0])
-    image.format, image.info = opened.format, opened.info
-    return image
+# -- JPEG -----------------------------------------------------------------------------------------
 
 
-def _jpeg_header(data: Encoded) -> Header | None:
+def _jpeg_header(data: Encoded, pixels: Pixels) -> Header | None:
     """None where it is no JPEG, or one that libjpeg-turbo's simple interface leaves to Pillow."""
     if data[:3] != _JPEG_START:
         return None
-    jpeg = _import_simplejpeg()
+    read = _import_simplejpeg().decode_jpeg_header
     try:
-        height, width, space, _ = jpeg.decode_jpeg_header(data)
+        height, width, space, _ = read(data)
     except ValueError:
         return None
-    if space in _INKS:
-        return None
-    return Header(height, width, 1 if space == "Gray" else 3, _SIMPLEJPEG)
+    _check_size(width, height, pixels.max_pixels)
+    turn = orientation.orientation_of_jpeg(data) if pixels.upright else orientation.AS_STORED
+    least = _least(pixels, turn)
+    if pixels.min_size is not None:
+        height, width, *_ = read(data, *least)
+    own = "L" if space == "Gray" else "RGB"
+    mode = own if pixels.channels is None else _MODE_OF_CHANNELS[pixels.channels]
+    return Header((height, width), mode, space in _INKS, turn, least)
 
 
-def _decode_jpeg(data: Encoded, space: str, out: npt.NDArray[np.uint8] | None) -> None:
-    jpeg = _import_simplejpeg()
+def _decode_jpeg(
+    data: Encoded, space: str, least: tuple[int, int], out: npt.NDArray[np.uint8]
+) -> None:
+    height, width = least
     try:
-        jpeg.decode_jpeg(data, space, buffer=out)
+        _import_simplejpeg().decode_jpeg(
+            data, space, min_height=height, min_width=width, buffer=out
+        )
     except ValueError as cause:
         raise BrokenImage(str(cause)) from cause
 
 
-def _checked(data: Encoded, opened: Any) -> Any:
-    """`opened`; BrokenImage where it is a damaged JPEG, which Pillow would fill with gray silently.
+def _jpeg_as_pil(data: Encoded, header: Header) -> Any:
+    """A JPEG in the mode it is stored in, but for its turn."""
+    space = "CMYK" if header.inks else _SPACE_OF_MODE[header.mode]
+    channels = len(space) if space != "GRAY" else 1
+    out = np.empty((*header.stored, channels), np.uint8)
+    _decode_jpeg(data, space, header.least, out)
+    pillow, (height, width) = _import_pillow(), header.stored
+    mode, raw = ("CMYK", "CMYK;I") if header.inks else (header.mode, header.mode)
+    return pillow.frombuffer(mode, (width, height), out, "raw", raw, 0, 1)
 
-    For what libjpeg-turbo's simple interface has no answer to, Pillow is all there is.
-    """
-    if data[:3] == _JPEG_START:
-        jpeg = _import_simplejpeg()
-        try:
-            _, _, space, _ = jpeg.decode_jpeg_header(data)
-        except ValueError:
-            return opened
-        _decode_jpeg(data, "CMYK" if space in _INKS else "RGB", None)
-    return opened
+
+# -- pixels ---------------------------------------------------------------------------------------
+
+
+def _decode(data: Encoded, header: Header, out: npt.NDArray[np.uint8]) -> None:
+    """Decode as it is stored, into (*header.stored, channels)."""
+    if header.opened is None and not header.inks:
+        _decode_jpeg(data, _SPACE_OF_MODE[header.mode], header.least, out)
+        return
+    image = _jpeg_as_pil(data, header) if header.inks else _load(header.opened)
+    pixels = np.asarray(_converted(image, header.mode))
+    out[...] = pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _converted(image: Any, mode: str) -> Any:
+    if image.mode.startswith("I;16"):
+        image = _import_pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of any other way to go on
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _target_mode(opened: Any) -> str:
@@ -192,21 +283,26 @@ def _target_mode(opened: Any) -> str:
     return "RGB"
 
 
-def _pillow_pixels(data: Encoded, header: Header) -> npt.NDArray[np.uint8]:
-    assert header.opened is not None
-    opened = _load(_checked(data, header.opened))
-    mode = _target_mode(opened)
-    if opened.mode.startswith("I;16"):
-        return (np.asarray(opened) >> 8).astype(np.uint8)[:, :, None]
-    pixels = np.asarray(opened if opened.mode == mode else opened.convert(mode))
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+def _orientation(data: Encoded, opened: Any) -> int:
+    if opened.format == "PNG":
+        return orientation.orientation_of_png(data)
+    # Pillow turns a TIFF by itself. EXIF of the others stands in their header.
+    exif = None if opened.format == "TIFF" else opened.info.get("exif")
+    return orientation.AS_STORED if exif is None else orientation.orientation_of_exif(exif)
+
+
+def _draft(opened: Any, least: tuple[int, int]) -> None:
+    """Let Pillow scale a JPEG that is left to it; by 1/8, 1/4 or 1/2, and no smaller than `least`."""
+    height, width = least
+    if opened.format == "JPEG" and height and width:
+        opened.draft(None, (width, height))
 
 
 def _open(data: Encoded, max_pixels: int) -> Any:
     """Pillow's image, its header read; without Image.open, which warns and refuses by limits of its
     own that hold for the whole process.
     """
-    pillow, head = _import_pillow(), bytes(data[:16])
+    pillow, head, damage = _import_pillow(), bytes(data[:16]), ""
     for more in (pillow.preinit, pillow.init):
         more()
         for name in tuple(pillow.ID):
@@ -217,12 +313,13 @@ def _open(data: Encoded, max_pixels: int) -> Any:
                 opened = read(io.BytesIO(data), "")
             except MemoryError:
                 raise
-            except Exception:  # noqa: BLE001  plugins raise whatever bytes lead to
+            except Exception as e:  # noqa: BLE001  plugins raise whatever bytes lead to
+                damage = damage or (f" ({name}: {e})" if accept is not None else "")
                 continue
             width, height = opened.size
             _check_size(width, height, max_pixels)
             return opened
-    raise BrokenImage("it is in no image format that Pillow knows")
+    raise BrokenImage(f"it is in no image format that Pillow can read{damage}")
 
 
 def _load(opened: Any) -> Any:
@@ -241,6 +338,12 @@ def _import_simplejpeg() -> Any:
     except ImportError as cause:
         raise _missing("simplejpeg") from cause
     return simplejpeg
+
+
+def _import_turning() -> Any:
+    from PIL import ImageOps
+
+    return ImageOps
 
 
 def _import_pillow() -> Any:
