@@ -24,6 +24,7 @@ from tql.loader.memory import Memory
 from tql.loader.options import Method, Options
 from tql.loader.rows import Rows
 from tql.schema import Binary, Column
+from tql.sources.protocol import Run, in_turn
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Task: TypeAlias = Callable[[], None]
@@ -95,10 +96,10 @@ def resolve(rows: Rows, columns: Sequence[Column], options: Options) -> Decoder:
     return Decoder(rows.origin, tuple(wanted), options.return_index)
 
 
-def fetch(rows: Rows, decoder: Decoder, ids: Ids) -> Fetched:
+def fetch(rows: Rows, decoder: Decoder, ids: Ids, run: Run = in_turn) -> Fetched:
     """Read these rows, int64 (n,), in any order and with repeats."""
     unique, inverse = np.unique(ids, return_inverse=True)
-    table = rows.take(unique, decoder.names)
+    table = rows.take(unique, decoder.names, run)
     assert table.num_rows == len(unique), "rows were lost on the way"
     return Fetched(table, unique, rows.identify(unique), inverse)
 

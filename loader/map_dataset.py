@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tql.loader.batch import Columns, Sample, sample_at
+from tql.loader.crew import Crew
 from tql.loader.decode import Decoder, fetch, resolve, start
 from tql.loader.memory import Memory
 from tql.loader.options import Method, Options, Transform, loaded_columns
@@ -15,6 +16,8 @@ from tql.loader.rows import Rows
 from tql.loader.shaping import Shaping
 from tql.loader.transforms import OfSamples, applied
 from tql.rowset import RowSet, from_ids
+
+_READERS: Final = 4
 
 
 class MapDataset:
@@ -47,6 +50,7 @@ class MapDataset:
         self._columns: Final = loaded_columns(self._options, rows.schema)
         self._apply: Final = None if transform is None else applied(transform, {})
         self._decoder: Decoder | None = None
+        self._crew: Final = Crew(_READERS)
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -63,7 +67,7 @@ class MapDataset:
         at = np.array([self._checked(i) for i in indices], np.int64)
         if self._decoder is None:
             self._decoder = resolve(self.rows, self._columns, self._options)
-        fetched = fetch(self.rows, self._decoder, self.row_ids.select(at))
+        fetched = fetch(self.rows, self._decoder, self.row_ids.select(at), self._crew.run)
         decoding = start(self._decoder, fetched, Memory(0, 0))
         for task in decoding.tasks:
             task()

@@ -28,15 +28,18 @@ from concurrent.futures import CancelledError, Future, InvalidStateError, Thread
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 from tql.diagnostics import data_error, error
+from tql.loader.crew import Help, side_by_side
 from tql.loader.decode import Task
 from tql.loader.meter import Meter
 from tql.loader.recipe import Awaited, Done, Next, Phase, Recipe
 
 _READERS: Final = 4
 _SHARES_PER_THREAD: Final = 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +210,30 @@ class Pipeline:
         try:
             task()
         except BaseException as e:  # noqa: BLE001  it is raised again in the caller's thread
-            with suppress(InvalidStateError):  # closed meanwhile
-                job.done.set_exception(e)
+            self._fail(job, e)
+
+    def _fail(self, job: _Job, cause: BaseException) -> None:
+        if self._stopped and isinstance(cause, CancelledError):
+            job.done.cancel()
+            return
+        with suppress(InvalidStateError):  # closed meanwhile
+            job.done.set_exception(cause)
 
     def _read(self, job: _Job) -> None:
-        then = self._recipe.read(job.step)
+        then = self._recipe.read(job.step, self._side_by_side)
         job.stage = "decode"
         self._submit(self._decoders, job, lambda: self._go_on(job, then))
+
+    def _side_by_side(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
+        """The `Run` of what reads."""
+        helpers = min(_READERS, self._limits.threads)
+        return side_by_side(tasks, helpers, self._call, lambda: self._stopped)
+
+    def _call(self, help: Help) -> None:
+        pool = self._readers
+        if pool is not None:
+            with suppress(RuntimeError):  # shutting down: whoever asks for help does it alone
+                pool.submit(help)
 
     def _go_on(self, job: _Job, then: Callable[[], Next]) -> None:
         """Run phases until one is shared out, or the batch is done."""

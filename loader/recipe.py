@@ -25,6 +25,7 @@ from tql.loader.processes import Workers
 from tql.loader.rows import Rows
 from tql.loader.transforms import Apply
 from tql.planner.plan import MOST_TRIES
+from tql.sources.protocol import Run, in_turn
 
 _ROWS_IN_NOTES: Final = 8
 
@@ -94,11 +95,13 @@ class _Attempt:
     """A batch in the making: the samples that are tried now, and those that failed before.
 
     tries  int64 (b,), how many substitutes each of `located` is
+    run    how what waits for storage is done
     bad    slot → why it failed; several threads write
     """
 
     located: Located
     tries: npt.NDArray[np.int64]
+    run: Run
     failures: tuple[Failure, ...] = ()
     bad: dict[int, Exception] = field(default_factory=dict)
 
@@ -121,10 +124,10 @@ class Recipe:
     memory: Memory
     meter: Meter
 
-    def read(self, step: int) -> "Callable[[], Next]":
+    def read(self, step: int, run: Run = in_turn) -> "Callable[[], Next]":
         """Read the rows of a batch; what is returned goes on, in a thread that decodes."""
         located = self.stream.batch(step)
-        attempt = _Attempt(located, np.zeros(len(located.rows), np.int64))
+        attempt = _Attempt(located, np.zeros(len(located.rows), np.int64), run)
         return partial(self._decode, attempt, self._fetch(attempt))
 
     def make(self, step: int) -> Any:
@@ -153,7 +156,7 @@ class Recipe:
 
     def _fetch(self, attempt: _Attempt) -> Fetched:
         began = time.perf_counter()
-        fetched = fetch(self.rows, self.decoder, attempt.located.rows)
+        fetched = fetch(self.rows, self.decoder, attempt.located.rows, attempt.run)
         seconds, table = time.perf_counter() - began, fetched.table
         self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
         return fetched
@@ -200,7 +203,7 @@ class Recipe:
                 bad.tolist(), rows, causes, stand_ins, strict=True
             )
         )
-        attempt = _Attempt(tried, tries, attempt.failures + failures)
+        attempt = _Attempt(tried, tries, attempt.run, attempt.failures + failures)
         return self._decode(attempt, self._fetch(attempt))
 
     def _transform(self, attempt: _Attempt, batch: Columns) -> Next:

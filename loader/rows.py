@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tql.schema import Schema
 from tql.sources.gathering import gather
-from tql.sources.protocol import Source
+from tql.sources.protocol import Run, Source, in_turn
 
 RowIds = npt.NDArray[np.int64]
 
@@ -32,8 +32,11 @@ class Rows(Protocol):
         """The columns that `take` can give."""
         ...
 
-    def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
-        """These columns of these rows (int64, any order, repeats allowed), in the order given."""
+    def take(self, rows: RowIds, columns: Sequence[str], run: Run = in_turn) -> pa.Table:
+        """These columns of these rows (int64, any order, repeats allowed), in the order given.
+
+        What has to wait for storage is given to `run`.
+        """
         ...
 
     def identify(self, rows: RowIds) -> RowIds:
@@ -80,9 +83,9 @@ class FragmentRows:
     def schema(self) -> Schema:
         return self.source.schema
 
-    def take(self, rows: RowIds, columns: Sequence[str]) -> pa.Table:
+    def take(self, rows: RowIds, columns: Sequence[str], run: Run = in_turn) -> pa.Table:
         """Each fragment that holds one of `rows` is read, or found in the cache, exactly once."""
-        return gather(self.source, rows, columns, self._fragment)
+        return gather(self.source, rows, columns, self._fragment, run)
 
     def identify(self, rows: RowIds) -> RowIds:
         """The same numbers: the rows of a source are known by their place in it."""

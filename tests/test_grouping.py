@@ -23,6 +23,7 @@ from tql.engine.scan import Settings
 from tql.loader import FragmentRows
 from tql.queries import ask
 from tql.schema import Float, Label, List, Text
+from tql.sources.protocol import Run, in_turn
 
 Row = dict[str, Any]
 
@@ -443,9 +444,9 @@ class Asked(FragmentRows):
 
     asked: ClassVar[list[tuple[list[int], list[str]]]] = []
 
-    def take(self, rows: Any, columns: Sequence[str]) -> pa.Table:
+    def take(self, rows: Any, columns: Sequence[str], run: Run = in_turn) -> pa.Table:
         Asked.asked.append((sorted(rows.tolist()), list(columns)))
-        return super().take(rows, columns)
+        return super().take(rows, columns, run)
 
 
 @pytest.mark.parametrize(

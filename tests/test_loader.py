@@ -21,6 +21,7 @@ from tql import images as images_module
 from tql.diagnostics import TqlDataError, TqlPlanError, TqlTypeError, TqlUnsupportedError
 from tql.loader import FragmentRows, Loader, Options, numpy_collate
 from tql.schema import Binary, Int
+from tql.sources.protocol import Run, in_turn
 
 
 def shuffled(n: int, seed: int = 0) -> FakePlan:
@@ -52,12 +53,14 @@ class SlowRows:
         self.gate = threading.Event()
         self.gate.set()
 
-    def take(self, rows: npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+    def take(
+        self, rows: npt.NDArray[np.int64], columns: Sequence[str], run: Run = in_turn
+    ) -> pa.Table:
         self.begun.append(int(rows[0]))
         if self.delays:
             time.sleep(self.delays[int(rows[0]) % len(self.delays)])
         assert self.gate.wait(10)
-        return self.inner.take(rows, columns)
+        return self.inner.take(rows, columns, run)
 
     def identify(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return rows + 1000

@@ -10,7 +10,7 @@ from tql.engine.computed import identify, stored_below
 from tql.engine.derived import DerivedSource
 from tql.loader import FragmentRows
 from tql.schema import Schema
-from tql.sources.protocol import Source
+from tql.sources.protocol import Run, Source, in_turn
 
 
 class ViewRows:
@@ -32,12 +32,14 @@ class ViewRows:
     def schema(self) -> Schema:
         return self.view.schema
 
-    def take(self, rows: NDArray[np.int64], columns: Sequence[str]) -> Any:
+    def take(self, rows: NDArray[np.int64], columns: Sequence[str], run: Run = in_turn) -> Any:
         """These columns for these rows (int64, any order), in the order given."""
-        return self.view.project(rows, columns, self._fetch)
 
-    def _fetch(self, source: Source, rows: NDArray[np.int64], columns: Sequence[str]) -> Any:
-        return next(b for b in self._below if b.source is source).take(rows, columns)
+        def fetch(source: Source, below: NDArray[np.int64], names: Sequence[str]) -> Any:
+            stored = next(b for b in self._below if b.source is source)
+            return stored.take(below, names, run)
+
+        return self.view.project(rows, columns, fetch)
 
     def identify(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Their row numbers in the root data set."""

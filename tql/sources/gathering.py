@@ -1,6 +1,7 @@
 """Rows by number, in the order asked for, reading each fragment once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Final, TypeVar
 
@@ -12,7 +13,7 @@ from pyarrow import types as kind
 from tql.schema import Opaque, Text
 from tql.sources.arrow_types import arrow_type
 from tql.sources.movable import movable
-from tql.sources.protocol import Source
+from tql.sources.protocol import ByRow, Run, Source, in_turn
 
 Read = Callable[[int, Sequence[str]], pa.Table]
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
@@ -21,17 +22,37 @@ LARGEST_OFFSET: Final = (1 << 31) - 1
 
 
 def gather(
-    source: Source, rows: NDArray[np.int64], columns: Sequence[str], read: Read | None = None
+    source: Source,
+    rows: NDArray[np.int64],
+    columns: Sequence[str],
+    read: Read | None = None,
+    run: Run = in_turn,
 ) -> pa.Table:
     """These columns of these rows; rows may repeat and stand in any order.
 
     `rows` is int64, shape (n,), each in 0 … source.rows - 1. `read` replaces `source.read`, for
-    callers that keep fragments. Text comes plain, never as a dictionary. What is returned holds
-    little more than its rows in memory, but for views of what is there anyway.
+    callers that keep fragments; `run` is given one task for each fragment. Text comes plain, never
+    as a dictionary. What is returned holds little more than its rows in memory, but for views of
+    what is there anyway.
     """
     names = list(columns)
-    texts = [n for n in names if source.schema[n].dtype == Text()]
-    fetch = source.read if read is None else read
+    single = [n for n in names if n in source.columns_by_row] if isinstance(source, ByRow) else []
+    if not single:
+        return _by_fragment(source, rows, names, read or source.read, run)
+    assert isinstance(source, ByRow)
+    taken = _plain(source.take(rows, single, run), _texts(source, single))
+    others = [n for n in names if n not in source.columns_by_row]
+    if others:
+        more = _by_fragment(source, rows, others, read or source.read, run)
+        for name in others:
+            taken = taken.append_column(more.schema.field(name), more.column(name))
+    return taken.select(names)
+
+
+def _by_fragment(
+    source: Source, rows: NDArray[np.int64], names: list[str], fetch: Read, run: Run
+) -> pa.Table:
+    texts = _texts(source, names)
     if not len(rows):
         if not source.fragments:
             return _without_rows(source, names)
@@ -42,12 +63,18 @@ def gather(
     order = _grouping(owner)
     if order is not None:
         rows, owner = rows[order], owner[order]
-    pieces = []
-    for fragment, part in _stretches(owner):
+
+    def piece(fragment: int, part: slice) -> pa.Table:
         local = rows[part] - starts[fragment]
         in_place = source.fragments[fragment].in_place
-        pieces.append(_plain(_take(fetch(fragment, names), local, in_place), texts))
+        return _plain(_take(fetch(fragment, names), local, in_place), texts)
+
+    pieces = run([partial(piece, *stretch) for stretch in _stretches(owner)])
     return _restored(pa.concat_tables(_aligned(pieces, texts)), order)
+
+
+def _texts(source: Source, names: Sequence[str]) -> list[str]:
+    return [n for n in names if source.schema[n].dtype == Text()]
 
 
 def _owners(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:

@@ -5,13 +5,17 @@ batch, a slice of a table in memory. Rows are numbered through the fragments in 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tql.schema import Schema
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +108,37 @@ class Changeable(ABC):
     @abstractmethod
     def refuse_changed(self) -> None:
         """Raise a TqlDataError where it sees that the data is not what was opened."""
+
+
+class Run(Protocol):
+    """How several tasks that wait for storage are done: one after another, or side by side."""
+
+    def __call__(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
+        """Their results, in order. Of several failures the first, by the order of the tasks, is
+        raised; tasks behind one that failed may be left out.
+        """
+        ...
+
+
+def in_turn(tasks: Sequence[Callable[[], T]], /) -> list[T]:
+    """A `Run` that does one after another, in the calling thread."""
+    return [task() for task in tasks]
+
+
+class ByRow(ABC):
+    """A source some of whose columns are fetched a row at a time, such as those that are files.
+
+    `read` gives them too, of a whole fragment; `gather` asks `take` for them.
+    """
+
+    @property
+    @abstractmethod
+    def columns_by_row(self) -> frozenset[str]:
+        """The columns that `take` gives."""
+
+    @abstractmethod
+    def take(self, rows: NDArray[np.int64], columns: Sequence[str], run: Run) -> pa.Table:
+        """These of `columns_by_row`, of these rows: int64 (n,), any order, repeats and none allowed.
+
+        What has to wait is given to `run`, task by task.
+        """
