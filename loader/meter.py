@@ -4,6 +4,8 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from tql.diagnostics import counted
+
 _QUIET_SHARE: Final = 0.05
 _STAGES: Final = ("read", "decode", "transform", "collate")
 _ADVICE: Final = {
@@ -28,6 +30,28 @@ class StageStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Retries:
+    """Requests to storage that were made again, those because the server asked for fewer among them.
+
+    `seconds` were waited before them, summed over threads; what a file system does by itself, before
+    it lets a request fail, is not seen.
+    """
+
+    count: int = 0
+    throttled: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        slowed = f", {self.throttled:,} of them because the server asked for fewer" * bool(
+            self.throttled
+        )
+        return (
+            f"{counted(self.count, 'request was', 'requests were')} made again{slowed}, "
+            f"after {self.seconds:.2f} s of waiting"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LoaderStats:
     """One pass so far. `waited` is how long `next()` made the caller wait, in all."""
 
@@ -37,6 +61,7 @@ class LoaderStats:
     delivered: int = 0
     waited: float = 0.0
     elapsed: float = 0.0
+    retries: Retries = Retries()
 
     @property
     def advice(self) -> str:
@@ -56,6 +81,8 @@ class LoaderStats:
                 f"{name:<10} {s.batches:>8,} {s.rows:>10,} {s.bytes / 1e6:>10,.1f} {s.seconds:>9.2f}"
             )
         lines.append(f"{'waited':<10} {self.delivered:>8,} {'':>10} {'':>10} {self.waited:>9.2f}")
+        if self.retries.count:
+            lines.append(str(self.retries))
         return "\n".join([*lines, self.advice])
 
 
@@ -75,6 +102,13 @@ class Meter:
             self._stats.stages[stage] = StageStats(
                 old.batches + batches, old.rows + rows, old.bytes + bytes, old.seconds + seconds
             )
+
+    def tried_again(self, waited: float, throttled: bool) -> None:
+        """Count a request that is made again after so many seconds."""
+        with self._lock:
+            r = self._stats.retries
+            more = Retries(r.count + 1, r.throttled + throttled, r.seconds + waited)
+            self._stats = replace(self._stats, retries=more)
 
     def delivered(self, waited: float, elapsed: float) -> None:
         """Count a batch handed over; `elapsed` is seconds since the pass began."""

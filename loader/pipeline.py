@@ -35,6 +35,7 @@ from tql.loader.crew import Help, side_by_side
 from tql.loader.decode import Task
 from tql.loader.meter import Meter
 from tql.loader.recipe import Awaited, Done, Next, Phase, Recipe
+from tql.sources.retrying import WATCHER
 
 _READERS: Final = 4
 _SHARES_PER_THREAD: Final = 4
@@ -188,9 +189,22 @@ class Pipeline:
             return min(self._limits.in_flight, 2)
         return max(1, min(self._limits.in_flight, self._limits.memory_bytes // self._largest))
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits for its batches any more."""
+        return self._stopped
+
+    def tried_again(self, waited: float, throttled: bool) -> None:
+        """Count a request to storage that is made again."""
+        self._meter.tried_again(waited, throttled)
+
     def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
-        workers = self._workers
-        return ThreadPoolExecutor(threads, name, lambda: workers.add(threading.get_ident()))
+        return ThreadPoolExecutor(threads, name, self._begin)
+
+    def _begin(self) -> None:
+        """In each thread, before all else."""
+        self._workers.add(threading.get_ident())
+        WATCHER.set(self)
 
     def _submit(self, pool: ThreadPoolExecutor | None, job: _Job, task: Task) -> None:
         if pool is None:  # let go

@@ -149,7 +149,7 @@ def test_a_query_reads_the_chunks_of_its_columns_and_nothing_else(
     else:
         ds = tql.open(path)
         monkeypatch.setattr(
-            File, "open", lambda f: pa.PythonFile(Recorded(f.path, log), mode="r")
+            File, "open", lambda f, ahead=(): pa.PythonFile(Recorded(f.path, log), mode="r")
         )  # fmt: skip
     log.take()
     groups = range(4)
@@ -342,7 +342,7 @@ def test_a_short_read_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         File,
         "open",
-        lambda f: pa.PythonFile(Recorded(f.path, Log(), (start + stop) // 2), mode="r"),
+        lambda f, ahead=(): pa.PythonFile(Recorded(f.path, Log(), (start + stop) // 2), mode="r"),
     )
     with pytest.raises(tql.TqlDataError, match=r"row group 1.* cannot be read"):
         ds.query("select * where score > 0.5")

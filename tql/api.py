@@ -20,6 +20,7 @@ def open(
     columns: Sequence[str] | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     filesystem: Any = None,
+    retry_for: float = 60.0,
 ) -> "Dataset":
     """A data set over data where it lies; nothing is copied or converted.
 
@@ -32,11 +33,19 @@ def open(
     columns      only these columns
     class_names  names of the classes of integer columns: {"labels": ["cat", "dog"]}
     filesystem   a pyarrow or fsspec file system for the paths
+    retry_for    seconds for which a request to storage that is not local is tried again where it
+                 is throttled, or answered in part or not at all; a loader's timeout= bounds more
     """
     from tql.dataset import Dataset
     from tql.sources.opening import open_source
 
-    opened = open_source(source, columns=columns, class_names=class_names, filesystem=filesystem)
+    opened = open_source(
+        source,
+        columns=columns,
+        class_names=class_names,
+        filesystem=filesystem,
+        retry_for=retry_for,
+    )
     name = source if isinstance(source, str) else type(source).__name__
     return Dataset(opened, name)
 

@@ -1,20 +1,24 @@
 """Finding the files that a path, folder, glob, list or URI means, and saying so when there are none."""
 
 import os
+import pickle
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from tql.diagnostics import TqlDataError, data_error, did_you_mean, error
+from tql.sources.remote import RemoteFile
+from tql.sources.retrying import RETRY_FOR, again, denied
 
 Format = Literal["parquet", "ipc"]
+T = TypeVar("T")
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _WILD: Final = re.compile(r"[*?\[]")
@@ -31,25 +35,35 @@ ACCEPTED: Final = "Parquet (.parquet) or Arrow IPC (.arrow, .feather, .ipc)"
 
 
 class Place:
-    """A file system, made again in a child process where it came from a URI."""
+    """A file system, made again in a child process; `retry_for` is how long it is asked, in seconds."""
 
-    __slots__ = ("_filesystem", "_pid", "given", "local", "uri")
+    __slots__ = ("_filesystem", "_pid", "given", "local", "retry_for", "uri")
 
     def __init__(
-        self, filesystem: pafs.FileSystem, uri: str | None = None, given: Any = None
+        self,
+        filesystem: pafs.FileSystem,
+        uri: str | None = None,
+        given: Any = None,
+        retry_for: float = RETRY_FOR,
     ) -> None:
         self._filesystem = filesystem
         self.given = given  # the file system that was handed in, where one was
         self.uri = uri
+        self.retry_for = retry_for
         self._pid = os.getpid()
         self.local = isinstance(filesystem, pafs.LocalFileSystem)
 
     @property
     def filesystem(self) -> pafs.FileSystem:
         # Connections and their threads do not survive a fork.
-        if self.uri is not None and not self.local and self._pid != os.getpid():
-            self._filesystem, self._pid = pafs.FileSystem.from_uri(self.uri)[0], os.getpid()
+        if not self.local and self._pid != os.getpid():
+            self._filesystem = pickle.loads(pickle.dumps(self._filesystem))
+            self._pid = os.getpid()
         return self._filesystem
+
+    def ask(self, shown: str, request: Callable[[], T]) -> T:
+        """The outcome of a request about `shown`; of a file system over a network, with patience."""
+        return request() if self.local else again(f"'{shown}'", self.retry_for, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +75,18 @@ class File:
     shown: str
     stamp: tuple[int, int] | None = None  # its size and its time in ns, where they were listed
 
-    def open(self) -> Any:
-        """A new handle for random access; the caller closes it."""
+    def open(self, ahead: Iterable[tuple[int, int]] = ()) -> Any:
+        """A new handle for random access; the caller closes it.
+
+        Of a file that is not local the ranges `ahead`, (start, stop) each, are read at once.
+        """
+        if self.place.local:
+            return self._open()
+        remote = RemoteFile(self._open, f"'{self.shown}'", self.place.retry_for)
+        remote.fetch(ahead)
+        return pa.PythonFile(remote, mode="r")
+
+    def _open(self) -> Any:
         return self.place.filesystem.open_input_file(self.path)
 
     def stamped(self) -> "File":
@@ -74,7 +98,8 @@ class File:
         if self.place.local:
             seen = os.stat(self.path)
             return seen.st_size, seen.st_mtime_ns
-        info = self.place.filesystem.get_file_info(self.path)
+        place = self.place
+        info = place.ask(self.shown, lambda: place.filesystem.get_file_info(self.path))
         if info.type == pafs.FileType.NotFound:
             raise FileNotFoundError(self.path)
         return _stamp(info)
@@ -99,32 +124,44 @@ def unreadable(shown: str, e: BaseException) -> TqlDataError:
                 f"'{shown}' may not be read: permission denied",
                 help=f"grant read permission on '{shown}'",
             )
+        case _ if denied(e):
+            return data_error(
+                "source",
+                f"'{shown}' may not be read: {e}",
+                help="check the credentials, and what they permit",
+            )
         case _:
             return data_error(
                 "source", f"'{shown}' cannot be read: {e}", help="check that the file is complete"
             )
 
 
-def find_files(source: str | os.PathLike[str], filesystem: Any) -> list[File]:
+def find_files(
+    source: str | os.PathLike[str], filesystem: Any, retry_for: float = RETRY_FOR
+) -> list[File]:
     """The files that one path, folder, glob or URI means, sorted by path; at least one."""
     text = os.fspath(source)
     if not text:
         raise data_error("source", "the path is empty", help="name a file, a folder or a glob")
-    place, path = _place(text, filesystem)
+    place, path = _place(text, filesystem, retry_for)
     try:
-        info = place.filesystem.get_file_info(path)
-        if info.type == pafs.FileType.Directory:
-            infos = _in_folder(place.filesystem, path, text)
-            return [File(place, i.path, _shown(i.path, path, text), _stamp(i)) for i in infos]
-        if info.type != pafs.FileType.NotFound:
-            return [File(place, path, text, _stamp(info))]
-        if not _WILD.search(path):
-            raise _missing(place.filesystem, path, text)
+        return place.ask(text, lambda: _find(place, path, text))
+    except (OSError, pa.ArrowException) as e:
+        raise unreadable(text, e) from e
+
+
+def _find(place: Place, path: str, text: str) -> list[File]:
+    info = place.filesystem.get_file_info(path)
+    if info.type == pafs.FileType.Directory:
+        infos = _in_folder(place.filesystem, path, text)
+    elif info.type != pafs.FileType.NotFound:
+        return [File(place, path, text, _stamp(info))]
+    elif not _WILD.search(path):
+        raise _missing(place.filesystem, path, text)
+    else:
         infos = _matching(place.filesystem, path)
         if not infos:
             raise _nothing_matches(place.filesystem, path, text)
-    except (OSError, pa.ArrowException) as e:
-        raise unreadable(text, e) from e
     return [File(place, i.path, _shown(i.path, path, text), _stamp(i)) for i in infos]
 
 
@@ -133,12 +170,11 @@ def _stamp(info: pafs.FileInfo) -> tuple[int, int] | None:
     return None if size is None or time is None else (size, time)
 
 
-def _place(text: str, filesystem: Any) -> tuple[Place, str]:
+def _place(text: str, filesystem: Any, retry_for: float) -> tuple[Place, str]:
     scheme = _URI.match(text)
     if filesystem is not None:
-        return Place(_as_arrow(filesystem), given=filesystem), text[
-            scheme.end() :
-        ] if scheme else text
+        place = Place(_as_arrow(filesystem), given=filesystem, retry_for=retry_for)
+        return place, text[scheme.end() :] if scheme else text
     if scheme is None:
         return Place(pafs.LocalFileSystem()), _absolute(text)
     # A glob's signs are not those of a URI ("?" starts a query there).
@@ -152,7 +188,7 @@ def _place(text: str, filesystem: Any) -> tuple[Place, str]:
             f"'{text}' cannot be opened: {e}",
             help="use a scheme that pyarrow knows (file, s3, gs, hf, …) or pass filesystem=",
         ) from e
-    return Place(found, text[:cut]), path + text[cut:]
+    return Place(found, text[:cut], retry_for=retry_for), path + text[cut:]
 
 
 def _absolute(text: str) -> str:

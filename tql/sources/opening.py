@@ -1,5 +1,6 @@
 """`open_source`: from whatever people hold to a `Source`."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -30,6 +31,7 @@ from tql.sources.ipc import IpcSource
 from tql.sources.memory import MemorySource
 from tql.sources.parquet import ParquetSource
 from tql.sources.protocol import Source
+from tql.sources.retrying import RETRY_FOR
 
 ClassNames = Mapping[str, Sequence[str]]
 
@@ -46,17 +48,22 @@ def open_source(
     columns: Sequence[str] | None = None,
     class_names: ClassNames | None = None,
     filesystem: Any = None,
+    retry_for: float = RETRY_FOR,
 ) -> Source:
     """A source over files, tables or arrays.
 
     `columns` restricts the schema; `class_names` gives the names of integer columns; `filesystem`
-    is a pyarrow or fsspec file system that paths are read through.
+    is a pyarrow or fsspec file system that paths are read through; `retry_for` is for how many
+    seconds a request to one that is not local is tried again.
     """
+    _check_retry_for(retry_for)
     match source:
         case str() | os.PathLike():
-            return _open_files(_found(source, filesystem), columns, class_names)
+            return _open_files(_found(source, filesystem, retry_for), columns, class_names)
         case list() | tuple():
-            files = [f for path in _checked_paths(source) for f in _found(path, filesystem)]
+            files = [
+                f for path in _checked_paths(source) for f in _found(path, filesystem, retry_for)
+            ]
             return _open_files(files, columns, class_names)
         case Mapping() if not hasattr(source, "__arrow_c_stream__"):
             refuse_splits(source)
@@ -113,13 +120,30 @@ def _checked_paths(paths: Sequence[Any]) -> Sequence[str | os.PathLike[str]]:
     return paths
 
 
-def _found(source: str | os.PathLike[str], filesystem: Any) -> list[File]:
+def _check_retry_for(retry_for: Any) -> None:
+    if isinstance(retry_for, bool) or not isinstance(retry_for, int | float):
+        raise error(
+            "type",
+            f"retry_for= is {retry_for!r}; expected a number of seconds",
+            help="retry_for=0 tries everything once",
+        )
+    if not 0 <= retry_for < math.inf:
+        raise error(
+            "value",
+            f"retry_for= is {retry_for}; expected 0 seconds or more",
+            help="retry_for=0 tries everything once",
+        )
+
+
+def _found(
+    source: str | os.PathLike[str], filesystem: Any, retry_for: float = RETRY_FOR
+) -> list[File]:
     text = os.fspath(source)
     if not isinstance(text, str):
         raise error("type", "a path is given as bytes; expected text", help="use os.fsdecode")
     if text.startswith(_DEMO):
         return [_demo(text)]
-    return find_files(text, filesystem)
+    return find_files(text, filesystem, retry_for)
 
 
 def _demo(text: str) -> File:

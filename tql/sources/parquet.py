@@ -1,6 +1,6 @@
 """Parquet files: one or many, a row group is a fragment."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -12,7 +12,7 @@ from tql.schema import Schema, Text
 from tql.sources.arrow_types import is_text_dictionary
 from tql.sources.bounds import Bounded, ColumnBounds, side_by_side
 from tql.sources.classes import merged_dictionary
-from tql.sources.files import File
+from tql.sources.files import File, unreadable
 from tql.sources.fingerprint import digest_of, names_part
 from tql.sources.footers import (
     Footer,
@@ -24,6 +24,7 @@ from tql.sources.footers import (
     without_nulls,
 )
 from tql.sources.protocol import Changeable, Fragment
+from tql.sources.retrying import denied
 from tql.sources.stored import (
     StoredColumn,
     as_label,
@@ -156,19 +157,36 @@ def read_group(footer: Footer, group: int, stored: Sequence[StoredColumn], origi
         parts = [p for p in (s.part, s.path) if p is not None]
         paths += [f"{s.name}.{p}" for p in parts] or [s.name]
     try:
-        with footer.file.open() as handle:
+        with footer.file.open(_ranges(footer, metadata, stored)) as handle:
             reader = pq.ParquetFile(
                 handle,
                 metadata=footer.metadata,
                 read_dictionary=as_dictionary,
-                pre_buffer=not footer.file.place.local,
+                pre_buffer=False,  # what is not local was read ahead
             )
             return reader.read_row_group(group, columns=paths, use_threads=len(paths) > 1)
     except (OSError, pa.ArrowException) as e:
         raise _unreadable_group(origin, e) from e
 
 
+def _ranges(
+    footer: Footer, group: pq.RowGroupMetaData, stored: Sequence[StoredColumn]
+) -> Iterator[tuple[int, int]]:
+    """Where in the file the columns lie, (start, stop) of each chunk."""
+    for s in stored:
+        parts = [f"{s.name}.{p}" for p in (s.part, s.path) if p is not None]
+        for leaf in footer.leaves[s.name]:
+            chunk = group.column(leaf)
+            if not parts or chunk.path_in_schema in parts:
+                start = chunk.data_page_offset
+                if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+                    start = chunk.dictionary_page_offset
+                yield start, start + chunk.total_compressed_size
+
+
 def _unreadable_group(origin: str, e: BaseException) -> TqlDataError:
+    if denied(e):
+        return unreadable(origin, e)
     return data_error(
         "source",
         f"{origin} cannot be read: {e}",
