@@ -21,7 +21,8 @@ from tql.loader.arrow_values import encoded_values, values_of
 from tql.loader.batch import INDEX, Columns, Values
 from tql.loader.failures import Report, raise_it
 from tql.loader.memory import Memory
-from tql.loader.options import Method, Options
+from tql.loader.options import Method, Options, as_stored
+from tql.loader.ragged import Padding, paddings
 from tql.loader.rows import Rows
 from tql.schema import Binary, Column
 from tql.sources.protocol import Run, in_turn
@@ -41,6 +42,7 @@ class Wanted:
     method: Method
     image: bool
     pixels: Pixels = AS_STORED
+    padding: Padding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def resolve(rows: Rows, columns: Sequence[Column], options: Options) -> Decoder:
     null, in the order of the source, starts as an image file does that can be decoded: whatever the
     plan, the rank or the place where a job resumes. Only such columns are read for this.
     """
+    padded = {p.name: p for p in paddings(options.ragged, as_stored(options, columns)) if p.image}
     methods: dict[str, Method] = {c.name: options.decode.get(c.name, "numpy") for c in columns}
     unsure = [c.name for c in columns if c.dtype == Binary() and methods[c.name] == "numpy"]
     found = {name for name, data in _first_values(rows, unsure).items() if images.is_image(data)}
@@ -92,7 +95,8 @@ def resolve(rows: Rows, columns: Sequence[Column], options: Options) -> Decoder:
         method = methods[column.name]
         image = column.dtype == Binary(image=True) or column.name in found
         image = image or method == "pil"
-        wanted.append(Wanted(column, method, image, options.pixels(column.name)))
+        pixels, padding = options.pixels(column.name), padded.get(column.name)
+        wanted.append(Wanted(column, method, image, pixels, padding))
     return Decoder(rows.origin, tuple(wanted), options.return_index)
 
 
@@ -117,7 +121,8 @@ def start(
         name, array = wanted.column.name, fetched.table[wanted.column.name]
         if wanted.image and wanted.method != "tobytes":
             job = _ImageColumn(decoder, wanted, fetched, encoded_values(array), report)
-            values[name], more = job.start(memory)
+            made, more = job.start(memory)
+            values.update(made)
             tasks += more
         else:
             plain = values_of(wanted.column, wanted.method, array, known, report)
@@ -153,29 +158,36 @@ class _ImageColumn:
     encoded: list[Encoded | None]
     report: Report
 
-    def start(self, memory: Memory) -> tuple[Values, list[Task]]:
-        """Room for the column, and one task for each image that is not null."""
+    def start(self, memory: Memory) -> tuple[dict[str, Values], list[Task]]:
+        """Room for the column, with what comes beside it, and a task for each image not null."""
+        name = self.wanted.column.name
         inverse = self.fetched.inverse
         slots = _slots_of(inverse, len(self.fetched.ids))
         listed: list[Any] = [None] * len(inverse)
         if self.wanted.method == "pil":
-            return listed, [
+            return {name: listed}, [
                 partial(self._decode_pil, k, data, slots[k], listed)
                 for k, data in enumerate(self.encoded)
                 if data is not None
             ]
         headers = [self._header(k, data) for k, data in enumerate(self.encoded)]
-        shapes = {None if h is None else h.shape for h in headers}
-        shape = shapes.pop() if len(shapes) == 1 else None
+        shapes = [None if h is None else h.shape for h in headers]
+        extent, padding = _extent(shapes), self.wanted.padding
         values: Values = listed
-        if shape is not None:
-            values = memory.array((len(inverse), *shape), np.uint8)
+        made: dict[str, Values] = {name: listed}
+        if extent is not None and padding is not None:
+            # At once in its place: `padded` would copy every image.
+            values = made[name] = memory.array((len(inverse), *extent), np.uint8)
+            of_slots = [shapes[k] for k in inverse.tolist()]
+            made[padding.companion] = padding.tell(values, of_slots, memory)
+        elif extent is not None and len(set(shapes)) == 1:
+            values = made[name] = memory.array((len(inverse), *extent), np.uint8)
         else:
             for header, where in zip(headers, slots, strict=True):
                 for slot in where if header is not None else ():
                     assert header is not None
                     listed[slot] = np.empty(header.shape, np.uint8)
-        return values, [
+        return made, [
             partial(self._decode, k, data, header, slots[k], values)
             for k, (data, header) in enumerate(zip(self.encoded, headers, strict=True))
             if data is not None and header is not None
@@ -194,8 +206,12 @@ class _ImageColumn:
         self, k: int, data: Encoded, header: Header, slots: Sequence[int], values: Values
     ) -> None:
         first, *others = slots
+        height, width, _ = header.shape
+        room = values[first]
+        room[height:] = 0  # padding, where there is any
+        room[:height, width:] = 0
         try:
-            images.decode_into(data, header, values[first])
+            images.decode_into(data, header, room[:height, :width])
         except BrokenImage as cause:
             self._corrupt(k, cause)
         for slot in others:
@@ -222,6 +238,14 @@ class _ImageColumn:
         )
         found.__cause__ = cause
         self.report(k, found)
+
+
+def _extent(shapes: Sequence[tuple[int, int, int] | None]) -> tuple[int, int, int] | None:
+    """Height and width that hold all of these images; None where one is null or they differ in channels."""
+    there = [s for s in shapes if s is not None]
+    if not there or len(there) < len(shapes) or len({s[2] for s in there}) > 1:
+        return None
+    return max(s[0] for s in there), max(s[1] for s in there), there[0][2]
 
 
 def _slots_of(inverse: Ids, unique: int) -> list[list[int]]:

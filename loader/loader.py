@@ -16,10 +16,11 @@ from tql.loader.decode import Decoder, resolve
 from tql.loader.failures import Failures, too_many
 from tql.loader.memory import Memory
 from tql.loader.meter import LoaderStats, Meter
-from tql.loader.options import Options, loaded_columns
+from tql.loader.options import Options, as_stored, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
 from tql.loader.processes import Workers
 from tql.loader.progress import with_bar
+from tql.loader.ragged import Padding, paddings
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
 from tql.loader.transforms import applied
@@ -228,13 +229,12 @@ class Loader:
     @property
     def columns_as_stored(self) -> tuple[Column, ...]:
         """The columns that no transform touches."""
-        match self.options.transform:
-            case None:
-                return self._columns
-            case Mapping() as functions:
-                return tuple(c for c in self._columns if functions[c.name] is None)
-            case _:
-                return ()
+        return as_stored(self.options, self._columns)
+
+    @property
+    def paddings(self) -> tuple[Padding, ...]:
+        """The columns that are padded."""
+        return paddings(self.options.ragged, self.columns_as_stored)
 
     def first_rows(self) -> Any:
         """A batch of the first rows of the source, whatever the plan: it shows what batches are.
@@ -331,6 +331,7 @@ class Loader:
             apply=self._apply,
             workers=workers,
             mark_padding=o.remainder in ("pad", "mask"),
+            paddings=self.paddings,
             on_error=o.on_error,
             collate=self._collate,
             memory=self._memory,

@@ -7,11 +7,13 @@ from typing import Final, SupportsIndex, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from tql.loader.batch import Columns, Sample, sample_at
+from tql.loader.batch import Columns, Sample, Samples, as_samples, sample_at
 from tql.loader.crew import Crew
 from tql.loader.decode import Decoder, fetch, resolve, start
+from tql.loader.failures import raise_it
 from tql.loader.memory import Memory
-from tql.loader.options import Method, Options, Transform, loaded_columns
+from tql.loader.options import Method, Options, Transform, as_stored, loaded_columns
+from tql.loader.ragged import padded, paddings
 from tql.loader.rows import Rows
 from tql.loader.shaping import Shaping
 from tql.loader.transforms import OfSamples, applied
@@ -24,7 +26,8 @@ class MapDataset:
     """A map-style data set: `ds[i]` is the sample of row `row_ids[i]`, a dict of NumPy values.
 
     `__getitems__` reads the rows of a batch at once; a DataLoader calls it by itself. What is read
-    lies in the memory of each worker process; a fork or a spawn starts with an empty cache.
+    lies in the memory of each worker process; a fork or a spawn starts with an empty cache. What is to
+    be padded is padded up to the largest of the rows that are read at once: the batch of a DataLoader.
     """
 
     def __init__(
@@ -49,6 +52,9 @@ class MapDataset:
         )
         self._columns: Final = loaded_columns(self._options, rows.schema)
         self._apply: Final = None if transform is None else applied(transform, {})
+        self._paddings: Final = paddings(
+            self._options.ragged, as_stored(self._options, self._columns)
+        )
         self._decoder: Decoder | None = None
         self._crew: Final = Crew(_READERS)
 
@@ -71,7 +77,11 @@ class MapDataset:
         decoding = start(self._decoder, fetched, Memory(0, 0))
         for task in decoding.tasks:
             task()
-        return self._transformed(decoding.batch)
+        made = self._transformed(decoding.batch)
+        if not self._paddings or not made:
+            return made
+        samples = Samples(decoding.batch.rows, made)
+        return as_samples(padded(samples, self._paddings, Memory(0, 0), raise_it))
 
     def _transformed(self, batch: Columns) -> list[Sample]:
         samples = [sample_at(batch, i) for i in range(len(batch.rows))]

@@ -12,7 +12,8 @@ from tql.diagnostics import Note, TqlError, did_you_mean, error
 from tql.images import MAX_PIXELS, Pixels
 from tql.loader.batch import INDEX, PAD
 from tql.loader.failures import OnError
-from tql.loader.shaping import Exif, Size, check_images, check_sizes, pixels_of
+from tql.loader.ragged import RAGGED, Ragged, can_be_padded, clash, paddings
+from tql.loader.shaping import Exif, Size, by_column, check_images, check_sizes, pixels_of
 from tql.planner.skipping import Skip
 from tql.planner.stream import Remainder
 from tql.schema import Binary, Column, Schema, Text
@@ -49,7 +50,7 @@ class Options:
     progress         a bar of batches on standard error, where that is a terminal
     max_errors       how many such samples a pass may have on this rank; None for any number
 
-    The form of values (min_size, channels, exif, max_pixels) is described in `Shaping`.
+    The form of values (min_size, channels, exif, max_pixels, ragged) is described in `Shaping`.
     """
 
     columns: Sequence[str] | None = None
@@ -77,6 +78,7 @@ class Options:
     channels: Mapping[str, int] = field(default_factory=dict)
     exif: Exif = "ignore"
     max_pixels: int = MAX_PIXELS
+    ragged: Mapping[str, Ragged] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _whole("batch_size", self.batch_size, 1, LARGEST_BATCH)
@@ -107,6 +109,10 @@ class Options:
         _check_columns(self.columns)
         _check_decode(self.decode)
         check_sizes(self.min_size, self.channels, self.exif, self.max_pixels)
+        by_column("ragged", self.ragged, "{'image': 'pad'}")
+        for name, how in self.ragged.items():
+            if how not in RAGGED:
+                raise _not_one_of(f"the ragged form of '{name}'", how, RAGGED)
         _check_transform(self.transform, self.columns)
         if self.persistent_workers and not self.num_workers:
             raise error("parameter", "persistent_workers=True, but num_workers=0 has none to keep",
@@ -136,7 +142,42 @@ def loaded_columns(options: Options, schema: Schema) -> tuple[Column, ...]:
         _check_method(method, schema[name])
     check_images("min_size", options.min_size, schema, options.decode)
     check_images("channels", options.channels, schema, options.decode)
-    return tuple(schema[name] for name in dict.fromkeys(names))
+    columns = tuple(schema[name] for name in dict.fromkeys(names))
+    _check_ragged(options, columns)
+    return columns
+
+
+def as_stored(options: Options, columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Of the columns that are loaded, those that no transform touches."""
+    match options.transform:
+        case None:
+            return tuple(columns)
+        case Mapping() as functions:
+            return tuple(c for c in columns if functions[c.name] is None)
+        case _:
+            return ()
+
+
+def _check_ragged(options: Options, columns: tuple[Column, ...]) -> None:
+    """Whether what is to be padded can be, as far as that is known before a transform has run."""
+    loaded, stored = {c.name for c in columns}, as_stored(options, columns)
+    for column in stored:
+        if options.ragged.get(column.name, "list") == "list":
+            continue
+        method = options.decode.get(column.name, "numpy")
+        if method != "numpy":
+            raise error("parameter", f"ragged names '{column.name}', of which decode_method {method!r} "
+                        "gives no array", help="leave one of them out")  # fmt: skip
+        if not can_be_padded(column.dtype):
+            raise error("type", f"images and lists of numbers can be padded, but '{column.name}' is "
+                        f"{column.dtype}", help=f"leave '{column.name}' out of ragged=")  # fmt: skip
+    for name in options.ragged if not callable(options.transform) else ():
+        if name not in loaded:
+            raise error("unknown_column", f"ragged names a column {name!r}, which is not loaded",
+                        help=did_you_mean(name, loaded) or f"there are {', '.join(loaded)}")  # fmt: skip
+    for padding in paddings(options.ragged, stored):
+        if padding.companion in loaded and not callable(options.transform):
+            raise clash(padding)
 
 
 def _check_reserved(options: Options, names: tuple[str, ...]) -> None:

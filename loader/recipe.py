@@ -22,6 +22,7 @@ from tql.loader.failures import Failure, OnError, raise_it, without_locals
 from tql.loader.memory import Memory
 from tql.loader.meter import Meter
 from tql.loader.processes import Workers
+from tql.loader.ragged import Padding, padded
 from tql.loader.rows import Rows
 from tql.loader.transforms import Apply
 from tql.planner.plan import MOST_TRIES
@@ -119,6 +120,7 @@ class Recipe:
     apply: Apply | None
     workers: Workers | None
     mark_padding: bool
+    paddings: tuple[Padding, ...]
     on_error: OnError
     collate: Collate
     memory: Memory
@@ -262,6 +264,11 @@ class Recipe:
 
     def _collate(self, attempt: _Attempt, batch: Batch) -> Next:
         began = time.perf_counter()
+        if self.paddings:
+            report = raise_it if self.on_error == "raise" else attempt.bad.__setitem__
+            batch = padded(batch, self.paddings, self.memory, report)
+            if attempt.bad:
+                return self._again(attempt)
         value = self.collate(batch)
         self.meter.add("collate", time.perf_counter() - began, batches=1, rows=len(batch.rows))
         return Done(value, attempt.failures)

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict, cast, get_args
 
 from tql.diagnostics import did_you_mean, error
 from tql.images import MAX_PIXELS, Pixels
+from tql.loader.ragged import Ragged
 from tql.schema import Binary, Column, Schema
 
 Exif: TypeAlias = Literal["ignore", "turn"]
@@ -28,12 +29,22 @@ class Shaping(TypedDict, total=False):
     exif        "ignore" (the default) leaves pixels as they are stored, where boxes and masks of
                 other columns usually belong; "turn" turns them as EXIF says, before min_size
     max_pixels  an image whose header promises more is an error, and is not decoded; 2^28 by default
+    ragged      {column: what is made of values that differ in shape}, of images of several sizes and
+                of lists of numbers at any depth:
+                "list"  (the default) a list of arrays, in TensorFlow a RaggedTensor
+                "pad"   one array, with zeros behind the values up to the largest of the batch, and a
+                        column <name>_shape, int64 (batch, axes), of the shapes
+                "mask"  the same with a column <name>_mask, bool, of the shape of the array: true
+                        where there was a value, also where the lists within one row differ
+                It comes after a transform, which may make such columns, and before collate_fn. Null
+                cannot be padded, nor images that differ in channels
     """
 
     min_size: Mapping[str, Size]
     channels: Mapping[str, Literal[1, 3, 4]]
     exif: Exif
     max_pixels: int
+    ragged: Mapping[str, Ragged]
 
 
 def known_shaping(given: Mapping[str, Any], method: str) -> Shaping:

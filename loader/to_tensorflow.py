@@ -14,6 +14,7 @@ import numpy as np
 from tql.diagnostics import TqlError, data_error, error
 from tql.loader.batch import INDEX, Batch, Collate, Sample, Values, as_columns, as_samples
 from tql.loader.loader import Loader
+from tql.loader.ragged import Padding
 from tql.schema import DType, List
 
 _KINDS: Final = "biuf"  # what both have: booleans, integers and floats of the same widths
@@ -70,9 +71,15 @@ def tensorflow_dataset(
         _check_given(tf, given, first)
         types = {column.name: column.dtype for column in loader.columns_as_stored}
         spec = {
-            name: given[name] if name in given else _spec_of(tf, name, v, types.get(name), leading)
+            name: _spec_of(tf, name, v, types.get(name), leading)
             for name, v in first.items()
+            if name not in given
         }
+        for padding in loader.paddings:
+            names = (padding.name, padding.companion) if padding.how == "mask" else (padding.name,)
+            for name in names:
+                spec[name] = _padded_spec(tf, first[name], padding, leading)
+        spec = {name: given[name] if name in given else spec[name] for name in first}
     batches = len(loader)
 
     def elements() -> Iterator[Any]:
@@ -138,6 +145,14 @@ def _spec_of(tf: Any, name: str, values: Values, dtype: DType | None, leading: i
     last = max(i for i, n in enumerate(dims) if n is None)
     dims[: last + 1] = [None] * (last + 1)
     return tf.RaggedTensorSpec((leading, *dims), kinds.pop(), ragged_rank=last + 1)
+
+
+def _padded_spec(tf: Any, values: Any, padding: Padding, leading: int | None) -> Any:
+    """The type of a padded column or of its mask: every batch has lengths of its own."""
+    dims: list[int | None] = [None] * (values.ndim - 1)
+    if padding.image:
+        dims[-1] = values.shape[-1]
+    return tf.TensorSpec((leading, *dims), values.dtype)
 
 
 def _open_depth(dtype: DType | None) -> int:

@@ -257,6 +257,8 @@ class DataLoader:
         channels    {"image": 3}: all images gray (1), RGB (3) or RGBA (4)
         exif        "turn" images as EXIF says; "ignore" gives pixels as they are stored
         max_pixels  an image whose header promises more is an error, and is not decoded
+        ragged      {"image": "pad"}: values of several shapes as one array, zeros behind them, beside a
+                    column image_shape; "mask" for image_mask; "list" (the default) leaves a list
         """
         options = Options(
             columns=_names(tensors),

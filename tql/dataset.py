@@ -280,7 +280,7 @@ class Dataset:
     def pytorch(self, transform: Any = None, **shaping: Unpack[Shaping]) -> MapDataset:
         """A map-style data set for a stock torch DataLoader; a batch is fetched at once.
 
-        min_size, channels, exif and max_pixels are described in `tql.loader.Shaping`.
+        min_size, channels, exif, max_pixels and ragged are described in `tql.loader.Shaping`.
         """
         form = known_shaping(shaping, "pytorch")
         return MapDataset(self.rows(), self.plan_rows(), transform, **form)

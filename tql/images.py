@@ -152,9 +152,12 @@ def read_header(data: Encoded, pixels: Pixels = AS_STORED) -> Header:
 
 
 def decode_into(data: Encoded, header: Header, out: npt.NDArray[np.uint8]) -> None:
-    """Decode into `out`, uint8 and C-contiguous of `header.shape`; without the GIL for JPEG."""
-    assert out.shape == header.shape and out.flags.c_contiguous
-    if header.orientation == orientation.AS_STORED:
+    """Decode into `out`, uint8 of `header.shape`; for JPEG without the GIL.
+
+    With a detour where `out` is no C-contiguous block, or the image is to be turned.
+    """
+    assert out.shape == header.shape
+    if header.orientation == orientation.AS_STORED and out.flags.c_contiguous:
         _decode(data, header, out)
         return
     stored = np.empty((*header.stored, out.shape[2]), np.uint8)
