@@ -24,7 +24,7 @@ from benchmarks.neighbours import watched
 from benchmarks.peers import __main__ as command_line
 from benchmarks.peers import figures, report
 from benchmarks.peers.data import Data
-from benchmarks.peers.figures import PARTS, Part
+from benchmarks.peers.figures import Part
 from benchmarks.peers.tasks import PEERS, Peer, keys, tasks
 from benchmarks.peers.threads import threads
 from benchmarks.peers.weighing import TAKEN
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, peers: Sequence[Peer] = PEERS) 
         print(f"… {name}: {took:.0f} s", file=sys.stderr)
         known[name] = Part(found, memory, figures.machine(), threads(), f"{began:%Y-%m-%d %H:%M}",
                            took, noise.cpus)  # fmt: skip
-        figures.save(file, {n: known[n] for n in (*keys(data), *PARTS) if n in known})
+        figures.save(file, known, keys(data))
     print(report.whole({n: known[n] for n in (*TASKS, PLANS) if n in known}))
     print(f"figures: {file}", file=sys.stderr)
     if given.readme:

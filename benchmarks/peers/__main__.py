@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import bandwidth, calls, kernels, opening, parsing, profiles, scaling, startup
+from benchmarks.loading import rounds
+from benchmarks.loading.data import Files
+from benchmarks.loading.tasks import IMAGES, NUMBERS, PASSES, TASKS
 from benchmarks.measure import run
 from benchmarks.neighbours import watched
 from benchmarks.peers import figures, report
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, peers: Sequence[Peer] = PEERS) 
     known = figures.load(file)
     for name, part in _measured(given, data, _wanted(given, data, known), peers):
         known[name] = part
-        figures.save(file, {n: known[n] for n in (*keys(data), *PARTS) if n in known})
+        figures.save(file, known, keys(data))
     if not known:
         sys.exit(f"{file} has no figures; leave --show out to measure")
     text = report.whole(known)
@@ -162,6 +165,9 @@ def _works(
             cold, min(given.seconds, SCALING_SECONDS), given.scaling_rows)),
         "kernels": lambda: kernels.measure(given.rows)[1],
         "plans": lambda: list(opening.measure(given.rows, given.repeats)),
+        "loading": lambda: list(rounds.measure(
+            TASKS, Files(given.data, min(given.rows, IMAGES), min(given.rows, NUMBERS)),
+            min(given.repeats, PASSES))),
         "limits": lambda: list(profiles.measure(
             data, peers, given.repeats, min(given.seconds, LIMITS_SECONDS))),
     }  # fmt: skip

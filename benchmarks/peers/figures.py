@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Final
 from benchmarks.bandwidth import Bandwidth
 from benchmarks.calls import Calls
 from benchmarks.kernels import Measured
+from benchmarks.loading.rounds import Pace
 from benchmarks.measure import OURS, Result, Timing
 from benchmarks.opening import Fact
 from benchmarks.parsing import Read
@@ -23,13 +24,14 @@ from benchmarks.startup import Cold
 FORMAT: Final = 1
 ROOT: Final = Path(__file__).parents[2]
 DISTRIBUTIONS: Final = (
-    "polars", "duckdb", "numpy", "pyarrow", "torch", "deeplake", "numba",
+    "polars", "duckdb", "numpy", "pyarrow", "torch", "deeplake", "numba", "simplejpeg", "pillow",
+    "grain", "spdl", "datasets",
 )  # fmt: skip
 
 # Part of a run that is no task -> what it is a list of.
 PARTS: Final[Mapping[str, Any]] = {
     "calls": Calls, "starts": Cold, "texts": Read, "scaling": Line, "kernels": Measured,
-    "limits": Profile, "plans": Fact,
+    "limits": Profile, "plans": Fact, "loading": Pace,
 }  # fmt: skip
 
 
@@ -65,8 +67,10 @@ def load(file: Path) -> dict[str, Part]:
     return {name: _part(name, raw) for name, raw in content["parts"].items()}
 
 
-def save(file: Path, parts: Mapping[str, Part]) -> None:
-    """Write all parts: the file has either the old figures or the new."""
+def save(file: Path, parts: Mapping[str, Part], tasks: Iterable[str] = ()) -> None:
+    """Write all parts, those of `tasks` first: the file has either the old figures or the new."""
+    order = [*tasks, *(name for name in parts if name not in PARTS), *PARTS]
+    parts = {name: parts[name] for name in dict.fromkeys(order) if name in parts}
     file.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "parts": {name: _raw(part) for name, part in parts.items()}}
     draft = file.with_name(f".{os.getpid()}-{file.name}")

@@ -7,6 +7,7 @@ from typing import Any, Final
 from benchmarks import kernels, opening, profiles, scaling
 from benchmarks.bandwidth import Bandwidth, fastest
 from benchmarks.calls import CALLS, Calls
+from benchmarks.loading import report as loading
 from benchmarks.measure import OF_FLOOR, OURS, Result, Timing
 from benchmarks.parsing import Read
 from benchmarks.peers.figures import PARTS, Part
@@ -51,6 +52,7 @@ def whole(parts: Mapping[str, Part]) -> str:
         "kernels": lambda p: "## Kernels alone\n\n" + kernels.table(
             [b for b in p.memory if b.threads == 1], p.found),
         "plans": lambda p: f"## Plans\n\n{opening.table(p.found)}",
+        "loading": lambda p: f"## Loading\n\n{loading.table(p.found)}",
         "limits": lambda p: f"## Where the time goes, and the limits\n\n{profiles.table(p.found)}",
     }  # fmt: skip
     shown += [table(parts[name]) for name, table in tables.items() if name in parts]
@@ -68,8 +70,8 @@ def conditions(parts: Mapping[str, Part]) -> str:
         own = ", ".join(f"{n} {k}" for n, k in next(iter(these.values())).threads.items())
         told.append(
             f"Measured{which} on {where}. From {at[0]} to {at[-1]} UTC, {minutes:.1f} minutes. "
-            f"{quiet(list(these.values()))} Threads that each takes by itself: {own}; "
-            "the others do not say."
+            f"{quiet(list(these.values()))}"
+            + (f" Threads that each takes by itself: {own}; the others do not say." if own else "")
         )
     return "## Where and when\n\n" + "\n\n".join(told)
 
