@@ -14,6 +14,12 @@ Values: TypeAlias = npt.NDArray[Any] | list[Any]
 
 Sample: TypeAlias = dict[str, Any]
 
+NUMBERS: Final = frozenset(
+    {"bool", "float16", "float32", "float64", "complex64", "complex128"}
+    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
+"""Names of the dtypes that NumPy, torch and TensorFlow have alike."""
+
 INDEX: Final = "index"
 PAD: Final = "_pad"
 
@@ -68,7 +74,8 @@ def sample_at(batch: Columns, i: int) -> Sample:
 def stack(values: Sequence[Any]) -> Values:
     """One array where every value is a number of one type or an array of one shape and dtype.
 
-    Python ints give int64, floats float64, bools bool; anything else stays a list.
+    Python ints give int64, floats float64, complex complex128, bools bool; anything else stays a
+    list.
     """
     first: Any = values[0] if len(values) else None
     kind: type = type(first)
@@ -79,7 +86,7 @@ def stack(values: Sequence[Any]) -> Values:
         return np.stack(values) if alike else list(values)
     if isinstance(first, np.generic) and not isinstance(first, np.flexible | np.object_):
         return np.array(values)
-    if kind is bool or kind is float:
+    if kind is bool or kind is float or kind is complex:
         return np.array(values)
     if kind is int:
         bounds = np.iinfo(np.int64)

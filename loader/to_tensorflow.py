@@ -6,18 +6,19 @@ where a job resumes: a dimension in which those rows agree is static, one in whi
 ragged, and so are lists whose type states no length. A batch that is otherwise is an error.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from tql.diagnostics import TqlError, data_error, error
-from tql.loader.batch import INDEX, Batch, Collate, Sample, Values, as_columns, as_samples
+from tql.loader.batch import INDEX, NUMBERS, Batch, Collate, Sample, Values, as_columns, as_samples
 from tql.loader.loader import Loader
 from tql.loader.ragged import Padding
 from tql.schema import DType, List
 
-_KINDS: Final = "biuf"  # what both have: booleans, integers and floats of the same widths
+_TEXT: Final = "USO"  # kinds of NumPy arrays that TensorFlow takes as text
+_BFLOAT16: Final = "bfloat16"  # NumPy has it through ml_dtypes
 
 
 class _Spec(Protocol):
@@ -127,7 +128,10 @@ def _spec_of(tf: Any, name: str, values: Values, dtype: DType | None, leading: i
     """The type of a column, from its first rows and the type that the source states."""
     depth = _open_depth(dtype)
     if isinstance(values, np.ndarray) and not depth:
-        return _dense_spec(tf, _storable(values), leading)
+        whole = _storable(values)
+        if whole.dtype.kind not in _TEXT and not _fits(whole):
+            raise _no_type(name, [whole.dtype])
+        return _dense_spec(tf, whole, leading)
     rows = [v for v in values if v is not None]
     if rows and all(isinstance(v, str | bytes) for v in rows):
         return tf.TensorSpec((leading,), tf.string)
@@ -167,7 +171,7 @@ def _open_depth(dtype: DType | None) -> int:
 
 
 def _dense_spec(tf: Any, values: Any, leading: int | None) -> Any:
-    if values.dtype.kind in "USO":
+    if values.dtype.kind in _TEXT:
         return tf.TensorSpec((leading, *values.shape[1:]), tf.string)
     return tf.TensorSpec((leading, *values.shape[1:]), values.dtype)
 
@@ -227,12 +231,16 @@ def _ragged(tf: Any, name: str, values: Values, spec: Any) -> Any:
 
 
 def _storable(values: Any) -> Any:
-    """Times as int64 counts of their unit since 1970, for TensorFlow has none; all else as it is."""
-    return values.view(np.int64) if values.dtype.kind in "mM" else values
+    """Times as int64 counts of their unit since 1970, for TensorFlow has none; all else as it is, in
+    the byte order of this machine.
+    """
+    if values.dtype.kind in "mM":
+        return values.view(np.int64)
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 def _fits(values: Any) -> bool:
-    return values.dtype.kind in _KINDS
+    return values.dtype.name in NUMBERS or values.dtype.name == _BFLOAT16
 
 
 # -- errors ---------------------------------------------------------------------------------------
@@ -258,8 +266,10 @@ def _deviates(name: str, found: str, spec: _Spec) -> TqlError:
     )
 
 
-def _no_type(name: str, rows: list[Any]) -> TqlError:
-    found = "only null in the first rows" if not rows else f"{type(rows[0]).__name__} values"
+def _no_type(name: str, rows: Sequence[Any]) -> TqlError:
+    found = "only null in the first rows"
+    if rows:
+        found = f"{rows[0] if isinstance(rows[0], np.dtype) else type(rows[0]).__name__} values"
     return error(
         "type",
         f"column '{name}' has {found}, of which TensorFlow can be given no type",

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tql.diagnostics import error
-from tql.loader.batch import Batch, Collate, Sample, Values, as_columns, as_samples
+from tql.loader.batch import NUMBERS, Batch, Collate, Sample, Values, as_columns, as_samples
 
-_TENSOR_KINDS: Final = "biuf"
+# What NumPy knows through ml_dtypes, and torch by the same name: the bits are the same.
+_SHORT_FLOATS: Final = {"bfloat16": np.int16, "float8_e4m3fn": np.int8, "float8_e5m2": np.int8}
 
 
 def torch_collate(
@@ -18,9 +19,9 @@ def torch_collate(
 ) -> Collate:
     """How batches become tensors; called where the loader is built, so that torch is found then.
 
-    Without `collate_fn`: arrays of numbers and booleans become tensors over the same memory, lists
-    of arrays become lists of tensors, and what torch has no type for (text, bytes, datetime64,
-    None) stays as it is. With it: `collate_fn` gets the list of samples, dicts of NumPy values, as
+    Without `collate_fn`: arrays of numbers and booleans become tensors over the same memory, those in
+    lists, tuples and dicts, too, which stay what they are. What torch has no type for (text, bytes,
+    datetime64, None) stays as it is. Dtypes are kept. With it: `collate_fn` gets the list of samples, dicts of NumPy values, as
     torch.utils.data.DataLoader would give them.
     """
     torch = _import_torch()
@@ -56,15 +57,34 @@ def _tensors(torch: Any, values: Values) -> Any:
         first = values[0]
         alike = all(v.shape == first.shape and v.dtype == first.dtype for v in values)
         return torch.stack(values) if alike else values
-    return [_tensor(torch, v) if isinstance(v, np.ndarray) else v for v in values]
+    return [_within(torch, v) for v in values]
+
+
+def _within(torch: Any, value: Any) -> Any:
+    """Arrays in lists, tuples and dicts as tensors."""
+    if isinstance(value, np.ndarray):
+        return _tensor(torch, value)
+    if type(value) is dict:
+        return {key: _within(torch, v) for key, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_within(torch, v) for v in value)
+    return value
 
 
 def _tensor(torch: Any, array: npt.NDArray[Any]) -> Any:
     """A tensor over the same memory; a copy only of arrays that torch could not write or walk."""
-    if array.dtype.kind not in _TENSOR_KINDS or not array.dtype.isnative:
+    kind = array.dtype
+    same_bits = _SHORT_FLOATS.get(kind.name)
+    if kind.name not in NUMBERS and same_bits is None:
         return array
+    if kind.kind == "u" and not hasattr(torch, kind.name):  # wider ones came with torch 2.3
+        return array
+    if not kind.isnative:
+        array = array.astype(kind.newbyteorder("="))
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()
+    if same_bits is not None:
+        return torch.from_numpy(array.view(same_bits)).view(getattr(torch, kind.name))
     return torch.from_numpy(array)
 
 
