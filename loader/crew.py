@@ -4,10 +4,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from tql.forks import ForkLock
+from tql.pool import Pool
 
 T = TypeVar("T")
 Help: TypeAlias = Callable[[], None]
@@ -43,7 +44,7 @@ class Crew:
     def __init__(self, threads: int) -> None:
         self._threads: Final = threads
         self._lock: Final = ForkLock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Pool | None = None
         self._pid = 0
 
     def __reduce__(self) -> tuple[type["Crew"], tuple[int]]:
@@ -57,7 +58,7 @@ class Crew:
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._pool = ThreadPoolExecutor(self._threads, "tql-read")
+                self._pool = Pool(self._threads, "tql-read")
             pool = self._pool
         try:
             pool.submit(help)

@@ -24,7 +24,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ from tql.loader.crew import Help, side_by_side
 from tql.loader.decode import Task
 from tql.loader.meter import Meter
 from tql.loader.recipe import Awaited, Done, Next, Phase, Recipe
+from tql.pool import Pool
 from tql.sources.retrying import WATCHER
 
 _READERS: Final = 4
@@ -75,8 +76,8 @@ class Pipeline:
         self._lock: Final = threading.Lock()
         self._stopped = False  # no Event: setting one takes a lock
         self._workers: Final[set[int]] = set()
-        self._readers: ThreadPoolExecutor | None = None
-        self._decoders: ThreadPoolExecutor | None = None
+        self._readers: Pool | None = None
+        self._decoders: Pool | None = None
         self._jobs: Final[dict[int, _Job]] = {}
         self._submitted = 0
         self._delivered = 0
@@ -140,13 +141,19 @@ class Pipeline:
             if isinstance(e, CancelledError) and job.done.cancelled():
                 raise self._closed(step) from None
             if isinstance(e, TimeoutError) and not job.done.done():
-                self.let_go()  # close() would wait for the worker that is stuck
-                if self._recipe.workers is not None:
-                    self._recipe.workers.kill()
+                self._give_up()
                 raise self._too_slow(job) from None
             if isinstance(e, Exception):
                 e.add_note(f"tql: while loading {self._recipe.place(step)}")
+            elif not job.done.done():  # Ctrl-C, while the caller waits
+                self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        """Let go, also of the processes: close() would wait for a worker that may be stuck."""
+        self.let_go()
+        if self._recipe.workers is not None:
+            self._recipe.workers.kill()
 
     def _too_slow(self, job: _Job) -> Exception:
         return data_error(
@@ -198,15 +205,15 @@ class Pipeline:
         """Count a request to storage that is made again."""
         self._meter.tried_again(waited, throttled)
 
-    def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(threads, name, self._begin)
+    def _pool(self, threads: int, name: str) -> Pool:
+        return Pool(threads, name, self._begin)
 
     def _begin(self) -> None:
         """In each thread, before all else."""
         self._workers.add(threading.get_ident())
         WATCHER.set(self)
 
-    def _submit(self, pool: ThreadPoolExecutor | None, job: _Job, task: Task) -> None:
+    def _submit(self, pool: Pool | None, job: _Job, task: Task) -> None:
         if pool is None:  # let go
             job.done.cancel()
             return

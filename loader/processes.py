@@ -5,11 +5,17 @@ rest pickled. Processes are spawned, never forked, so a transform must be import
 once. Reading, decoding and collating stay in threads.
 """
 
+import faulthandler
 import os
 import pickle
-from collections.abc import Sequence
+import secrets
+import signal
+import time
+import weakref
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
@@ -18,10 +24,12 @@ from typing import Any, Final, TypeAlias
 from tql.diagnostics import TqlError, data_error, error
 from tql.loader.batch import Columns, Sample
 from tql.loader.transforms import Apply
+from tql.pool import before_the_end
 
 Outcome: TypeAlias = Sample | Exception
 
 _ALIGNED: Final = 64
+_NOTICED: Final = 1.0  # seconds until the system tells how a process ended whose pipe is closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +51,11 @@ class Workers:
         self.processes: Final = processes
         self._pid: Final = os.getpid()
         self._broken = False
+        self._how: str | None = None  # the first process that died did
         self._pool: Final = ProcessPoolExecutor(
             processes, get_context("spawn"), initializer=_begin, initargs=(_sent(apply),)
         )
+        _ALIVE.add(self)
 
     def submit(self, batch: Columns, slots: range, seeds: Sequence[int]) -> "Future[list[Outcome]]":
         """Apply the transform to these samples of a batch; each gives a sample or an exception."""
@@ -54,9 +64,11 @@ class Workers:
             {name: values[slots.start : slots.stop] for name, values in batch.values.items()},
         )
         parcel = pack((part, list(seeds[slots.start : slots.stop])))
+        answer = _new_name()  # known here, so that it can be freed when the process is not there to
         landed: Future[list[Outcome]] = Future()
         try:
-            going = self._pool.submit(_apply, parcel)
+            with _deaf():
+                going = self._pool.submit(_apply, parcel, answer)
         except RuntimeError as e:  # a process died before, or the pool is shut down
             discard(parcel)
             landed.set_exception(self._died() if isinstance(e, BrokenProcessPool) else e)
@@ -67,6 +79,7 @@ class Workers:
             if done.cancelled():
                 landed.cancel()
             elif isinstance(done.exception(), BrokenProcessPool):
+                free(answer)
                 landed.set_exception(self._died())
             elif (cause := done.exception()) is not None:
                 landed.set_exception(cause)
@@ -94,17 +107,66 @@ class Workers:
             process.kill()
 
     def _died(self) -> TqlError:
+        """What is known of the process that died; the others are ended because of it."""
         self._broken = True
+        self._how = how = self._how or self._ending()
         return data_error(
             "source",
-            "a worker process died while it was transforming samples",
-            help="it may have been out of memory, or crashed in native code; a script that uses "
-            "num_workers must start its work under: if __name__ == '__main__':",
+            f"{how} while it was transforming samples",
+            help="it may have been out of memory, or crashed in native code (then its stack is on "
+            "standard error); a script that uses num_workers must start its work under: "
+            "if __name__ == '__main__':",
         )
 
+    def _ending(self) -> str:
+        until = time.monotonic() + _NOTICED
+        while True:
+            processes = list((self._pool._processes or {}).values())
+            for process in processes:
+                code = process.exitcode
+                if code and code > 0:
+                    return f"worker process {process.pid} died with exit code {code}"
+                if code and code != -signal.SIGTERM:  # which the others are sent
+                    named = {s.value: s.name for s in signal.Signals}
+                    by = named.get(-code, f"signal {-code}")
+                    return f"worker process {process.pid} died: it was killed by {by}"
+            if time.monotonic() > until or not any(p.is_alive() for p in processes):
+                return "a worker process died"
+            time.sleep(0.01)
 
-def pack(content: Any) -> Parcel:
-    """`content` as a parcel; whoever unpacks or discards it frees the block."""
+
+_ALIVE: Final[weakref.WeakSet[Workers]] = weakref.WeakSet()
+
+
+def _end_all() -> None:
+    """The program ends: nobody waits for a sample any more, which may take as long as it likes."""
+    for workers in list(_ALIVE):
+        if workers._pid == os.getpid():
+            workers.kill()
+
+
+before_the_end(_end_all)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started now do not hear Ctrl-C, from their first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _new_name() -> str:
+    return f"psm_tql_{secrets.token_hex(8)}"
+
+
+def pack(content: Any, name: str | None = None) -> Parcel:
+    """`content` as a parcel; whoever unpacks or discards it frees the block, which may be named."""
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(content, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]
@@ -114,7 +176,7 @@ def pack(content: Any) -> Parcel:
         size += -(-view.nbytes // _ALIGNED) * _ALIGNED
     if not size:
         return Parcel(pickled, None, tuple((0, 0) for _ in views))
-    block = SharedMemory(create=True, size=size)
+    block = SharedMemory(name or _new_name(), create=True, size=size)
     room = block.buf
     assert room is not None
     for start, view in zip(starts, views, strict=True):
@@ -144,12 +206,17 @@ def unpack(parcel: Parcel) -> Any:
 def discard(parcel: Parcel) -> None:
     """Free the block of a parcel that has been unpacked, or will not be."""
     if parcel.block is not None:
-        try:
-            block = SharedMemory(parcel.block)
-        except FileNotFoundError:
-            return
-        block.close()
-        block.unlink()
+        free(parcel.block)
+
+
+def free(name: str) -> None:
+    """Free the block of that name, where there is one."""
+    try:
+        block = SharedMemory(name)
+    except FileNotFoundError:
+        return
+    block.close()
+    block.unlink()
 
 
 def _sent(apply: Apply) -> bytes:
@@ -171,10 +238,14 @@ _applied: Apply | None = None
 
 def _begin(pickled: bytes) -> None:
     global _applied
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, who ends its workers
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    faulthandler.enable()
     _applied = pickle.loads(pickled)
 
 
-def _apply(parcel: Parcel) -> Parcel:
+def _apply(parcel: Parcel, answer: str) -> Parcel:
     assert _applied is not None
     batch, seeds = unpack(parcel)
     made: list[Outcome] = []
@@ -183,7 +254,11 @@ def _apply(parcel: Parcel) -> Parcel:
             made.append(_applied(batch, i, seed))
         except Exception as e:  # noqa: BLE001  it is raised again where the batch is made
             made.append(_picklable(e))
-    return pack(made)
+        except SystemExit as e:  # it would end the trainer
+            left = RuntimeError(f"the transform called sys.exit({e.code!r})")
+            left.add_note(f"tql: in the transform of row {batch.rows[i]}")
+            made.append(left)
+    return pack(made, answer)
 
 
 def _picklable(cause: Exception) -> Exception:

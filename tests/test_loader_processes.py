@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ def where(sample: dict[str, Any]) -> dict[str, Any]:
 def die(sample: dict[str, Any]) -> dict[str, Any]:
     if sample["x"] == 13:
         os.kill(os.getpid(), 9)
+    return sample
+
+
+def leave(sample: dict[str, Any]) -> dict[str, Any]:
+    if sample["x"] == 13:
+        sys.exit("I leave")
+    return sample
+
+
+def vanish(sample: dict[str, Any]) -> dict[str, Any]:
+    if sample["x"] == 13:
+        os._exit(7)
     return sample
 
 
@@ -125,9 +138,38 @@ def test_a_process_that_dies_is_an_error_and_the_next_pass_has_new_ones() -> Non
     chosen = tql.open(DATA).dataloader().batch(5).transform(die)
     loader = chosen.numpy(num_workers=1, persistent_workers=True)
     for _ in range(2):
-        with pytest.raises(TqlDataError, match="a worker process died"):
+        with pytest.raises(
+            TqlDataError, match=r"worker process \d+ died: it was killed by SIGKILL"
+        ):
             list(loader)
     loader.close()
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_process_that_dies_is_an_error_in_the_order_of_batches_whatever_is_skipped(
+    on_error: str,
+) -> None:
+    chosen = tql.open(DATA).dataloader(on_error=on_error).batch(5).transform(vanish)
+    seen = []
+    with pytest.raises(TqlDataError, match=r"worker process \d+ died with exit code 7") as caught:
+        seen.extend(b["x"].tolist() for b in chosen.numpy(num_workers=1))
+    # Batches are sent in the order in which they were read: those under way are lost together.
+    assert seen == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]][: len(seen)]
+    assert f"step {len(seen)}," in caught.value.__notes__[0]
+    assert eventually_no_children()
+
+
+def test_a_transform_that_calls_sys_exit_fails_its_sample_and_ends_nobody() -> None:
+    loader = tql.open(DATA).dataloader().batch(5).transform(leave).numpy(num_workers=1)
+    with pytest.raises(
+        RuntimeError, match=r"the transform called sys\.exit\('I leave'\)"
+    ) as caught:
+        list(loader)
+    assert caught.value.__notes__[0] == "tql: in the transform of row 13"
+    others = tql.open(DATA).dataloader(on_error="skip").batch(5).transform(leave)
+    skipping = others.numpy(num_workers=1)
+    assert [x for b in skipping for x in b["x"].tolist()] == [i for i in range(N) if i != 13]
+    assert skipping.errors().rows == (13,)
 
 
 def test_a_process_that_is_stuck_is_ended_by_the_timeout() -> None:
@@ -141,7 +183,9 @@ def test_ten_passes_left_early_leave_no_process_and_no_shared_memory() -> None:
     def blocks() -> set[str]:
         shm = Path("/dev/shm")
         return (
-            {p.name for p in shm.iterdir() if p.name.startswith("psm_")} if shm.exists() else set()
+            {p.name for p in shm.iterdir() if p.name.startswith("psm_tql_")}
+            if shm.exists()
+            else set()
         )
 
     before = blocks()

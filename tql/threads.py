@@ -6,11 +6,11 @@ inside a query waits for nobody, and so cannot wait for itself.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
 from typing import Final, Generic, TypeVar
 
 from tql.cpus import usable_cpus
+from tql.pool import Pool
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -20,7 +20,7 @@ _MOST_THREADS: Final = 64
 
 # One entry at most: `setdefault` makes it, whichever thread comes first. A child has none of its
 # parent's threads, so it starts anew.
-_pools: Final[dict[str, ThreadPoolExecutor]] = {}
+_pools: Final[dict[str, Pool]] = {}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)
 
@@ -61,9 +61,7 @@ def in_order(
 
 def _lend(help: Callable[[], None]) -> bool:
     """Whether a thread of the pool may come to help."""
-    pool = _pools.get("") or _pools.setdefault(
-        "", ThreadPoolExecutor(max(_MOST_THREADS, usable_cpus()), thread_name_prefix="tql")
-    )
+    pool = _pools.get("") or _pools.setdefault("", Pool(max(_MOST_THREADS, usable_cpus()), "tql"))
     try:
         pool.submit(help)
     except RuntimeError:  # the interpreter is about to end, or the system has no thread left
