@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.measure import timed
+from benchmarks.measure import few_objects_to_collect, timed
 
 NBYTES: Final = 1 << 28
 THREADS: Final = (1, 2)
@@ -24,11 +24,12 @@ class Bandwidth:
 
 
 def measure(
-    repeats: int, nbytes: int = NBYTES, threads: Sequence[int] = THREADS
+    repeats: int, nbytes: int | None = None, threads: Sequence[int] = THREADS
 ) -> list[Bandwidth]:
-    """Copy, sum and maximum of one array of `nbytes`, by one thread, and by two that take a half
-    each.
+    """Copy, sum and maximum of one array of `nbytes` (NBYTES), by one thread, and by two that take a
+    half each.
     """
+    nbytes = NBYTES if nbytes is None else nbytes
     source = np.arange(nbytes // 8, dtype=np.int64)
     target = np.zeros_like(source)
     jobs: list[tuple[str, Callable[[slice], Any]]] = [
@@ -37,7 +38,7 @@ def measure(
         ("maximum", lambda part: source[part].max()),
     ]
     found = []
-    with ThreadPoolExecutor(max(threads)) as pool:
+    with few_objects_to_collect(), ThreadPoolExecutor(max(threads)) as pool:
         for name, job in jobs:
             for count in threads:
                 parts = _parts(len(source), count)

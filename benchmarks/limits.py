@@ -18,7 +18,7 @@ from benchmarks.neighbours import watched
 from benchmarks.peers import __main__ as command_line
 from benchmarks.peers import figures, report
 from benchmarks.peers.data import Data
-from benchmarks.peers.figures import PARTS, Part
+from benchmarks.peers.figures import Part
 from benchmarks.peers.tasks import PEERS, Peer, keys
 from benchmarks.peers.threads import threads
 from benchmarks.profiles import TASKS, Profile, measure, table
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, peers: Sequence[Peer] = PEERS) 
         figures.machine(), threads(), f"{began:%Y-%m-%d %H:%M}", time.perf_counter() - start,
         noise.cpus,
     )  # fmt: skip
-    figures.save(file, {n: known[n] for n in (*keys(data), *PARTS) if n in known})
+    figures.save(file, known, keys(data))
     print(table([p for p in known["limits"].found if p.key in found]))
     print(f"figures: {file}", file=sys.stderr)
     if given.readme:

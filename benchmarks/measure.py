@@ -152,7 +152,7 @@ def run(task: Task, repeats: int, seconds: float, slow: float = inf) -> Result:
     Whoever has used up `seconds` drops out after LEAST_RUNS runs; whoever took more than `slow`
     seconds the first time is not run again: that run counts.
     """
-    with _few_objects_to_collect():
+    with few_objects_to_collect():
         first, refused = _compared(task)
         present = [c for c in task.contenders if c.name in first]
         times: dict[str, list[float]] = {c.name: [] for c in present}
@@ -186,7 +186,7 @@ def _compared(task: Task) -> tuple[dict[str, float], dict[str, str]]:
 
 
 @contextmanager
-def _few_objects_to_collect() -> Iterator[None]:
+def few_objects_to_collect() -> Iterator[None]:
     """Without what is there already, collecting the garbage between two runs takes no time."""
     gc.collect()
     gc.freeze()

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 import tql
+from benchmarks.measure import few_objects_to_collect
 from tql.grammar.parser import forget, parse
 from tql.queries import state
 
@@ -34,9 +35,10 @@ class Read:
 
 def measure(repeats: int) -> list[Read]:
     """Each text `repeats` times, after once unmeasured; trees that are kept are not used."""
-    return [
-        Read(name, *_timed(work, repeats * times), goal) for name, work, times, goal in _texts()
-    ]
+    with few_objects_to_collect():
+        return [
+            Read(name, *_timed(work, repeats * times), goal) for name, work, times, goal in _texts()
+        ]
 
 
 def _texts() -> Iterator[tuple[str, Callable[[], Any], int, float | None]]:

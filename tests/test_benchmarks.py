@@ -36,6 +36,8 @@ from benchmarks.peers.with_tqlkit import ANEW, AS_IDS
 from tql import queries
 from tql.language.bind import bind
 
+pytestmark = pytest.mark.usefixtures("little_memory")
+
 ROWS = 20_000
 MISSING = Peer("Deep Lake 4", "a_package_that_nobody_has", "with_deep_lake")
 KEYS = keys(Data(20, Path()))

@@ -13,10 +13,15 @@ from benchmarks.peers import figures, report, weighing
 from benchmarks.peers.data import Data
 from benchmarks.peers.tasks import PEERS
 
+pytestmark = pytest.mark.usefixtures("little_memory")
+
 
 @pytest.fixture(scope="module")
 def facts() -> list[opening.Fact]:
-    return list(opening.measure(20_000, 2, large=100_000))
+    """Of a tenth of the fragments that are measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "FRAGMENTS", 1000)
+        return list(opening.measure(20_000, 2, large=100_000))
 
 
 def test_every_kind_of_plan_is_opened_and_weighed(facts: list[opening.Fact]) -> None:

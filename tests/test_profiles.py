@@ -19,6 +19,8 @@ from benchmarks.peers.tasks import keys, tasks
 from benchmarks.profiles import KERNEL, TASKS, Profile, Yardstick
 from benchmarks.steps import REST, Point, Span, Watch, shares
 
+pytestmark = pytest.mark.usefixtures("little_memory")
+
 ROWS = 20_000
 
 

@@ -65,7 +65,7 @@ def tasks(data: Data, peers: Sequence[Peer] = PEERS, only: Sequence[str] = ()) -
     """All tasks, or those whose keys `only` names, each with whoever does it."""
     found: dict[str, list[Contender]] = {}
     missing = {}
-    for key, contender in with_tqlkit.contenders(data):
+    for key, contender in with_tqlkit.contenders(data, only):
         found.setdefault(key, []).append(contender)
     for peer in peers:
         adapter = peer.load()
@@ -75,7 +75,7 @@ def tasks(data: Data, peers: Sequence[Peer] = PEERS, only: Sequence[str] = ()) -
         for key, contender in adapter(data):
             found.setdefault(key, []).append(contender)
     for spec in _specs(data):
-        contenders = found.pop(spec.key)
+        contenders = found.pop(spec.key, [])
         if only and spec.key not in only:
             continue
         present = {c.name for c in contenders}

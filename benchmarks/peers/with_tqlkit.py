@@ -2,7 +2,7 @@
 opens the table for each query, so that nothing is left of earlier ones but kernels and parsed texts.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -26,30 +26,56 @@ ANEW: Final = f"{OURS}, opened anew"
 OFTEN: Final = 20  # queries after which the zone maps and dictionaries that pay have been made
 _SOME: Final = 3
 BOXES: Final = "any(boxes[:,2] > 100)"
+Asked = Callable[[str], bool]
+
 COSINE: Final = "select * order by cosine_similarity(emb, $wanted) desc limit 10"
 
 
-def contenders(data: Data) -> Iterator[tuple[str, Contender]]:
-    """Kernels are compiled here, as a program that asks often enough has them after a while."""
+def contenders(data: Data, only: Sequence[str] = ()) -> Iterator[tuple[str, Contender]]:
+    """Kernels are compiled here, as a program that asks often enough has them after a while; those of
+    the tasks in `only`, where it names some.
+    """
     ds = tql.open(data.table)
+    for maker in (_filters, _of_files, _of_weights, _draws):
+        yield from maker(data, ds, lambda key: not only or key in only)
+
+
+def _filters(data: Data, ds: tql.Dataset, asked: Asked) -> Iterator[tuple[str, Contender]]:
     for key, condition in conditions(data).items():
-        yield from _filter(key, ds, data.table, condition)
-    yield from _filter("boxes", tql.open(data.boxes), data.boxes, BOXES)
+        if asked(key):
+            yield from _filter(key, ds, data.table, condition)
+    if asked("boxes"):
+        yield from _filter("boxes", tql.open(data.boxes), data.boxes, BOXES)
+
+
+def _of_files(data: Data, ds: tql.Dataset, asked: Asked) -> Iterator[tuple[str, Contender]]:
     files = {"parquet_number": data.parquet, "parquet_text": data.parquet,
              "parquet_range": data.sorted_parquet}  # fmt: skip
     for key, path in files.items():
+        if not asked(key):
+            continue
         text = f"select * where {file_conditions(data)[key]}"
         compile_now(tql.open(path), text)
         work = lambda path=path, text=text: tql.open(path).query(text).rowset  # noqa: E731
         yield key, Contender(OURS, warm(work), _ids)
-    weighing = f"select * sample by max_weight({ARMS})"
-    ask(ds.source, weighing, settings=Settings("kernel")).population()
-    weigh = warm(lambda: ask(ds.source, weighing).population())
-    yield "weights", Contender(OURS, weigh, weight_of_rows)
-    embeddings, wanted = tql.open(data.embeddings), {"wanted": data.wanted}
-    compile_now(embeddings, COSINE, wanted)
-    yield "cosine", Contender(OURS, warm(lambda: embeddings.query(COSINE, wanted).row_ids))
+
+
+def _of_weights(data: Data, ds: tql.Dataset, asked: Asked) -> Iterator[tuple[str, Contender]]:
+    if asked("weights"):
+        weighing = f"select * sample by max_weight({ARMS})"
+        ask(ds.source, weighing, settings=Settings("kernel")).population()
+        weigh = warm(lambda: ask(ds.source, weighing).population())
+        yield "weights", Contender(OURS, weigh, weight_of_rows)
+    if asked("cosine"):
+        embeddings, wanted = tql.open(data.embeddings), {"wanted": data.wanted}
+        compile_now(embeddings, COSINE, wanted)
+        yield "cosine", Contender(OURS, warm(lambda: embeddings.query(COSINE, wanted).row_ids))
+
+
+def _draws(data: Data, ds: tql.Dataset, asked: Asked) -> Iterator[tuple[str, Contender]]:
     for key, weight in (("draws_by_class", BY_CLASS), ("draws_by_row", BY_ROW)):
+        if not asked(key) and not asked(TAKEN[key]):
+            continue
         yield key, Contender(OURS, warm(lambda weight=weight: ds.sample_by(weight).row_ids))
         seeds = count()  # another draw each time: nothing is kept of it
 
