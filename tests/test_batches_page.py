@@ -271,7 +271,11 @@ def test_tensors_of_a_transform_are_stacked(kind: str) -> None:
 def test_containers_stay_and_their_arrays_become_tensors() -> None:
     def target(i: int) -> Any:
         boxes = np.ones((i, 4), ">f4")[::-1]
-        return {"boxes": boxes, "more": [np.array([i], np.int16), ("text", np.zeros(1))], "name": "a"}
+        return {
+            "boxes": boxes,
+            "more": [np.array([i], np.int16), ("text", np.zeros(1))],
+            "name": "a",
+        }
 
     found = made_by(target, "pytorch")
     assert [t["boxes"].shape for t in found] == [(0, 4), (1, 4)]
