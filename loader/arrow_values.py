@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, assert_never
 
 import numpy as np
@@ -111,7 +112,28 @@ def encoded_values(column: pa.ChunkedArray) -> list[Encoded | None]:
     column = _storage(column)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    return [_view(value) if value.is_valid else None for chunk in column.chunks for value in chunk]
+    return [value for chunk in column.chunks for value in _encoded_values(chunk)]
+
+
+def _encoded_values(array: pa.Array) -> list[Encoded | None]:
+    kind = array.type
+    if pa.types.is_large_binary(kind) or pa.types.is_large_string(kind):
+        width: type[np.signedinteger[Any]] = np.int64
+    elif pa.types.is_binary(kind) or pa.types.is_string(kind):
+        width = np.int32
+    else:
+        return [_view(value) if value.is_valid else None for value in array]
+    _, ends, data = array.buffers()
+    if not len(array) or data is None:
+        return [b"" if valid else None for valid in array.is_valid().to_pylist()]
+    # By their places in the buffer: a scalar of pyarrow costs 10 µs each.
+    whole = memoryview(data).cast("B")
+    at = np.frombuffer(ends, width, len(array) + 1, array.offset * width().itemsize).tolist()
+    values: list[Encoded | None] = [whole[a:b] for a, b in pairwise(at)]
+    if array.null_count:
+        there = array.is_valid().to_pylist()
+        values = [v if valid else None for v, valid in zip(values, there, strict=True)]
+    return values
 
 
 def _view(value: pa.Scalar) -> Encoded:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import tql
 from tests.loader_fakes import FakePlan, encoded, loader_of, picture, source_of
 from tql.diagnostics import TqlDataError
+from tql.loader.arrow_values import encoded_values
 from tql.schema import (
     Binary,
     Bool,
@@ -261,3 +262,21 @@ def test_a_batch_holds_what_arrow_holds_row_by_row(data: list[Any], draw: st.Dat
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5))
 def test_any_json_value_survives(value: Any) -> None:
     assert batch_of(Json(), pa.array([json.dumps(value)])) == [value]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.string(), pa.binary_view(), pa.binary(3)]
+)
+def test_encoded_values_are_views_of_slices_with_nulls(kind: pa.DataType) -> None:
+    data = ["abc", None, "def", None, "ghi"]
+    if kind != pa.binary(3):
+        data[4] = ""
+    whole = pa.array(data, kind)
+    for start, stop in [(0, 5), (1, 4), (2, 3), (3, 4), (4, 5), (2, 2)]:
+        parts = pa.chunked_array([whole[start:stop], whole[:2], whole[:0]], kind)
+        found = encoded_values(parts)
+        expected = [*data[start:stop], *data[:2]]
+        assert [v if v is None else bytes(v).decode() for v in found] == expected
+    assert encoded_values(pa.chunked_array([pa.nulls(2, kind)])) == [None, None]
+    empty = pa.array([b"", b""], pa.binary())
+    assert encoded_values(pa.chunked_array([empty])) == [b"", b""]
