@@ -8,7 +8,7 @@ from tql.loader.rows import FragmentRows, Rows
 from tql.loader.shaping import Shaping, known_shaping
 from tql.loader.to_numpy import numpy_collate
 from tql.loader.to_tensorflow import by_row, tensorflow_collate, tensorflow_dataset
-from tql.loader.to_torch import distributed_rank, torch_collate
+from tql.loader.to_torch import distributed_rank, torch_collate, warned_of_same_batches
 
 __all__ = [
     "Failure",
@@ -27,4 +27,5 @@ __all__ = [
     "tensorflow_collate",
     "tensorflow_dataset",
     "torch_collate",
+    "warned_of_same_batches",
 ]

@@ -26,6 +26,7 @@ from tql.loader.rows import Rows
 from tql.loader.transforms import applied
 from tql.planner.changes import Earlier, adopted
 from tql.planner.epochs import Pass
+from tql.planner.frameworks import refuse_second_sharing, restored_by_lightning
 from tql.planner.samplers import BatchSampler, Naming, Sampler, Streamed
 from tql.planner.skipping import Skip
 from tql.planner.stream import ORDER, IndexStream, Remainder, check_state
@@ -55,9 +56,19 @@ class Plan(Protocol):
 
 @dataclass(slots=True)
 class _Cursor:
-    """The position after the batch that an open pass delivered last."""
+    """An open pass: the position after the batch that it delivered last, how many are to come.
 
+    left  None until its first batch is asked for; until then it may be moved to another epoch
+    """
+
+    begun: Pass
     position: int
+    left: int | None = None
+
+    def at_epoch(self, epoch: int) -> None:
+        """The same pass of another epoch."""
+        self.begun = self.begun.at_epoch(epoch)
+        self.position = self.begun.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,7 @@ class Loader:
     """Batches of `rows` in the order of `plan`; each `iter()` is one pass over one epoch.
 
     A finished pass advances the epoch by one, unless `set_epoch` has pinned it. A pass that was
-    left early is begun again by the next `iter()`. Nothing is read before the first `next()`. Of
+    left before its last batch is begun again by the next `iter()`. Nothing is read before the first `next()`. Of
     several open iterators, epoch and state follow the one made last.
     """
 
@@ -125,6 +136,7 @@ class Loader:
         self._memory = self._new_memory()
         self._next = Pass(epoch=0, start=options.offset)
         self._pinned = False
+        self._whole_epochs = False
         self._cursor: _Cursor | None = None  # of the pass begun last, until it ends
         self._stream(self._next)  # an impossible offset is an error here, not in the first pass
 
@@ -174,18 +186,27 @@ class Loader:
         return self._next.epoch
 
     def __len__(self) -> int:
-        """Batches that the next `iter()` will yield on this rank."""
-        return self._batches(self._stream(self._next))
+        """Batches that the next `iter()` will yield on this rank.
+
+        Those of a whole epoch once Lightning has loaded a state: it adds the ones it has had.
+        """
+        at = self._next
+        if self._whole_epochs:
+            at = replace(at, start=self.options.offset if at.epoch == 0 else 0)
+        return self._batches(self._stream(at))
 
     def __iter__(self) -> Iterator[Any]:
+        refuse_second_sharing(self, self.options.rank, self.options.world_size)
+        if (
+            self._cursor is not None and self._cursor.left == 0
+        ):  # nobody asked what follows the last
+            self._next = self._cursor.begun.after(self._pinned)
         # Now, and not at the first next(): another pass may end before that.
-        begun, stream = self._next, self._stream(self._next)
+        begun = self._next
+        self._cursor = cursor = _Cursor(begun, begun.start)
         self._next = replace(begun, begun=True)
-        self._cursor = cursor = _Cursor(begun.start)
-        batches = self._batches_of(begun, stream, cursor)
-        if not self.options.progress:
-            return batches
-        return with_bar(batches, self._batches(stream), f"epoch {begun.epoch}")
+        self._stream(begun)
+        return self._batches_of(cursor)
 
     def __enter__(self) -> "Loader":
         return self
@@ -209,7 +230,12 @@ class Loader:
         if epoch < 0:
             raise error("value", f"epoch is {epoch}; expected 0 or more")
         self._pinned = True
-        if epoch != self._next.epoch:
+        if epoch == self._next.epoch:
+            return
+        if self._cursor is not None and self._cursor.left is None:  # Lightning sets it after iter()
+            self._cursor.at_epoch(int(epoch))
+            self._next = replace(self._cursor.begun, begun=True)
+        else:
             self._next, self._cursor = self._next.at_epoch(int(epoch)), None
 
     def state_dict(self) -> dict[str, Any]:
@@ -225,6 +251,10 @@ class Loader:
         """Let the next `iter()` go on behind the batch that `state` was taken after."""
         epoch, position = check_state(adopted(state, self.plan), self.plan.short, len(self.plan))
         self._next, self._cursor = Pass(epoch, position, begun=True), None
+        self._whole_epochs = restored_by_lightning()
+        if self._whole_epochs and not self._batches(self._stream(self._next)):
+            # It never asks for the end of a pass, and goes on with the iterator it makes now.
+            self._next = self._next.after(pinned=False)
 
     @property
     def columns_as_stored(self) -> tuple[Column, ...]:
@@ -273,7 +303,16 @@ class Loader:
     def _batches(self, stream: Stream) -> int:
         return len(stream) // self.batch_size if self.drop_last else stream.batches
 
-    def _batches_of(self, begun: Pass, stream: Stream, cursor: "_Cursor") -> Iterator[Any]:
+    def _batches_of(self, cursor: _Cursor) -> Iterator[Any]:
+        """The batches of a pass, which begins here: at the first `next()`."""
+        begun, stream = cursor.begun, self._stream(cursor.begun)
+        cursor.left = self._batches(stream)
+        batches = self._delivered(begun, stream, cursor)
+        if self.options.progress:
+            batches = with_bar(batches, cursor.left, f"epoch {begun.epoch}")
+        yield from batches
+
+    def _delivered(self, begun: Pass, stream: Stream, cursor: _Cursor) -> Iterator[Any]:
         meter = self._meter = Meter()
         recipe = self._recipe(begun, stream, meter, self._workers())
         pipeline = Pipeline(recipe, self._limits(), meter)
@@ -287,6 +326,8 @@ class Loader:
                 pipeline.close()
                 raise too_many(Failures(self._failures.found[-failed:]), most)
             cursor.position = stream.position_after(next(steps))
+            assert cursor.left is not None
+            cursor.left -= 1
             yield done.value
             del done  # or its memory could not be used again until the next one is there
         if self._cursor is cursor:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tql.diagnostics import error
 from tql.loader.batch import NUMBERS, Batch, Collate, Sample, Values, as_columns, as_samples
+from tql.planner.frameworks import shared_out
 
 # What NumPy knows through ml_dtypes, and torch by the same name: the bits are the same.
 _SHORT_FLOATS: Final = {"bfloat16": np.int16, "float8_e4m3fn": np.int8, "float8_e5m2": np.int8}
@@ -48,6 +49,22 @@ def distributed_rank() -> tuple[int, int]:
             help="call torch.distributed.init_process_group(…) first, or pass rank= and world_size=",
         )
     return distributed.get_rank(), distributed.get_world_size()
+
+
+def warned_of_same_batches() -> bool:
+    """Whether the processes of a group, all of which get the same batches, had to be warned of it."""
+    distributed = _import_torch().distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    processes = distributed.get_world_size()
+    if processes == 1 or shared_out():
+        return False
+    warnings.warn(
+        f"each of the {processes} processes of torch.distributed gets the same batches from this loader: "
+        ".pytorch(distributed=True) shares them out, .pytorch(world_size=1) says that this is meant",
+        stacklevel=3,
+    )
+    return True
 
 
 def _tensors(torch: Any, values: Values) -> Any:

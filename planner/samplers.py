@@ -17,6 +17,7 @@ from tql.diagnostics import error
 from tql.planner.arguments import count, whole, yes_or_no
 from tql.planner.changes import Earlier, adopted
 from tql.planner.epochs import Pass
+from tql.planner.frameworks import refuse_second_sharing
 from tql.planner.rng import Int64s
 from tql.planner.skipping import Skip
 from tql.planner.stream import ORDER, IndexStream, Remainder, check_state
@@ -58,11 +59,18 @@ class _Base(ABC, Generic[T]):
     """
 
     def __init__(
-        self, plan: Streamed, rank: int, world_size: int, batch_size: int,
-        remainder: Remainder | None, offset: int, drop_last: bool = False,
+        self, plan: Streamed, rank: int = 0, world_size: int = 1, batch_size: int = 1,
+        remainder: Remainder | None = None, offset: int = 0, drop_last: bool = False,
         naming: Naming | None = None, pin: Callable[[int], None] | None = None,
         skips: Sequence[Skip] = (),
     ) -> None:  # fmt: skip
+        if not hasattr(
+            plan, "stream"
+        ):  # Lightning makes a batch sampler anew, of a sampler of its own
+            raise error("type", f"samplers are made by plan.sampler() and plan.batch_sampler(), and not of "
+                        f"a {type(plan).__name__}",
+                        help="with Lightning: Trainer(use_distributed_sampler=False), and rank= and "
+                        "world_size= of this process")  # fmt: skip
         if remainder == "mask":
             raise error("parameter", "a sampler cannot mark samples, as remainder='mask' would",
                         help="use 'drop', 'pad' or 'short', or the loader: .pytorch(remainder='mask')")  # fmt: skip
@@ -90,15 +98,24 @@ class _Base(ABC, Generic[T]):
         self._pinned = True
         if self._pin is not None:
             self._pin(epoch)
-        if epoch != self._next.epoch:
-            self._next, self._walk = self._next.at_epoch(epoch), None
+        if epoch == self._next.epoch:
+            return
+        if self._walk is not None and not self._walk.used:
+            self._walk._begin(self._walk._begun.at_epoch(epoch))
+        else:
+            self._walk = None
+        self._next = self._next.at_epoch(epoch)
 
     def __iter__(self) -> "Walk[T]":
+        self._refuse_second_sharing()
+        if self._walk is not None and self._walk.used_up:  # nobody asked what follows the last step
+            self._given(self._walk, self._walk._begun)
         self._walk = self._last = Walk(self, self._next)
         return self._walk
 
     def __len__(self) -> int:
         """Steps that the next `iter()` will make on this rank."""
+        self._refuse_second_sharing()
         return self._steps(self._stream(self._next))
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,6 +134,10 @@ class _Base(ABC, Generic[T]):
         if self._last is None:
             raise error("value", "no pass was begun", help="call iter(sampler) first")
         return self._last.state_after(steps)
+
+    def _refuse_second_sharing(self) -> None:
+        rank, world_size, _ = self._shape
+        refuse_second_sharing(self, rank, world_size)
 
     def _stream(self, at: Pass) -> IndexStream:
         rank, world_size, batch_size = self._shape
@@ -194,6 +215,16 @@ class Walk(Iterator[T]):
             self._ready = self._of._cut(named.tolist(), size)
         self._done += 1
         return next(self._ready)
+
+    @property
+    def used(self) -> bool:
+        """Whether it gave a step."""
+        return self._done > 0
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it gave its last step."""
+        return self.used and self._done == self._steps
 
     def state_dict(self) -> dict[str, Any]:
         """JSON of at most 128 bytes; the same on every rank after the same number of steps."""

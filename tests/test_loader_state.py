@@ -257,10 +257,34 @@ def test_an_iterator_gives_the_pass_that_was_next_when_it_was_made(
     assert loader.state_dict() == {"order": 1, "plan": plan.short, "epoch": 1, "position": 0}
     assert joined([b["index"].tolist() for b in waiting]) == order_of(plan, 0)[10:]
     assert loader.epoch == 1
-    other = iter(loader)
+
+
+def test_an_epoch_that_is_set_before_the_first_batch_is_that_of_the_iterator_made_last(
+    source: FakeSource, plan: AnyPlan
+) -> None:
+    loader = load(source, plan)
+    earlier, last = iter(loader), iter(loader)
     loader.set_epoch(5)
-    assert joined([b["index"].tolist() for b in other]) == order_of(plan, 1)
-    assert loader.state_dict()["epoch"] == 5
+    assert joined([b["index"].tolist() for b in last]) == order_of(plan, 5)
+    assert joined([b["index"].tolist() for b in earlier]) == order_of(plan, 0)
+    assert loader.state_dict() == {"order": 1, "plan": plan.short, "epoch": 5, "position": 0}
+    with_offset = load(source, plan, offset=10)
+    waiting = iter(with_offset)
+    with_offset.set_epoch(3)
+    assert with_offset.state_dict()["position"] == 10
+    assert joined([b["index"].tolist() for b in waiting]) == order_of(plan, 3)[10:]
+    assert joined(rows_of(with_offset)) == order_of(plan, 3)
+
+
+def test_a_pass_whose_last_batch_was_given_is_over_though_nobody_asked_for_more(
+    source: FakeSource, plan: AnyPlan
+) -> None:
+    loader = load(source, plan)
+    for epoch in range(3):
+        batches = iter(loader)
+        given = [next(batches)["index"].tolist() for _ in range(len(loader))]
+        assert joined(given) == order_of(plan, epoch)
+        assert loader.state_dict()["epoch"] == epoch
 
 
 def test_a_pass_that_began_at_a_state_and_was_left_is_begun_again_there(

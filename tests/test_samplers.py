@@ -146,6 +146,21 @@ def test_a_pass_that_was_left_is_begun_again_and_set_epoch_pins() -> None:
     assert joined(list(sampler)) == SHUFFLED.ids(6).tolist()
 
 
+def test_counting_steps_or_setting_the_epoch_late_is_enough() -> None:
+    """Lightning does both: it stops after len(), and sets the epoch of an iterator it made before."""
+    sampler = SHUFFLED.batch_sampler(8, offset=20)
+    for epoch, start in ((0, 20), (1, 0), (2, 0)):
+        steps = iter(sampler)
+        given = [next(steps) for _ in range(len(sampler))]
+        assert joined(given) == SHUFFLED.ids(epoch).tolist()[start:]
+    late = SHUFFLED.batch_sampler(8, offset=20)
+    earlier, last = iter(late), iter(late)
+    late.set_epoch(5)
+    assert joined(list(last)) == SHUFFLED.ids(5).tolist()[20:]
+    assert joined(list(earlier)) == SHUFFLED.ids(0).tolist()[20:]
+    assert joined(list(late)) == SHUFFLED.ids(5).tolist()
+
+
 @pytest.mark.parametrize(
     ("make", "kind"),
     [

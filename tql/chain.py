@@ -36,6 +36,7 @@ from tql.loader import (
     tensorflow_collate,
     tensorflow_dataset,
     torch_collate,
+    warned_of_same_batches,
 )
 from tql.memory_size import bytes_of
 from tql.mixture import Material
@@ -60,11 +61,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A chosen framework, what its method was given, and how its batches are made."""
+    """A chosen framework, what its method was given, and how its batches are made.
+
+    sharing  says which rank this is, once that is known; None where the options do
+    alone    nothing was said of ranks
+    """
 
     name: str
     options: Options
     collate: Callable[[], Any]
+    sharing: Callable[[Options], Options] | None = None
+    alone: bool = False
+
+    def of_rank(self) -> Options:
+        """The options, with the rank of this process."""
+        return self.options if self.sharing is None else self.sharing(self.options)
 
 
 @dataclass(slots=True)
@@ -74,6 +85,7 @@ class _Made:
     planned: tuple[Dataset, Plan] | None = None
     loader: Loader | None = None
     material: Material | None = None
+    warned: bool = False  # that every process gets the same batches
     lock: ForkLock = field(default_factory=ForkLock)  # several threads must get one loader
 
 
@@ -270,7 +282,7 @@ class DataLoader:
             return_index=return_index,
             rank=rank,
             world_size=world_size,
-            remainder=remainder or ("short" if world_size == 1 else "drop"),
+            remainder=remainder or _remainder_of(world_size),
             **known_shaping(shaping, "numpy"),
         )
         return self._with_output(Output("numpy", options, lambda: numpy_collate))
@@ -287,22 +299,22 @@ class DataLoader:
         decode_method: Mapping[str, Any] | None = None,
         persistent_workers: bool = False,
         *,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         remainder: Remainder | None = None,
         pin_memory: bool = False,
         **shaping: Unpack[Shaping],
     ) -> "DataLoader":
         """Batches as dicts of torch tensors; `collate_fn` instead gets the list of samples.
 
-        `distributed=True` takes rank and world size from torch.distributed. With several ranks the
-        remainder rule is "drop" unless another is given, so that every rank makes the same number
-        of steps.
+        `distributed=True` takes rank and world size from torch.distributed, when the first batch or
+        the length is asked for. With several ranks the remainder rule is "drop" unless another is
+        given, so that every rank makes the same number of steps. A loader of which nothing is said
+        gives every process all batches, and warns of it in a group of several; world_size=1 says
+        that this is meant.
         """
-        if distributed:
-            if (rank, world_size) != (0, 1):
-                raise error("parameter", "give either distributed=True or rank and world_size")
-            rank, world_size = distributed_rank()
+        if distributed and not (rank is None and world_size is None):
+            raise error("parameter", "give either distributed=True or rank and world_size")
         chosen = self.numpy(
             num_workers,
             tensors,
@@ -311,8 +323,8 @@ class DataLoader:
             decode_method,
             persistent_workers,
             return_index=return_index,
-            rank=rank,
-            world_size=world_size,
+            rank=rank or 0,
+            world_size=1 if world_size is None else world_size,
             remainder=remainder,
             **known_shaping(shaping, "pytorch"),
         )
@@ -321,7 +333,14 @@ class DataLoader:
         def collate() -> Any:
             return torch_collate(collate_fn, pin_memory=pin_memory)
 
-        return self._with_output(Output("pytorch", chosen.output.options, collate))
+        def of_group(options: Options) -> Options:
+            rank, world_size = distributed_rank()
+            rule = remainder or _remainder_of(world_size)
+            return replace(options, rank=rank, world_size=world_size, remainder=rule)
+
+        sharing, alone = (of_group, False) if distributed else (None, world_size is None)
+        output = Output("pytorch", chosen.output.options, collate, sharing, alone)
+        return self._with_output(output)
 
     def tensorflow(
         self,
@@ -453,7 +472,7 @@ class DataLoader:
         transform, kwargs = self.transforming or (None, {})
         budget = self.memory_of_fragments
         options = replace(
-            chosen.options,
+            chosen.of_rank(),
             batch_size=batch_size,
             drop_last=drop_last,
             transform=transform,
@@ -480,6 +499,8 @@ class DataLoader:
         return self.skips
 
     def __iter__(self) -> Iterator[Any]:
+        if self.output is not None and self.output.alone and not self._made.warned:
+            self._made.warned = warned_of_same_batches()
         return iter(self._loader)
 
     def __len__(self) -> int:
@@ -543,6 +564,10 @@ class DataLoader:
     def _once(self, name: str, value: object) -> None:
         if value is not None:
             raise error("value", f".{name}() has been called already", help=f"call .{name}() once")
+
+
+def _remainder_of(world_size: int) -> Remainder:
+    return "short" if world_size == 1 else "drop"
 
 
 def _names(tensors: Sequence[str] | None) -> tuple[str, ...] | None:

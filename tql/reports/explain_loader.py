@@ -175,7 +175,7 @@ def _weight_text(text: str) -> str:
 
 
 def _batches(loader: DataLoader, node: Node, rows: int) -> Node:
-    given = loader.output.options if loader.output is not None else Options()
+    given = loader.output.of_rank() if loader.output is not None else Options()
     rank, world, remainder = given.rank, given.world_size, given.remainder
     size = loader.batch_size
     start = loader.start or 0
