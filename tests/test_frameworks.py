@@ -296,9 +296,7 @@ def fitted(rank: int, world: int) -> dict[str, Any]:
     return {
         "ours": fit(lambda: chain().pytorch(distributed=True)),
         "own share": fit(lambda: batches(**here), **off),
-        "stock": fit(
-            lambda: DataLoader(chain().dataset.pytorch(), batch_size=B, collate_fn=indexed)
-        ),
+        "stock": fit(lambda: DataLoader(stock, batch_size=B, collate_fn=indexed)),
         "rows": fit(single),
         "rows again": fit(lambda: single(**here)),
         "batches": fit(batches),
