@@ -35,6 +35,7 @@ from tql.loader.crew import Help, side_by_side
 from tql.loader.decode import Task
 from tql.loader.meter import Meter
 from tql.loader.recipe import Awaited, Done, Next, Phase, Recipe
+from tql.loader.watchdog import Stall, Stalled, outcome, stall_of
 from tql.pool import Pool
 from tql.sources.retrying import WATCHER
 
@@ -136,13 +137,14 @@ class Pipeline:
         if job is None:
             raise self._closed(step)
         try:
-            return job.done.result(self._limits.timeout)
+            return outcome(job.done, self._limits.timeout, partial(self._stall, job))
         except BaseException as e:
             if isinstance(e, CancelledError) and job.done.cancelled():
                 raise self._closed(step) from None
-            if isinstance(e, TimeoutError) and not job.done.done():
+            if isinstance(e, Stalled):
+                late = self._too_slow(job)
                 self._give_up()
-                raise self._too_slow(job) from None
+                raise late from None
             if isinstance(e, Exception):
                 e.add_note(f"tql: while loading {self._recipe.place(step)}")
             elif not job.done.done():  # Ctrl-C, while the caller waits
@@ -155,13 +157,21 @@ class Pipeline:
         if self._recipe.workers is not None:
             self._recipe.workers.kill()
 
+    def _stall(self, job: _Job, waited: float) -> Stall:
+        with self._lock:
+            jobs = list(self._jobs.values())
+        return stall_of(job, jobs, self._recipe, waited)
+
     def _too_slow(self, job: _Job) -> Exception:
-        return data_error(
+        assert self._limits.timeout is not None
+        stall = self._stall(job, self._limits.timeout)
+        late = data_error(
             "source",
-            f"no batch within {self._limits.timeout} seconds, "
-            f"in stage '{job.stage}' of {self._recipe.place(job.step)}",
+            f"no batch within {self._limits.timeout} seconds, in stage '{stall.stage}' of {stall.place}",
             help="a longer timeout=, or timeout=None to wait for ever",
         )
+        late.add_note(str(stall))
+        return late
 
     def _closed(self, step: int) -> Exception:
         return error(

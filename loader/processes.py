@@ -9,6 +9,7 @@ import faulthandler
 import os
 import pickle
 import secrets
+import shutil
 import signal
 import time
 import weakref
@@ -19,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final, TypeAlias
 
 from tql.diagnostics import TqlError, data_error, error
@@ -29,6 +32,10 @@ from tql.pool import before_the_end
 Outcome: TypeAlias = Sample | Exception
 
 _ALIGNED: Final = 64
+_TELL: Final[int | None] = getattr(
+    signal, "SIGUSR1", None
+)  # upon which a process writes where it is
+_TOLD_WITHIN: Final = 0.2  # seconds
 _NOTICED: Final = 1.0  # seconds until the system tells how a process ended whose pipe is closed
 
 
@@ -52,8 +59,13 @@ class Workers:
         self._pid: Final = os.getpid()
         self._broken = False
         self._how: str | None = None  # the first process that died did
+        self._stacks: Final = mkdtemp(prefix="tql-stacks-")  # what processes are at, when asked
+        weakref.finalize(self, _removed, self._stacks, self._pid)
         self._pool: Final = ProcessPoolExecutor(
-            processes, get_context("spawn"), initializer=_begin, initargs=(_sent(apply),)
+            processes,
+            get_context("spawn"),
+            initializer=_begin,
+            initargs=(_sent(apply), self._stacks),
         )
         _ALIVE.add(self)
 
@@ -106,6 +118,25 @@ class Workers:
         for process in list((self._pool._processes or {}).values()):  # kill_workers() from 3.14 on
             process.kill()
 
+    def described(self) -> Sequence[str]:
+        """A line for each process, and the stacks of those that can tell where they are."""
+        processes = dict(self._pool._processes or {})
+        places = {pid: Path(self._stacks, str(pid)) for pid in processes}
+        asked = {pid: place.stat().st_size for pid, place in places.items() if place.exists()}
+        for pid in asked:
+            if _TELL is not None and processes[pid].is_alive():
+                os.kill(pid, _TELL)
+        time.sleep(_TOLD_WITHIN if asked else 0)
+        lines = []
+        for pid, process in processes.items():
+            code = process.exitcode
+            lines.append(f"{pid}: {'at work' if code is None else f'ended with {code}'}")
+            if pid in asked:
+                with places[pid].open(errors="replace") as told:
+                    told.seek(asked[pid])
+                    lines += [f"  {line.rstrip()}" for line in told]
+        return lines
+
     def _died(self) -> TqlError:
         """What is known of the process that died; the others are ended because of it."""
         self._broken = True
@@ -146,6 +177,11 @@ def _end_all() -> None:
 
 
 before_the_end(_end_all)
+
+
+def _removed(folder: str, pid: int) -> None:
+    if os.getpid() == pid:  # not by a forked child
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -234,14 +270,20 @@ def _sent(apply: Apply) -> bytes:
 # -- in the worker --------------------------------------------------------------------------------
 
 _applied: Apply | None = None
+_told: Any = None  # the file that stacks are written to, which must stay open
 
 
-def _begin(pickled: bytes) -> None:
-    global _applied
+def _begin(pickled: bytes, stacks: str) -> None:
+    global _applied, _told
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, who ends its workers
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     faulthandler.enable()
+    if _TELL is not None:
+        place = Path(stacks, str(os.getpid()))
+        _told = place.with_suffix(".new").open("a")
+        faulthandler.register(_TELL, _told)
+        place.with_suffix(".new").rename(place)  # to say that the signal does not end it any more
     _applied = pickle.loads(pickled)
 
 

@@ -156,6 +156,11 @@ class Recipe:
         position = self.stream.position_after(step - 1) if step else self.start
         return f"epoch {self.epoch}, step {step}, position {position}, rows [{shown}{dots}]"
 
+    def origins(self, step: int) -> Sequence[str]:
+        """The files and fragments that hold the rows of a step, for people."""
+        rows = self.rows.identify(self.stream.batch(step).rows).tolist()
+        return tuple(dict.fromkeys(self.rows.origin(row) for row in rows))
+
     def _fetch(self, attempt: _Attempt) -> Fetched:
         began = time.perf_counter()
         fetched = fetch(self.rows, self.decoder, attempt.located.rows, attempt.run)

@@ -174,8 +174,9 @@ def test_a_transform_that_calls_sys_exit_fails_its_sample_and_ends_nobody() -> N
 
 def test_a_process_that_is_stuck_is_ended_by_the_timeout() -> None:
     loader = tql.open(DATA).dataloader(timeout=20).batch(5).transform(sleep).numpy(num_workers=1)
-    with pytest.raises(TqlDataError, match="in stage 'transform'"):
+    with pytest.raises(TqlDataError, match="in stage 'transform'") as caught:
         list(loader)
+    assert "worker processes:" in caught.value.__notes__[0]
     assert eventually_no_children()
 
 

@@ -45,15 +45,15 @@ class Pool:
         self._shared: Final = _Shared(begin)
         weakref.finalize(self, self._shared.tasks.put, None).atexit = False
 
-    def submit(self, work: Callable[..., object], *args: Any) -> None:
-        """Let a thread call `work(*args)`; RuntimeError once that cannot be."""
+    def submit(self, function: Callable[..., object], *args: Any) -> None:
+        """Let a thread call `function(*args)`; RuntimeError once that cannot be."""
         shared = self._shared
         with self._lock:
             if self._closed or shared.dropped:
                 raise RuntimeError("the pool is closed")
             if not shared.free.acquire(blocking=False) and len(shared.threads) < self._most:
                 self._start()
-            shared.tasks.put(lambda: work(*args))
+            shared.tasks.put(lambda: function(*args))
 
     def shutdown(self, wait: bool = True, cancel_futures: bool = False) -> None:
         """Take no more tasks; wait for those that run, and those that are queued unless cancelled."""
@@ -68,7 +68,7 @@ class Pool:
     def _start(self) -> None:
         shared = self._shared
         thread = threading.Thread(
-            target=_work, name=f"{self._name}_{len(shared.threads)}", args=(shared,), daemon=True
+            target=work, name=f"{self._name}_{len(shared.threads)}", args=(shared,), daemon=True
         )
         try:
             thread.start()
@@ -80,7 +80,8 @@ class Pool:
         _POOLS.add(shared)
 
 
-def _work(shared: _Shared) -> None:
+def work(shared: _Shared) -> None:
+    """What a thread does; its frame is the innermost one only where it waits for a task."""
     if shared.begin is not None:
         shared.begin()
     while True:
