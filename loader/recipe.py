@@ -26,7 +26,7 @@ from tql.loader.ragged import Padding, padded
 from tql.loader.rows import Rows
 from tql.loader.transforms import Apply
 from tql.planner.plan import MOST_TRIES
-from tql.sources.protocol import Run, in_turn
+from tql.sources.protocol import Run, UnreadableRow, in_turn
 
 _ROWS_IN_NOTES: Final = 8
 
@@ -130,7 +130,7 @@ class Recipe:
         """Read the rows of a batch; what is returned goes on, in a thread that decodes."""
         located = self.stream.batch(step)
         attempt = _Attempt(located, np.zeros(len(located.rows), np.int64), run)
-        return partial(self._decode, attempt, self._fetch(attempt))
+        return self._fetched(attempt)
 
     def make(self, step: int) -> Any:
         """The finished batch, made in the calling thread."""
@@ -167,6 +167,33 @@ class Recipe:
         seconds, table = time.perf_counter() - began, fetched.table
         self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
         return fetched
+
+    def _fetched(self, attempt: _Attempt) -> "Callable[[], Next]":
+        """Read the rows; where some of them cannot be, for a reason of their own, go on without."""
+        try:
+            return partial(self._decode, attempt, self._fetch(attempt))
+        except UnreadableRow:
+            if self.on_error == "raise" or not self._unreadable(attempt):
+                raise
+            return partial(self._again, attempt)
+
+    def _unreadable(self, attempt: _Attempt) -> bool:
+        """Find out which rows cannot be read, each on its own; whether there are any."""
+        rows = attempt.located.rows
+
+        def alone(row: int) -> UnreadableRow | None:
+            try:
+                fetch(self.rows, self.decoder, np.array([row], np.int64))
+            except UnreadableRow as e:
+                return e
+            return None
+
+        unique = np.unique(rows).tolist()
+        tasks = [partial(alone, row) for row in unique]
+        for row, cause in zip(unique, attempt.run(tasks), strict=True):
+            if cause is not None:
+                attempt.bad.update((slot, cause) for slot in np.flatnonzero(rows == row).tolist())
+        return bool(attempt.bad)
 
     def _decode(self, attempt: _Attempt, fetched: Fetched) -> Next:
         began = time.perf_counter()
@@ -211,7 +238,7 @@ class Recipe:
             )
         )
         attempt = _Attempt(tried, tries, attempt.run, attempt.failures + failures)
-        return self._decode(attempt, self._fetch(attempt))
+        return self._fetched(attempt)()
 
     def _transform(self, attempt: _Attempt, batch: Columns) -> Next:
         if attempt.bad:

@@ -46,7 +46,6 @@ from tql.sources import (
     schema_of,
 )
 from tql.sources.classes import MOST_CLASSES
-from tql.sources.memory import FRAGMENT_ROWS
 
 TABLE = pa.table({"n": pa.array([1, 2, 3], pa.int32()), "s": ["x", None, "z"]})
 
@@ -460,44 +459,6 @@ def test_images_are_not_nullable_because_their_paths_are(tmp_path: Path) -> None
     assert source.schema["image"] == Column("image", Binary(image=True), False)
     stats = source.fragments[0].columns["image"]
     assert stats.bytes == pq.read_metadata(path).row_group(0).column(1).total_uncompressed_size
-
-
-@pytest.mark.parametrize("kind", ["object", "parquet", "ipc"])
-def test_an_image_of_which_only_the_path_is_there_is_refused_when_it_is_read(
-    tmp_path: Path, kind: str
-) -> None:
-    images = [{"bytes": b"png0", "path": "a.png"}, None, {"bytes": None, "path": None}]
-    images += [{"bytes": None, "path": "x.png"}, {"bytes": None, "path": "y.png"}]
-    column = pa.array(images, HF_TABLE.schema.field("image").type)
-    table = pa.table({"image": column, "n": range(5)}).replace_schema_metadata(HF_METADATA)
-    data: Any = HuggingFace(table, HF_FEATURES)
-    if kind == "parquet":
-        data = write_parquet(tmp_path / "a.parquet", table)
-    elif kind == "ipc":
-        data = tmp_path / "a.arrow"
-        with pa.ipc.new_file(data, table.schema) as writer:
-            writer.write_table(table)
-    source = open_source(data)
-    assert source.read(0, ["n"])["n"].to_pylist() == [*range(5)]
-    with pytest.raises(TqlDataError) as caught:
-        source.read(0, ["n", "image"])
-    assert "row 3 of column 'image' has no bytes, only the path 'x.png'" in str(caught.value)
-    assert "embed_table_storage" in str(caught.value)
-
-
-def test_a_path_without_bytes_in_a_later_slice_is_refused_there() -> None:
-    n = FRAGMENT_ROWS + 2
-    images = pa.StructArray.from_arrays(
-        [
-            pa.array([b""] * (n - 1) + [None], pa.binary()),
-            pa.array([None] * (n - 1) + ["x.png"], pa.string()),
-        ],
-        ["bytes", "path"],
-    )
-    source = open_source(HuggingFace(pa.table({"image": images}), HF_FEATURES))
-    assert source.read(0, ["image"]).num_rows == FRAGMENT_ROWS
-    with pytest.raises(TqlDataError, match=rf"row {n - 1:,} of column 'image'.*'x\.png'"):
-        source.read(1, ["image"])
 
 
 def test_a_class_label_that_only_counts_its_classes_numbers_them() -> None:

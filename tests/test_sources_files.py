@@ -398,11 +398,11 @@ def test_a_file_that_vanishes_after_opening_is_named(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_data_say_what_they_start_with(tmp_path: Path) -> None:
-    for name in ("a.parquet", "a.arrow", "a.csv"):
+    for name in ("a.parquet", "a.arrow", "a.txt"):
         (tmp_path / name).write_text("id,s\n1,x\n2,y\n3,z\n")
     assert "not a Parquet file: it starts with b'id,s'" in str(damaged(tmp_path / "a.parquet"))
     assert "not an Arrow IPC file" in str(damaged(tmp_path / "a.arrow"))
-    assert "not a data file" in str(damaged(tmp_path / "a.csv"))
+    assert "not a data file" in str(damaged(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize("write", [write_ipc, write_stream])
@@ -445,10 +445,10 @@ def test_missing_data_sets_and_paths_are_refused() -> None:
 
 def test_a_folder_without_data_says_what_it_has(tmp_path: Path) -> None:
     assert "found nothing" in str(damaged(tmp_path))
-    (tmp_path / "a.csv").touch()
-    (tmp_path / "b.csv").touch()
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "b.txt").touch()
     (tmp_path / ".hidden.parquet").touch()
-    assert "found 2 .csv" in str(damaged(tmp_path))
+    assert "found 2 .txt" in str(damaged(tmp_path))
 
 
 def test_files_of_both_kinds_are_refused_together(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any, assert_never
 
 from tql.diagnostics import error
@@ -20,6 +21,8 @@ def open(
     columns: Sequence[str] | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     filesystem: Any = None,
+    files: Mapping[str, str] | None = None,
+    root: str | PathLike[str] | None = None,
     retry_for: float = 60.0,
 ) -> "Dataset":
     """A data set over data where it lies; nothing is copied or converted.
@@ -27,12 +30,17 @@ def open(
     So arrays and tables must not be changed while they are open: what was learned of them (their
     fingerprint, where which values lie) is kept. Open them again after a change.
 
-    source       a Parquet or Arrow file, a folder or glob of them, a list of paths, an URI
-                 ("s3://…"); a dict of arrays; an Arrow table or anything that exports one
-                 (Polars, pandas, DuckDB); a Hugging Face Dataset; "demo:digits"
+    source       a Parquet, Arrow, CSV, JSON-lines, COCO or .npy file, a folder or glob of such files
+                 or of images, a list of paths, an URI ("s3://…"); a dict of arrays; an Arrow table
+                 or anything that exports one (Polars, pandas, DuckDB); a Hugging Face Dataset;
+                 "demo:digits"
     columns      only these columns
     class_names  names of the classes of integer columns: {"labels": ["cat", "dog"]}
     filesystem   a pyarrow or fsspec file system for the paths
+    files        columns that are files, and the columns that have their paths: {"image": "path"}.
+                 They are read row by row, by loaders and never by queries
+    root         the folder in which relative paths of `files` and of images start; where the table
+                 lies, if it is not given (of a table in memory: the current folder)
     retry_for    seconds for which a request to storage that is not local is tried again where it
                  is throttled, or answered in part or not at all; a loader's timeout= bounds more
     """
@@ -44,6 +52,8 @@ def open(
         columns=columns,
         class_names=class_names,
         filesystem=filesystem,
+        files=files,
+        root=root,
         retry_for=retry_for,
     )
     name = source if isinstance(source, str) else type(source).__name__

@@ -133,14 +133,19 @@ class Column:
 
 
 class Schema:
-    """The columns of a data set in order; names are unique and case-sensitive."""
+    """The columns of a data set in order; names are unique and case-sensitive.
 
-    __slots__ = ("_by_name", "columns")
+    `hidden` are columns that can be read by their name, and that `*` and batches leave out: parts of
+    other columns, such as the path of an image.
+    """
 
-    def __init__(self, columns: Iterable[Column]) -> None:
+    __slots__ = ("_by_name", "columns", "hidden")
+
+    def __init__(self, columns: Iterable[Column], hidden: Iterable[Column] = ()) -> None:
         self.columns: tuple[Column, ...] = tuple(columns)
-        self._by_name = {c.name: c for c in self.columns}
-        assert len(self._by_name) == len(self.columns), "column names repeat"
+        self.hidden: tuple[Column, ...] = tuple(hidden)
+        self._by_name = {c.name: c for c in (*self.columns, *self.hidden)}
+        assert len(self._by_name) == len(self.columns) + len(self.hidden), "column names repeat"
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
@@ -155,17 +160,21 @@ class Schema:
         return len(self.columns)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Schema) and self.columns == other.columns
+        return (
+            isinstance(other, Schema)
+            and self.columns == other.columns
+            and self.hidden == other.hidden
+        )
 
     def __hash__(self) -> int:
-        return hash(self.columns)
+        return hash((self.columns, self.hidden))
 
     def __repr__(self) -> str:
         return f"Schema({', '.join(map(str, self.columns))})"
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._by_name)
+        return tuple(c.name for c in self.columns)
 
     def select(self, names: Iterable[str]) -> "Schema":
         """These columns, in this order."""

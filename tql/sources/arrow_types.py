@@ -25,6 +25,7 @@ from tql.schema import (
     Text,
     Time,
 )
+from tql.sources.shaped import is_hugging_face_array
 
 _SCALARS: Final[Mapping[pa.DataType, DType]] = MappingProxyType(
     {
@@ -83,6 +84,8 @@ def _plain(stored: pa.DataType) -> pa.DataType:
         return pa.large_binary()
     if is_extension(stored, "arrow.json"):
         return _plain(stored.storage_type)
+    if is_hugging_face_array(stored):
+        return _plain(stored.storage_type)
     if is_extension(stored, "arrow.fixed_shape_tensor") and _row_major(stored):
         item = _plain(stored.value_type)
         for size in reversed(stored.shape):
@@ -112,6 +115,8 @@ def dtype_of(stored: pa.DataType) -> DType:
         return Json()
     if kind.is_dictionary(stored) or kind.is_run_end_encoded(stored):
         return dtype_of(stored.value_type)
+    if is_hugging_face_array(stored):
+        return dtype_of(stored.storage_type)
     delivered = _plain(stored)
     if delivered in _SCALARS:
         return _SCALARS[delivered]

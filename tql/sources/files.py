@@ -3,35 +3,24 @@
 import os
 import pickle
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from tql.diagnostics import TqlDataError, data_error, did_you_mean, error
+from tql.sources.formats import data_among
 from tql.sources.remote import RemoteFile
 from tql.sources.retrying import RETRY_FOR, again, denied
 
-Format = Literal["parquet", "ipc"]
 T = TypeVar("T")
 
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _WILD: Final = re.compile(r"[*?\[]")
-_FORMATS: Final[dict[str, Format]] = {
-    ".parquet": "parquet",
-    ".parq": "parquet",
-    ".pq": "parquet",
-    ".arrow": "ipc",
-    ".arrows": "ipc",
-    ".feather": "ipc",
-    ".ipc": "ipc",
-}
-ACCEPTED: Final = "Parquet (.parquet) or Arrow IPC (.arrow, .feather, .ipc)"
 
 
 class Place:
@@ -68,12 +57,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file to read: `path` within the file system, `shown` as people know it."""
+    """A file to read: `path` within the file system, `shown` as people know it.
+
+    `base` is the folder that was opened, or the one that a glob begins with, if any.
+    """
 
     place: Place
     path: str
     shown: str
     stamp: tuple[int, int] | None = None  # its size and its time in ns, where they were listed
+    base: str | None = None
 
     def open(self, ahead: Iterable[tuple[int, int]] = ()) -> Any:
         """A new handle for random access; the caller closes it.
@@ -143,7 +136,7 @@ def find_files(
     text = os.fspath(source)
     if not text:
         raise data_error("source", "the path is empty", help="name a file, a folder or a glob")
-    place, path = _place(text, filesystem, retry_for)
+    place, path = place_of(text, filesystem, retry_for)
     try:
         return place.ask(text, lambda: _find(place, path, text))
     except (OSError, pa.ArrowException) as e:
@@ -152,17 +145,19 @@ def find_files(
 
 def _find(place: Place, path: str, text: str) -> list[File]:
     info = place.filesystem.get_file_info(path)
+    base = path
     if info.type == pafs.FileType.Directory:
         infos = _in_folder(place.filesystem, path, text)
     elif info.type != pafs.FileType.NotFound:
         return [File(place, path, text, _stamp(info))]
-    elif not _WILD.search(path):
+    elif (wild := _WILD.search(path)) is None:
         raise _missing(place.filesystem, path, text)
     else:
+        base = path[: wild.start()].rpartition("/")[0]
         infos = _matching(place.filesystem, path)
         if not infos:
             raise _nothing_matches(place.filesystem, path, text)
-    return [File(place, i.path, _shown(i.path, path, text), _stamp(i)) for i in infos]
+    return [File(place, i.path, _shown(i.path, path, text), _stamp(i), base) for i in infos]
 
 
 def _stamp(info: pafs.FileInfo) -> tuple[int, int] | None:
@@ -170,7 +165,8 @@ def _stamp(info: pafs.FileInfo) -> tuple[int, int] | None:
     return None if size is None or time is None else (size, time)
 
 
-def _place(text: str, filesystem: Any, retry_for: float) -> tuple[Place, str]:
+def place_of(text: str, filesystem: Any, retry_for: float) -> tuple[Place, str]:
+    """The file system of a path or URI, and the path within it."""
     scheme = _URI.match(text)
     if filesystem is not None:
         place = Place(_as_arrow(filesystem), given=filesystem, retry_for=retry_for)
@@ -223,35 +219,12 @@ def _shown(path: str, base: str, text: str) -> str:
 def _in_folder(filesystem: pafs.FileSystem, folder: str, shown: str) -> list[pafs.FileInfo]:
     infos = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
     below = len(folder.rstrip("/"))
-    files = sorted(
-        (i for i in infos if i.type == pafs.FileType.File and not _hidden(i.path[below:])),
-        key=lambda i: i.path,
-    )
-    data = [f for f in files if format_of_name(f.path) is not None]
-    if not data:
-        found = Counter(PurePosixPath(f.path).suffix or "no extension" for f in files)
-        held = ", ".join(f"{n:,} {suffix}" for suffix, n in found.most_common(4)) or "nothing"
-        raise data_error(
-            "source",
-            f"folder '{shown}' has no data files: found {held}; expected {ACCEPTED}",
-            help="name the files themselves, or convert them to Parquet",
-        )
-    if len({format_of_name(f.path) for f in data}) > 1:
-        raise data_error(
-            "source",
-            f"folder '{shown}' has both Parquet and Arrow files; expected one kind",
-            help=f"choose with a glob: '{shown.rstrip('/')}/**/*.parquet'",
-        )
-    return data
+    files = [i for i in infos if i.type == pafs.FileType.File and not _hidden(i.path[below:])]
+    return data_among(files, shown)
 
 
 def _hidden(below: str) -> bool:
     return any(part.startswith((".", "_")) for part in PurePosixPath(below).parts)
-
-
-def format_of_name(path: str) -> Format | None:
-    """The format that the file's extension stands for."""
-    return _FORMATS.get(PurePosixPath(path).suffix.lower())
 
 
 def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:

@@ -216,8 +216,8 @@ def without_nulls(footer: Footer, columns: Iterable[StoredColumn]) -> set[str]:
     groups = [footer.metadata.row_group(g) for g in range(footer.metadata.num_row_groups)]
     found = set()
     for s in columns:
-        leaves = _leaves_of(footer, s)
-        required = s.part is None and not footer.schema.field(s.name).nullable
+        leaves = leaves_of(footer, s)
+        required = s.part is None and not footer.schema.field(s.stored_as).nullable
         if required or all(_is_full(group, leaves) for group in groups):
             found.add(s.name)
     return found
@@ -232,12 +232,12 @@ def _is_full(group: pq.RowGroupMetaData, leaves: Iterable[int]) -> bool:
     return False
 
 
-def _leaves_of(footer: Footer, stored: StoredColumn) -> Sequence[int]:
+def leaves_of(footer: Footer, stored: StoredColumn) -> Sequence[int]:
     """The Parquet columns that hold what is delivered of a column."""
-    leaves = footer.leaves[stored.name]
+    leaves = footer.leaves[stored.stored_as]
     if stored.part is None:
         return leaves
-    path = f"{stored.name}.{stored.part}"
+    path = f"{stored.stored_as}.{stored.part}"
     return [i for i in leaves if footer.metadata.schema.column(i).path == path]
 
 
@@ -255,11 +255,11 @@ def repeats_texts(chunk: pq.ColumnChunkMetaData) -> bool:
 
 def stats_reader(footer: Footer, stored: StoredColumn) -> Callable[[int], ColumnStats]:
     """A function that tells what the footer says of a column in one row group."""
-    leaves = footer.leaves[stored.name]
-    as_stored = footer.schema.field(stored.name).type
+    leaves = footer.leaves[stored.stored_as]
+    as_stored = footer.schema.field(stored.stored_as).type
     if len(leaves) > 1 or kind.is_nested(as_stored):
         types = dict(zip(leaves, _leaf_types(as_stored), strict=True))
-        parts = [(i, types[i]) for i in _leaves_of(footer, stored)]
+        parts = [(i, types[i]) for i in leaves_of(footer, stored)]
         return partial(_nested_stats, footer.metadata, parts)
     return partial(_flat_stats, footer.metadata, leaves[0], as_stored, stored)
 

@@ -16,11 +16,11 @@ from tql.sources.fingerprint import digest, digest_of
 from tql.sources.gathering import gather
 from tql.sources.memory import FRAGMENT_ROWS, MemorySource
 from tql.sources.parquet import ParquetSource
-from tql.sources.protocol import Fragment, Source
+from tql.sources.protocol import Fragment, ImagesElsewhere, Source
 from tql.sources.stored import chosen
 
 
-class ChosenRows:
+class ChosenRows(ImagesElsewhere):
     """Rows of another source in an order of their own, fetched when they are read."""
 
     def __init__(self, base: Source, row_ids: NDArray[np.int64]) -> None:
@@ -53,6 +53,10 @@ class ChosenRows:
             ids = digest(np.ascontiguousarray(self._row_ids))
             self._digest = digest_of([b"chosen", self._base.fingerprint.encode(), ids])
         return self._digest
+
+    def unembedded(self) -> frozenset[str]:
+        base = self._base
+        return base.unembedded() if isinstance(base, ImagesElsewhere) else frozenset()
 
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         part = self._fragments[fragment]
@@ -87,8 +91,21 @@ def open_hugging_face(
     return ChosenRows(base, ids)
 
 
+def refuse_stream(source: Any) -> None:
+    """Rows of a `datasets.IterableDataset` come in its order only, and cannot be asked for."""
+    if hasattr(source, "features") and hasattr(source, "_ex_iterable"):
+        raise error(
+            "type",
+            f"a {type(source).__name__} gives its rows in its own order; expected data whose rows can "
+            "be asked for by number",
+            help="load it with streaming=False, or open its files: tql.open('hf://datasets/…/*.parquet')",
+        )
+
+
 def refuse_splits(source: Mapping[Any, Any]) -> None:
     """A `DatasetDict` is a dict of data sets, not of columns: say which splits it has."""
+    for value in source.values():
+        refuse_stream(value)
     if source and all(is_hugging_face(v) for v in source.values()):
         splits = ", ".join(f"'{k}'" for k in source)
         raise error(

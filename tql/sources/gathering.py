@@ -1,6 +1,6 @@
 """Rows by number, in the order asked for, reading each fragment once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Final, TypeVar
@@ -13,9 +13,8 @@ from pyarrow import types as kind
 from tql.schema import Opaque, Text
 from tql.sources.arrow_types import arrow_type
 from tql.sources.movable import movable
-from tql.sources.protocol import ByRow, Run, Source, in_turn
+from tql.sources.protocol import ByRow, Read, Run, Source, in_turn
 
-Read = Callable[[int, Sequence[str]], pa.Table]
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 LARGEST_OFFSET: Final = (1 << 31) - 1
@@ -40,7 +39,7 @@ def gather(
     if not single:
         return _by_fragment(source, rows, names, read or source.read, run)
     assert isinstance(source, ByRow)
-    taken = _plain(source.take(rows, single, run), _texts(source, single))
+    taken = _plain(source.take(rows, single, run, read), _texts(source, single))
     others = [n for n in names if n not in source.columns_by_row]
     if others:
         more = _by_fragment(source, rows, others, read or source.read, run)

@@ -14,16 +14,19 @@ from tql.sources.arrow_types import is_text_dictionary
 from tql.sources.classes import merged_dictionary
 from tql.sources.files import File, unreadable
 from tql.sources.fingerprint import digest, digest_of, names_part
-from tql.sources.protocol import ColumnStats, Fragment
+from tql.sources.protocol import ColumnStats, Fragment, ImagesElsewhere
 from tql.sources.stored import (
     StoredColumn,
     as_label,
+    as_schema,
     check_agreement,
     chosen,
-    deliver,
+    has_all_bytes,
+    laid_out,
     never_null,
     pick,
     stored_columns,
+    without_missing,
 )
 
 _FILE_MAGIC: Final = b"ARROW1"
@@ -182,7 +185,7 @@ def _nulls(column: pa.ChunkedArray) -> int | None:
     return None if kind.is_struct(column.type) else column.null_count
 
 
-class IpcSource:
+class IpcSource(ImagesElsewhere):
     """Rows of Arrow IPC files in the order of the files."""
 
     def __init__(
@@ -201,6 +204,7 @@ class IpcSource:
                 shown = first.file.shown, other.file.shown
                 theirs = stored_columns(other.schema, other.file.shown)
                 check_agreement(stored, theirs, shown, frozenset(class_names or ()))
+                stored = without_missing(stored, theirs)
         places = [_in_place(f, pick(stored, names)) for f in self._files]
         self._fragments, self._runs = _fragments(self._files, names, places)
         labels = []
@@ -209,14 +213,14 @@ class IpcSource:
             labels.append(s if values is None else as_label(s, values))
         resolved = never_null(labels, _without_nulls(self._files, labels))
         self._stored = {s.name: s for s in resolved}
-        self._schema = Schema(s.column for s in resolved)
+        self._schema = as_schema(resolved)
         self._class_names = {k: tuple(v) for k, v in (class_names or {}).items()}
         self._digest = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Files, not what lies in them: a memory map is cheaper to open than to send."""
         seen = tuple((f.file, f.schema, f.rows) for f in self._files)
-        return _reopened, (seen, tuple(self._stored), self._class_names)
+        return _reopened, (seen, self._schema.names, self._class_names)
 
     @property
     def kind(self) -> str:
@@ -250,8 +254,9 @@ class IpcSource:
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         origin = self._fragments[fragment].origin
         try:
-            table = self._runs[fragment].table(columns)
-            arrays = [deliver(table.column(n), self._stored[n], origin) for n in columns]
+            stored = [self._stored[n] for n in columns]
+            table = self._runs[fragment].table(list(dict.fromkeys(s.stored_as for s in stored)))
+            arrays = [laid_out(table.column(s.stored_as), s, origin) for s in stored]
         except (OSError, pa.ArrowException) as e:
             raise data_error(
                 "source",
@@ -260,10 +265,26 @@ class IpcSource:
             ) from e
         return pa.Table.from_arrays(arrays, names=list(columns))
 
+    def file_of(self, fragment: int) -> File:
+        """The file that a fragment lies in."""
+        return self._runs[fragment].file.file
+
+    def unembedded(self) -> frozenset[str]:
+        """The image columns of which some row may have a path and no bytes."""
+        return frozenset(
+            s.of
+            for s in self._stored.values()
+            if s.of is not None
+            and not all(
+                f.batches is not None and has_all_bytes(f.schema, f.batches, s.of)
+                for f in self._files
+            )
+        )
+
     def _classes(self, stored: StoredColumn) -> pa.Array | None:
         """The values of a column that is a dictionary of texts in every file; else None."""
         if stored.names is not None or not all(
-            is_text_dictionary(f.schema.field(stored.name).type) for f in self._files
+            is_text_dictionary(f.schema.field(stored.stored_as).type) for f in self._files
         ):
             return None
         return merged_dictionary(run.table([stored.name]).column(0) for run in self._runs)
@@ -291,11 +312,10 @@ def _reopened(
 def _without_nulls(files: Sequence[IpcFile], stored: Sequence[StoredColumn]) -> set[str]:
     full = set()
     for s in stored:
-        if all(
+        if s.part is None and all(  # a part may be null where the whole is not
             not f.schema.field(s.name).nullable
             or (
-                s.part is None
-                and f.batches is not None
+                f.batches is not None
                 and not any(
                     b.column(f.schema.get_field_index(s.name)).null_count for b in f.batches
                 )

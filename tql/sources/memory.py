@@ -9,14 +9,14 @@ from tql.schema import Schema
 from tql.sources.arrow_types import is_text_dictionary
 from tql.sources.classes import Features, merged_dictionary
 from tql.sources.fingerprint import digest_of, names_part, table_parts
-from tql.sources.protocol import ColumnStats, Fragment
+from tql.sources.protocol import ColumnStats, Fragment, ImagesElsewhere
 from tql.sources.stored import (
+    as_schema,
     chosen,
+    has_all_bytes,
     laid_out,
     never_null,
-    only_paths,
     pick,
-    refuse_paths,
     stored_columns,
 )
 
@@ -48,7 +48,7 @@ class SliceStats(Mapping[str, ColumnStats]):
         return int(self._table.num_columns)
 
 
-class MemorySource:
+class MemorySource(ImagesElsewhere):
     """Columns of an Arrow table; fragments are slices, whatever the table's chunks are."""
 
     def __init__(
@@ -59,7 +59,9 @@ class MemorySource:
         class_names: Mapping[str, Sequence[str]] | None = None,
         features: Features | None = None,
         where: str = "the table",
+        kind: str = "memory",
     ) -> None:
+        self._kind = kind
         dictionaries = {
             field.name: values
             for i, field in enumerate(table.schema)
@@ -74,21 +76,22 @@ class MemorySource:
             features=features,
         )
         stored = pick(stored, chosen(columns, table.column_names))
-        arrays = [laid_out(table.column(s.name), s, where) for s in stored]
-        paths = {s.name: only_paths(table.column(s.name), s) for s in stored}
-        # A query of other columns must not fail because of these: refused when they are read.
-        self._only_paths = {name: p for name, p in paths.items() if p is not None}
-        self._where = where
+        self._unembedded = frozenset(
+            s.of
+            for s in stored
+            if s.of is not None and not has_all_bytes(table.schema, [table], s.of)
+        )
+        arrays = [laid_out(table.column(s.stored_as), s, where) for s in stored]
         full = {s.name for s, a in zip(stored, arrays, strict=True) if not a.null_count}
         self._table = pa.Table.from_arrays(arrays, names=[s.name for s in stored])
-        self._schema = Schema(s.column for s in never_null(stored, full))
+        self._schema = as_schema(never_null(stored, full))
         self._fragments = _slices(self._table, where)
         self._names_part = names_part(class_names)
         self._digest = ""
 
     @property
     def kind(self) -> str:
-        return "memory"
+        return self._kind
 
     @property
     def schema(self) -> Schema:
@@ -115,11 +118,12 @@ class MemorySource:
         parts = table_parts(self._table, FRAGMENT_ROWS)
         return digest_of([b"memory", described.encode(), self._names_part, *parts])
 
+    def unembedded(self) -> frozenset[str]:
+        """The image columns of which some row has a path and no bytes."""
+        return self._unembedded
+
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         part = self._fragments[fragment]
-        for name in self._only_paths.keys() & set(columns):
-            paths = self._only_paths[name].slice(part.start, part.rows)
-            refuse_paths(paths, name, self._where, part.start)
         return self._table.select(list(columns)).slice(part.start, part.rows)
 
 

@@ -4,32 +4,28 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import PurePath
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from tql.diagnostics import data_error, did_you_mean, error
-from tql.sources.arrays import table_of_arrays
-from tql.sources.files import (
-    ACCEPTED,
-    File,
-    Format,
-    Place,
-    find_files,
-    format_of_name,
-    unreadable,
-)
+from tql.sources.file_columns import checked, with_files, without_files
+from tql.sources.files import File, Place, find_files
+from tql.sources.folders import Folder, folder_at, here
 from tql.sources.foreign import (
     is_arrow_dataset,
     is_hugging_face,
     open_arrow_dataset,
     open_hugging_face,
     refuse_splits,
+    refuse_stream,
 )
-from tql.sources.ipc import IpcSource
+from tql.sources.mapped import open_mapped
 from tql.sources.memory import MemorySource
-from tql.sources.parquet import ParquetSource
+from tql.sources.opening_files import open_files
 from tql.sources.protocol import Source
 from tql.sources.retrying import RETRY_FOR
 
@@ -48,36 +44,58 @@ def open_source(
     columns: Sequence[str] | None = None,
     class_names: ClassNames | None = None,
     filesystem: Any = None,
+    files: Mapping[str, str] | None = None,
+    root: str | os.PathLike[str] | None = None,
     retry_for: float = RETRY_FOR,
 ) -> Source:
     """A source over files, tables or arrays.
 
     `columns` restricts the schema; `class_names` gives the names of integer columns; `filesystem`
-    is a pyarrow or fsspec file system that paths are read through; `retry_for` is for how many
-    seconds a request to one that is not local is tried again.
+    is a pyarrow or fsspec file system that paths are read through. `files` makes columns of files
+    whose paths stand in other columns; `root` is where relative ones start. `retry_for` is for how
+    many seconds a request to storage that is not local is tried again.
     """
     _check_retry_for(retry_for)
+    named = checked(files)
+    folder = None if root is None else folder_at(root, filesystem, retry_for)
     match source:
         case str() | os.PathLike():
-            return _open_files(_found(source, filesystem, retry_for), columns, class_names)
+            found = _found(source, filesystem, retry_for)
+            return open_files(found, columns, class_names, named, folder)
         case list() | tuple():
-            files = [
+            found = [
                 f for path in _checked_paths(source) for f in _found(path, filesystem, retry_for)
             ]
-            return _open_files(files, columns, class_names)
+            return open_files(found, columns, class_names, named, folder)
+        case _:
+            table = _open_object(source, without_files(columns, named), class_names)
+            folder = folder or _beside(filesystem, retry_for)
+            return with_files(table, named, [folder], columns)
+
+
+def _open_object(
+    source: Any, columns: Sequence[str] | None, class_names: ClassNames | None
+) -> Source:
+    match source:
         case Mapping() if not hasattr(source, "__arrow_c_stream__"):
             refuse_splits(source)
-            table = table_of_arrays(source)
-            return MemorySource(
-                table, columns=columns, class_names=class_names, where="the dict of arrays"
-            )
+            return open_mapped(source, columns, class_names)
+        case np.memmap():
+            name = "array" if source.filename is None else PurePath(source.filename).stem
+            return open_mapped({name: source}, columns, class_names)
         case _ if is_arrow_dataset(source):
             return open_arrow_dataset(source, columns, class_names)
         case _ if is_hugging_face(source):
             return open_hugging_face(source, columns, class_names)
         case _:
+            refuse_stream(source)
             table = _table(source)
             return MemorySource(table, columns=columns, class_names=class_names)
+
+
+def _beside(filesystem: Any, retry_for: float) -> Folder:
+    """Where relative paths of a table in memory start."""
+    return here() if filesystem is None else folder_at("", filesystem, retry_for)
 
 
 def _table(source: Any) -> pa.Table:
@@ -166,38 +184,3 @@ def _nearest_demo(name: str, names: Sequence[str]) -> str:
     near = [n for n in names if did_you_mean(name, [n])]
     shown = " or ".join(f"'{_DEMO}{n}'" for n in near or names)
     return f"did you mean {shown}?" if near else f"there is {shown}"
-
-
-def _open_files(
-    files: Sequence[File], columns: Sequence[str] | None, class_names: ClassNames | None
-) -> Source:
-    formats = {_format(f): f for f in reversed(files)}
-    if len(formats) > 1:
-        raise data_error(
-            "source",
-            f"'{formats['parquet'].shown}' is Parquet and '{formats['ipc'].shown}' is Arrow IPC; "
-            "expected files of one kind",
-            help="open them separately",
-        )
-    make = ParquetSource if "parquet" in formats else IpcSource
-    return make(files, columns=columns, class_names=class_names)
-
-
-def _format(file: File) -> Format:
-    named = format_of_name(file.path)
-    if named is not None:
-        return named
-    try:
-        with file.open() as handle:
-            head: bytes = handle.read_at(min(8, handle.size()), 0)
-    except (OSError, pa.ArrowException) as e:
-        raise unreadable(file.shown, e) from e
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        return "ipc"
-    raise data_error(
-        "source",
-        f"'{file.shown}' is not a data file: it starts with {head!r}; expected {ACCEPTED}",
-        help="convert it, for example with pyarrow.csv.read_csv and pyarrow.parquet.write_table",
-    )

@@ -17,23 +17,26 @@ from tql.sources.fingerprint import digest_of, names_part
 from tql.sources.footers import (
     Footer,
     FooterStats,
+    leaves_of,
     read_footer,
     refuse_changed,
     repeats_texts,
     stats_reader,
     without_nulls,
 )
-from tql.sources.protocol import Changeable, Fragment
+from tql.sources.protocol import Changeable, Fragment, ImagesElsewhere
 from tql.sources.retrying import denied
 from tql.sources.stored import (
     StoredColumn,
     as_label,
+    as_schema,
     check_agreement,
     chosen,
-    deliver,
+    laid_out,
     never_null,
     pick,
     stored_columns,
+    without_missing,
 )
 
 _READERS: Final = 16
@@ -42,7 +45,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class ParquetSource(Bounded, Changeable):
+class ParquetSource(Bounded, Changeable, ImagesElsewhere):
     """Rows of Parquet files in the order of the files. A file is opened anew for every read."""
 
     def __init__(
@@ -56,7 +59,7 @@ class ParquetSource(Bounded, Changeable):
         names = chosen(columns, footers[0].schema.names)
         self._footers = footers
         self._stored = {s.name: s for s in _resolved(footers, names, class_names)}
-        self._schema = Schema(s.column for s in self._stored.values())
+        self._schema = as_schema(tuple(self._stored.values()))
         self._fragments, self._groups = _fragments(footers, self._stored)
         self._names_part = names_part(class_names)
         self._digest = ""
@@ -127,6 +130,18 @@ class ParquetSource(Bounded, Changeable):
                 del self._asked[id(footer)]
                 raise
 
+    def file_of(self, fragment: int) -> File:
+        """The file that a fragment lies in."""
+        return self._groups[fragment][0].file
+
+    def unembedded(self) -> frozenset[str]:
+        """The image columns of which some row may have a path and no bytes, for all that the footers
+        tell.
+        """
+        images = [self._stored[s.of] for s in self._stored.values() if s.of is not None]
+        full = [without_nulls(footer, images) for footer in self._footers]
+        return frozenset(s.name for s in images) - frozenset.intersection(*map(frozenset, full))
+
     def read(self, fragment: int, columns: Sequence[str]) -> pa.Table:
         footer, group = self._groups[fragment]
         self._ask_once(footer)
@@ -138,7 +153,7 @@ class ParquetSource(Bounded, Changeable):
             if footer.file.place.local:
                 refuse_changed(footer)  # after reading: it may be written while it is read
         try:
-            arrays = [deliver(table.column(s.name), s, origin) for s in stored]
+            arrays = [laid_out(table.column(s.stored_as), s, origin) for s in stored]
         except pa.ArrowException as e:
             raise _unreadable_group(origin, e) from e
         return pa.Table.from_arrays(arrays, names=list(columns))
@@ -150,12 +165,11 @@ def read_group(footer: Footer, group: int, stored: Sequence[StoredColumn], origi
     as_dictionary = [
         s.name
         for s in stored
-        if s.column.dtype == Text() and repeats_texts(metadata.column(footer.leaves[s.name][0]))
+        if s.column.dtype == Text()
+        and s.of is None
+        and repeats_texts(metadata.column(footer.leaves[s.name][0]))
     ]
-    paths = []
-    for s in stored:
-        parts = [p for p in (s.part, s.path) if p is not None]
-        paths += [f"{s.name}.{p}" for p in parts] or [s.name]
+    paths = [s.name if s.part is None else f"{s.stored_as}.{s.part}" for s in stored]
     try:
         with footer.file.open(_ranges(footer, metadata, stored)) as handle:
             reader = pq.ParquetFile(
@@ -174,14 +188,12 @@ def _ranges(
 ) -> Iterator[tuple[int, int]]:
     """Where in the file the columns lie, (start, stop) of each chunk."""
     for s in stored:
-        parts = [f"{s.name}.{p}" for p in (s.part, s.path) if p is not None]
-        for leaf in footer.leaves[s.name]:
+        for leaf in leaves_of(footer, s):
             chunk = group.column(leaf)
-            if not parts or chunk.path_in_schema in parts:
-                start = chunk.data_page_offset
-                if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-                    start = chunk.dictionary_page_offset
-                yield start, start + chunk.total_compressed_size
+            start = chunk.data_page_offset
+            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+                start = chunk.dictionary_page_offset
+            yield start, start + chunk.total_compressed_size
 
 
 def _unreadable_group(origin: str, e: BaseException) -> TqlDataError:
@@ -214,6 +226,7 @@ def _resolved(
             check_agreement(
                 stored, theirs, (first.file.shown, other.file.shown), frozenset(class_names or ())
             )
+            stored = without_missing(stored, theirs)
     labels = []
     for s in pick(stored, names):
         values = _classes(footers, s)
@@ -228,7 +241,7 @@ def _classes(footers: Sequence[Footer], stored: StoredColumn) -> pa.Array | None
     where the values are too many to be classes.
     """
     if stored.names is not None or not all(
-        is_text_dictionary(f.schema.field(stored.name).type) for f in footers
+        is_text_dictionary(f.schema.field(stored.stored_as).type) for f in footers
     ):
         return None
     groups = [(f, g) for f in footers for g in range(f.metadata.num_row_groups)]

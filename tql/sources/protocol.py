@@ -7,12 +7,13 @@ batch, a slice of a table in memory. Rows are numbered through the fragments in 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tql.diagnostics import TqlDataError
 from tql.schema import Schema
 
 T = TypeVar("T")
@@ -110,6 +111,25 @@ class Changeable(ABC):
         """Raise a TqlDataError where it sees that the data is not what was opened."""
 
 
+class ImagesElsewhere(ABC):
+    """A source of images some of which may lie in files, of which it has but the paths.
+
+    Those of the column `image` are in the hidden column `image.path`.
+    """
+
+    @abstractmethod
+    def unembedded(self) -> frozenset[str]:
+        """The image columns of which some row may have a path and no bytes."""
+
+
+class UnreadableRow(TqlDataError):
+    """A row of a ByRow source that cannot be read, for a reason that lies in this row alone."""
+
+
+Read: TypeAlias = Callable[[int, Sequence[str]], pa.Table]
+"""Columns of a fragment, as `Source.read` gives them."""
+
+
 class Run(Protocol):
     """How several tasks that wait for storage are done: one after another, or side by side."""
 
@@ -137,8 +157,16 @@ class ByRow(ABC):
         """The columns that `take` gives."""
 
     @abstractmethod
-    def take(self, rows: NDArray[np.int64], columns: Sequence[str], run: Run) -> pa.Table:
+    def take(
+        self,
+        rows: NDArray[np.int64],
+        columns: Sequence[str],
+        run: Run,
+        read: Read | None = None,
+    ) -> pa.Table:
         """These of `columns_by_row`, of these rows: int64 (n,), any order, repeats and none allowed.
 
-        What has to wait is given to `run`, task by task.
+        What has to wait is given to `run`, task by task; `read` replaces `self.read` where other
+        columns are needed to find them, for callers that keep fragments. Raises UnreadableRow where
+        other rows may well be read.
         """

@@ -1,10 +1,9 @@
 """How the columns of a source lie in storage, and how they are handed to the engine."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as kind
@@ -31,6 +30,7 @@ from tql.sources.classes import (
     refuse_repeats,
     unlabelled,
 )
+from tql.sources.shaped import is_hugging_face_array, shaped_as, sized
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,25 @@ class StoredColumn:
     """A column and its layout.
 
     `type` is what `read` delivers, except that text may also come as a dictionary; `part` is the
-    child of a struct that is delivered (the bytes of a Hugging Face image), and `path` the child
-    that says where those bytes are when they are not here; `names` is the
-    dictionary that the codes of a label stored as text refer to.
+    child of a struct that is delivered (the bytes of a Hugging Face image); `of` is the column that
+    a hidden one is a part of (the path of such an image); `names` is the dictionary that the codes
+    of a label stored as text refer to.
     """
 
     column: Column
     type: pa.DataType
     part: str | None = None
-    path: str | None = None
+    of: str | None = None
     names: pa.Array | None = None
 
     @property
     def name(self) -> str:
         return self.column.name
+
+    @property
+    def stored_as(self) -> str:
+        """The column of the storage that it is read from."""
+        return self.of or self.name
 
 
 def stored_columns(
@@ -77,12 +82,14 @@ def stored_columns(
     given = given_names(class_names, schema.names)
     if features is None:
         features = features_of(schema.metadata, where)
-    return tuple(
+    shown = tuple(
         _stored_column(
             field, where, features.get(field.name), given.get(field.name), dictionaries or {}
         )
         for field in schema
     )
+    paths = [p for s in shown if s.part is not None for p in _path(schema.field(s.name))]
+    return *shown, *(p for p in paths if p.name not in schema.names)
 
 
 def _stored_column(
@@ -117,7 +124,10 @@ def _stored_column(
         part, stored = _image_storage(field.type)
         if part or dtype_of(stored) == Binary():
             column = Column(field.name, Binary(image=True), field.nullable)
-            return StoredColumn(column, delivered_type(stored), part, _path_child(field.type))
+            return StoredColumn(column, delivered_type(stored), part)
+    shaped = shaped_as(feature, delivered_type(field.type))
+    if shaped is not None:
+        return StoredColumn(Column(field.name, dtype_of(shaped), field.nullable), shaped)
     dtype = marked(dtype, field.metadata or {})
     with_names = None if names is None else labelled(dtype, names)
     return StoredColumn(
@@ -131,11 +141,12 @@ def _image_storage(stored: pa.DataType) -> tuple[str | None, pa.DataType]:
     return None, stored
 
 
-def _path_child(stored: pa.DataType) -> str | None:
-    if not kind.is_struct(stored) or stored.get_field_index("path") < 0:
-        return None
-    child = dtype_of(stored.field("path").type)
-    return "path" if child == Text() else None
+def _path(image: Any) -> Iterator[StoredColumn]:
+    """The path in the struct of an image, as a hidden column; nothing where it has none."""
+    stored = image.type.field("path").type if image.type.get_field_index("path") >= 0 else None
+    if stored is not None and dtype_of(stored) == Text():
+        column = Column(f"{image.name}.path", Text(), True)
+        yield StoredColumn(column, delivered_type(stored), "path", image.name)
 
 
 def schema_of(
@@ -148,7 +159,14 @@ def schema_of(
     stored = stored_columns(
         schema, "the schema", class_names=class_names, dictionaries=dictionaries
     )
-    return Schema(s.column for s in stored)
+    return as_schema(stored)
+
+
+def as_schema(stored: Sequence[StoredColumn]) -> Schema:
+    """The columns, and the hidden ones among them."""
+    return Schema(
+        (s.column for s in stored if s.of is None), (s.column for s in stored if s.of is not None)
+    )
 
 
 def chosen(columns: Sequence[str] | None, available: Sequence[str]) -> tuple[str, ...]:
@@ -178,9 +196,18 @@ def chosen(columns: Sequence[str] | None, available: Sequence[str]) -> tuple[str
 
 
 def pick(stored: Iterable[StoredColumn], names: Sequence[str]) -> tuple[StoredColumn, ...]:
-    """The columns of these names, in this order."""
+    """The columns of these names, in this order, and behind them what is hidden in them."""
     by_name = {s.name: s for s in stored}
-    return tuple(by_name[n] for n in names)
+    hidden = (s for s in by_name.values() if s.of in names)
+    return *(by_name[n] for n in names), *hidden
+
+
+def without_missing(
+    stored: Sequence[StoredColumn], others: Sequence[StoredColumn]
+) -> tuple[StoredColumn, ...]:
+    """Without the hidden columns that the other file has not."""
+    there = {s.name for s in others}
+    return tuple(s for s in stored if s.of is None or s.name in there)
 
 
 def never_null(
@@ -195,44 +222,21 @@ def never_null(
     )
 
 
-def deliver(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.ChunkedArray:
-    """`laid_out`, where every image that has a path has its bytes, too; else TqlDataError."""
-    paths = only_paths(column, stored)
-    if paths is not None:
-        refuse_paths(paths, stored.name, where)
-    return laid_out(column, stored, where)
+def has_all_bytes(
+    schema: pa.Schema, parts: Iterable[pa.Table | pa.RecordBatch], image: str
+) -> bool:
+    """Whether no row of a column of images is without bytes but with a path."""
+    at = schema.get_field_index(image)
+    for column in (part.column(at) for part in parts):
+        content = _child(column, "bytes")
+        if content.null_count:
+            paths = _child(column, "path").filter(content.is_null())
+            if paths.null_count < len(paths):
+                return False
+    return True
 
 
-def only_paths(column: pa.ChunkedArray, stored: StoredColumn) -> pa.ChunkedArray | None:
-    """The path of each image that has no bytes, null for the others; None where there is no such."""
-    if stored.path is None or stored.part is None or not kind.is_struct(column.type):
-        return None
-    if column.type.get_field_index(stored.path) < 0:  # another file of the same data set
-        return None
-    content = _child(column, stored.part)
-    if not content.null_count:
-        return None
-    paths = _child(column, stored.path)
-    nowhere = pa.scalar(None, paths.type)
-    paths = pc.call_function("if_else", [content.is_null(), paths, nowhere])
-    return paths if paths.null_count < len(paths) else None
-
-
-def refuse_paths(paths: pa.ChunkedArray, column: str, where: str, start: int = 0) -> None:
-    """Raise for the first of `paths` that is not null; they belong to rows `start` … of `where`."""
-    rows = np.flatnonzero(paths.is_valid().to_numpy())
-    if rows.size:
-        row = int(rows[0])
-        raise data_error(
-            "source",
-            f"{where}: row {start + row:,} of column '{column}' has no bytes, only the path "
-            f"'{paths[row].as_py()}'; expected the encoded image",
-            help='embed the files first: dataset.with_format("arrow").map('
-            "datasets.table.embed_table_storage, batched=True)",
-        )
-
-
-def _child(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def _child(column: Any, name: str) -> Any:
     return pc.call_function("struct_field", [column], pc.StructFieldOptions([name]))
 
 
@@ -254,7 +258,24 @@ def laid_out(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.Ch
         return pa.chunked_array([_nested(c, stored.type) for c in column.chunks], stored.type)
     if column.type == stored.type or (stored.column.dtype == Text() and stored.type == DICTIONARY):
         return column
+    if is_hugging_face_array(column.type):
+        column = pa.chunked_array([c.storage for c in column.chunks], column.type.storage_type)
+    if kind.is_fixed_size_list(stored.type) and not kind.is_fixed_size_list(column.type):
+        return _shaped(column, stored, where)
     return column.cast(stored.type)
+
+
+def _shaped(column: pa.ChunkedArray, stored: StoredColumn, where: str) -> pa.ChunkedArray:
+    """Lists as the fixed-size lists that they are said to be."""
+    try:
+        return pa.chunked_array([sized(c, stored.type) for c in column.chunks], stored.type)
+    except pa.ArrowInvalid as e:
+        raise data_error(
+            "source",
+            f"{where}: column '{stored.name}' is said to be {stored.column.dtype}, and has a row "
+            f"that is not: {e}",
+            help="write it again with the features that it has",
+        ) from e
 
 
 def _without_null_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -302,8 +323,8 @@ def check_agreement(
     Order, nullability and the width of text offsets may differ; so may the class names of the
     columns in `named`, which the caller names.
     """
-    theirs = {s.name: s for s in b}
-    for s in a:
+    theirs = {s.name: s for s in b if s.of is None}
+    for s in (s for s in a if s.of is None):
         if s.name not in theirs:
             raise _disagree(files, f"column '{s.name}' is in the first only")
         found = _kind(s, named), _kind(theirs[s.name], named)
@@ -312,7 +333,7 @@ def check_agreement(
         if str(found[0]) != str(found[1]):
             raise _disagree(files, f"column '{s.name}' is {found[0]} there and {found[1]} here")
         raise _disagree(files, f"column '{s.name}' has other class names, or another layout")
-    ours = {s.name for s in a}
+    ours = {s.name for s in a if s.of is None}
     for name in theirs:
         if name not in ours:
             raise _disagree(files, f"column '{name}' is in the second only")
