@@ -164,7 +164,9 @@ class ExprBinder:
             case s.Array(items):
                 return literal([self.bind(i) for i in items], e.span)
             case s.Subscript(value, subscripts):
-                return self._subscript(self.bind(value), subscripts, e.span)
+                whole = self.bind(value)
+                part = self._part_of(whole, subscripts, e.span)
+                return part or self._subscript(whole, subscripts, e.span)
             case _:
                 assert_never(e)
 
@@ -176,6 +178,26 @@ class ExprBinder:
         if isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0:
             return listed(value, p.span)
         return operators.constant(value, p.span)
+
+    def _part_of(
+        self, operand: Expr, subscripts: tuple[s.Expr | s.Slice, ...], span: Span
+    ) -> Expr | None:
+        """`image['path']`, which is a column of its own; None for every other subscript."""
+        match operand, subscripts:
+            case Column(name), (s.String(part),) if self._is_hidden(f"{name}.{part}"):
+                return self.column(f"{name}.{part}", span)
+            case _:
+                return None
+
+    def _is_hidden(self, name: str) -> bool:
+        return any(c.name == name for c in self.schema.hidden)
+
+    def find(self, n: s.Name) -> str | None:
+        """The leaf's name of the column that `n` names, also `image.path`; None where there is none."""
+        part = f"{n.source}.{n.name}"
+        if n.source is not None and n.source not in self.names.aliases and self._is_hidden(part):
+            return part
+        return self.names.find(n)
 
     def _subscript(
         self, operand: Expr, subscripts: tuple[s.Expr | s.Slice, ...], span: Span
@@ -203,7 +225,7 @@ class ExprBinder:
         aliased = self.aliases.get(n.name) if n.source is None else None
         if aliased is not None and self.prefer_alias:
             return aliased
-        found = self.names.find(n)
+        found = self.find(n)
         if found is not None:
             column = self.schema[found]
             if isinstance(column.dtype, Opaque):
@@ -297,7 +319,7 @@ class ExprBinder:
 
     def opaque(self, e: s.Expr) -> Column | None:
         """The column that `e` names, where it is one of a type that expressions cannot use."""
-        found = self.names.find(e) if isinstance(e, s.Name) else None
+        found = self.find(e) if isinstance(e, s.Name) else None
         if found is None or not isinstance(self.schema[found].dtype, Opaque):
             return None
         return self.column(found, e.span)

@@ -59,7 +59,7 @@ def _is_plain(item: s.AllColumns | s.Item) -> bool:
 
 def _item(scope: ExprBinder, e: s.Expr) -> Expr:
     """A select item; a column that no expression may use can still be selected as it is."""
-    found = scope.names.find(e) if isinstance(e, s.Name) else None
+    found = scope.find(e) if isinstance(e, s.Name) else None
     if found is not None and _is_opaque(scope.schema[found].dtype):
         return scope.column(found, e.span)
     bound = scope.bind(e)

@@ -53,7 +53,7 @@ def scan_node(source: Source, columns: Sequence[str], told: Outlook | None = Non
 
 def with_scan(node: Node, source: Source, read: set[str], told: Outlook | None) -> Node:
     """The tree with its scan knowing what is read of it; scans below another leaf know already."""
-    columns = [name for name in source.schema.names if name in read]
+    columns = [c.name for c in (*source.schema, *source.schema.hidden) if c.name in read]
     if node.kind in _TOLD:
         return node
     if node.kind == "Join":

@@ -220,7 +220,7 @@ def _is_told(annotations: pa.StructArray, field: str, file: File) -> bool:
         raise _wrong(
             file, f"annotation {annotations.field('id')[at]} has no {field}, and others have"
         )
-    return not values.null_count
+    return len(values) > 0 and not values.null_count
 
 
 def _boxes(annotations: pa.StructArray, file: File) -> pa.Array:

@@ -172,7 +172,8 @@ def _one_format(found: Sequence[File]) -> Format:
     for file in found:
         formats.setdefault(format_of_name(file.path) or _format_inside(file), file)
     if len(formats) > 1:
-        (a, first), (b, second), *_ = ((f, formats[f]) for f in NAMES if f in formats)
+        order = list(NAMES)
+        (a, first), (b, second), *_ = sorted(formats.items(), key=lambda item: order.index(item[0]))
         raise data_error(
             "source",
             f"'{first.shown}' is {NAMES[a]} and '{second.shown}' is {NAMES[b]}; "
