@@ -20,6 +20,7 @@ from tql.loader.transforms import OfSamples, applied
 from tql.rowset import RowSet, from_ids
 
 _READERS: Final = 4
+_BLOCKS: Final = 2  # of a column, whose memory is used again once the samples in it are dropped
 
 
 class MapDataset:
@@ -57,6 +58,8 @@ class MapDataset:
         )
         self._decoder: Decoder | None = None
         self._crew: Final = Crew(_READERS)
+        blocks = _BLOCKS * max(1, len(self._columns))
+        self._memory: Final = Memory(blocks, self._options.memory_bytes)
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -74,7 +77,7 @@ class MapDataset:
         if self._decoder is None:
             self._decoder = resolve(self.rows, self._columns, self._options)
         fetched = fetch(self.rows, self._decoder, self.row_ids.select(at), self._crew.run)
-        decoding = start(self._decoder, fetched, Memory(0, 0))
+        decoding = start(self._decoder, fetched, self._memory)
         for task in decoding.tasks:
             task()
         made = self._transformed(decoding.batch)

@@ -5,12 +5,14 @@ of decoding into memory that is warm.
 """
 
 import math
+import os
 import sys
-import threading
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from tql.forks import ForkLock
 
 _WORTH_KEEPING: Final = 1 << 20
 
@@ -26,9 +28,13 @@ class Memory:
         self._most: Final = blocks
         self._budget: Final = nbytes
         self._bytes = 0
-        self._lock: Final = threading.Lock()
+        self._pid = os.getpid()
+        self._lock: Final = ForkLock()
         self._blocks: list[npt.NDArray[np.uint8]] = []
         self._idle: Final = _references([np.empty(1, np.uint8)], 0)
+
+    def __reduce__(self) -> tuple[type["Memory"], tuple[int, int]]:
+        return Memory, (self._most, self._budget)  # a copy, in another process, has its own blocks
 
     @property
     def nbytes(self) -> int:
@@ -42,6 +48,8 @@ class Memory:
         if size < _WORTH_KEEPING:
             return np.empty(shape, kind)
         with self._lock:
+            if self._pid != os.getpid():  # writing into the parent's blocks would copy them first
+                self._pid, self._blocks, self._bytes = os.getpid(), [], 0
             return self._block(size)[:size].view(kind).reshape(shape)
 
     def _block(self, size: int) -> npt.NDArray[np.uint8]:

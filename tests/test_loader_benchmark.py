@@ -31,7 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 def test_the_files_are_what_they_say(files: Files) -> None:
     table = files.table()
-    assert pq.read_metadata(files.pictures).num_row_groups == GROUPS
+    assert pq.read_metadata(files.pictures).num_row_groups == 24  # a row each, at least
     assert table["id"].to_pylist() == list(range(24))
     sizes = [len(encoded.as_py()) for encoded in table["image"]]
     assert all(50_000 < size < 100_000 for size in sizes)

@@ -1,5 +1,6 @@
 """Fragments kept in memory, and memory used again."""
 
+import os
 import pickle
 import threading
 from collections.abc import Sequence
@@ -168,3 +169,19 @@ def test_blocks_are_kept_within_the_bytes_given() -> None:
     beyond[...] = large[0] = 7
     assert memory.nbytes <= 3 << 20
     assert large[0] == 7
+
+
+def test_a_copy_and_a_forked_child_have_blocks_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = Memory(blocks=2, nbytes=3 << 20)
+    address = memory.array((1 << 20,), np.uint8).ctypes.data
+    copy = pickle.loads(pickle.dumps(memory))
+    assert copy.nbytes == 0
+    kept = [copy.array((1 << 20,), np.uint8) for _ in range(2)]
+    assert copy.nbytes == 2 << 20 and len(kept) == 2
+    assert memory.array((1 << 20,), np.uint8).ctypes.data == address
+    inherited = list(memory._blocks)  # they live on while the child makes its own
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert memory.array((1 << 20,), np.uint8).ctypes.data != address
+    assert memory.nbytes == 1 << 20 and len(inherited) == 1

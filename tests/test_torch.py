@@ -224,6 +224,25 @@ def test_getitems_reads_each_fragment_once_and_keeps_the_order() -> None:
     assert not np.shares_memory(samples[1]["image"], samples[3]["image"])
 
 
+def test_samples_that_are_held_stay_and_the_memory_of_those_dropped_is_used_again() -> None:
+    pictures = [picture(k, 400, 400) for k in range(4)]
+    column = pa.array([encoded(p) for p in pictures], pa.binary())
+    data = MapDataset(FragmentRows(source_of(4, image=(Binary(image=True), column))), np.arange(4))
+
+    def address(samples: list[dict[str, Any]]) -> int:
+        at: int = samples[0]["image"].ctypes.data
+        return at
+
+    held = data.__getitems__([0, 1, 2])
+    dropped = address(data.__getitems__([1, 2, 3]))
+    again = data.__getitems__([3, 0, 1])
+    assert address(again) == dropped != address(held)
+    assert data._memory.nbytes == 2 * sum(p.nbytes for p in pictures[:3])
+    for samples, rows in ((held, (0, 1, 2)), (again, (3, 0, 1))):
+        for sample, row in zip(samples, rows, strict=True):
+            assert np.array_equal(sample["image"], pictures[row])
+
+
 def test_index_shows_rows_as_users_know_them() -> None:
     class Renamed(FragmentRows):
         def identify(self, rows: Any) -> Any:

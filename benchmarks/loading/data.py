@@ -19,7 +19,7 @@ from benchmarks.peers.data import Data
 
 HEIGHT, WIDTH = 480, 640
 QUALITY: Final = 90
-GROUPS: Final = 8  # row groups of each file
+GROUPS: Final = 32  # row groups of each file
 CLASSES: Final = 10
 LATENCY: Final = 0.020  # seconds that each read of a late file takes longer
 _NOISE: Final = 4.0
@@ -41,12 +41,16 @@ class Files:
     @property
     def pictures(self) -> Path:
         """image binary (JPEG, 480 x 640, 4:2:0), label int64 0 … 9, id int64 the row number."""
-        return Data(self.images, self.folder).kept("pictures.parquet", self._write_pictures)
+        return Data(self.images, self.folder).kept(
+            f"pictures-{GROUPS}.parquet", self._write_pictures
+        )
 
     @property
     def measures(self) -> Path:
         """x and y float32, label int64 0 … 9, id int64 the row number."""
-        return Data(self.numbers, self.folder).kept("measures.parquet", self._write_measures)
+        return Data(self.numbers, self.folder).kept(
+            f"measures-{GROUPS}.parquet", self._write_measures
+        )
 
     @property
     def filesystem(self) -> pafs.FileSystem:

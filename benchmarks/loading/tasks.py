@@ -75,11 +75,11 @@ TASKS: Final = (
          fresh=True, late=True),
     _sampled("sampled", f"JPEG, {_DRAWN}; all fragments fit in memory", "pictures"),
     _sampled("sampled_late", f"JPEG, {_DRAWN}; opened in each pass, {_LATE}", "pictures", True),
-    _sampled("windowed", f"JPEG, {_DRAWN}; three of eight fragments fit, windows", "pictures"),
-    _sampled("windowed_late", f"JPEG, {_DRAWN}; three of eight fragments fit, windows, opened in each "
+    _sampled("windowed", f"JPEG, {_DRAWN}; windows, memory for 16 of 32 fragments", "pictures"),
+    _sampled("windowed_late", f"JPEG, {_DRAWN}; windows, memory for 16 of 32 fragments, opened in each "
              f"pass, {_LATE}", "pictures", True),
     _sampled("numbers", f"{_SMALL}, {_DRAWN}; all fragments fit in memory", "numbers"),
-    _sampled("numbers_windowed", f"{_SMALL}, {_DRAWN}; three of eight fragments fit, windows",
+    _sampled("numbers_windowed", f"{_SMALL}, {_DRAWN}; windows, memory for 16 of 32 fragments",
              "numbers"),
     _sampled("numbers_late", f"{_SMALL}, {_DRAWN}; opened in each pass, {_LATE}", "numbers", True),
 )  # fmt: skip

@@ -11,7 +11,8 @@ from benchmarks.loading.with_tqlkit import batches, open_pictures
 
 KEPT: Final = "select * where label != 5"
 WEIGHTS: Final = "max_weight(label == 0: 1, label == 1: 4, label > 1: 2)"
-_FIT: Final = 3  # fragments of GROUPS, where not all do
+_FIT: Final = 16  # fragments of GROUPS that are kept, where not all are
+_IN_WINDOW: Final = 3
 
 
 def _of_pictures(files: Files) -> tuple[tql.Dataset, int, int]:
@@ -26,12 +27,13 @@ def _of_numbers(files: Files) -> tuple[tql.Dataset, int, int]:
 def _open(data: Callable[[Files], tuple[tql.Dataset, int, int]], windowed: bool, sampled: bool,
           files: Files) -> Pass:  # fmt: skip
     source, batch, nbytes = data(files)
-    room = nbytes * _FIT // GROUPS if windowed else 4 * nbytes
-    chain: Any = source.dataloader(memory=room)
+    one = nbytes // GROUPS
+    kept = _FIT if windowed else 2 * GROUPS
+    chain: Any = source.dataloader(memory=2 * kept * one)  # half of it is for batches
     if sampled:
         chain = chain.query(KEPT).sample_by(WEIGHTS, size=len(source))
         if windowed:
-            chain = chain.shuffle(buffer_size=room / 1e6)
+            chain = chain.shuffle(buffer_size=_IN_WINDOW * one / 1e6)
     return partial(batches, chain.batch(batch).numpy(num_threads=THREADS))
 
 
