@@ -6,6 +6,7 @@ where a job resumes: a dimension in which those rows agree is static, one in whi
 ragged, and so are lists whose type states no length. A batch that is otherwise is an error.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -82,8 +83,15 @@ def tensorflow_dataset(
                 spec[name] = _padded_spec(tf, first[name], padding, leading)
         spec = {name: given[name] if name in given else spec[name] for name in first}
     batches = len(loader)
+    # TensorFlow 2.21 keeps every generator function for good, and with it all that it refers to:
+    # the loader, with the fragments it has read, belongs to the data set, and to those made of it.
+    held = weakref.ref(loader)
 
     def elements() -> Iterator[Any]:
+        loader = held()
+        if loader is None:
+            raise error("value", "the tf.data.Dataset that this was made of is gone, with its loader",
+                        help="keep a reference to what .tensorflow() returned")  # fmt: skip
         if counted and len(loader) != batches:
             raise error(
                 "value",
@@ -103,6 +111,7 @@ def tensorflow_dataset(
             del batch
 
     made = tf.data.Dataset.from_generator(elements, output_signature=spec)
+    made.loader = loader
     if counted:
         made = made.apply(tf.data.experimental.assert_cardinality(batches))
     options = tf.data.Options()
