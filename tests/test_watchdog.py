@@ -42,7 +42,7 @@ def test_the_error_of_a_timeout_has_the_stacks_and_all_that_is_under_way() -> No
             release.wait(30)
         return x
 
-    loader = loader_of(mixed(), batch_size=4, timeout=0.5, transform={"x": dream}, num_threads=2)
+    loader = loader_of(mixed(), batch_size=4, timeout=4.0, transform={"x": dream}, num_threads=2)
     try:
         with pytest.raises(TqlDataError, match="in stage 'transform'") as caught:
             list(loader)
@@ -70,7 +70,7 @@ def test_it_names_the_fragments_that_are_being_read(
     monkeypatch.setattr(parquet, "read_group", slow)
     try:
         with pytest.raises(TqlDataError, match="in stage 'read'") as caught:
-            list(ds.dataloader(timeout=0.5).batch(20).numpy())
+            list(ds.dataloader(timeout=4.0).batch(20).numpy())
         (note,) = caught.value.__notes__
         assert "a.parquet, row group 0," in note and "a.parquet, row group 1" in note
         assert "in slow\n" in note
