@@ -29,6 +29,7 @@ from tql.sources.protocol import Run, in_turn
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Task: TypeAlias = Callable[[], None]
+Take: TypeAlias = Callable[[Ids, Sequence[str], Run], pa.Table]
 
 _FIRST_LOOK: Final = 16
 _LARGEST_LOOK: Final = 1 << 16
@@ -100,10 +101,12 @@ def resolve(rows: Rows, columns: Sequence[Column], options: Options) -> Decoder:
     return Decoder(rows.origin, tuple(wanted), options.return_index)
 
 
-def fetch(rows: Rows, decoder: Decoder, ids: Ids, run: Run = in_turn) -> Fetched:
-    """Read these rows, int64 (n,), in any order and with repeats."""
+def fetch(
+    rows: Rows, decoder: Decoder, ids: Ids, run: Run = in_turn, take: Take | None = None
+) -> Fetched:
+    """Read these rows, int64 (n,), in any order and with repeats; by `take`, or else `rows.take`."""
     unique, inverse = np.unique(ids, return_inverse=True)
-    table = rows.take(unique, decoder.names, run)
+    table = (take or rows.take)(unique, decoder.names, run)
     assert table.num_rows == len(unique), "rows were lost on the way"
     return Fetched(table, unique, rows.identify(unique), inverse)
 

@@ -16,7 +16,7 @@ from tql.loader.decode import Decoder, resolve
 from tql.loader.failures import Failures, too_many
 from tql.loader.memory import Memory
 from tql.loader.meter import LoaderStats, Meter
-from tql.loader.options import Options, as_stored, loaded_columns
+from tql.loader.options import LOCAL_READERS, REMOTE_READERS, Options, as_stored, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
 from tql.loader.processes import Workers
 from tql.loader.progress import with_bar
@@ -72,11 +72,14 @@ class _Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class _FirstRows:
-    """The stream of one batch: rows of the source in its order."""
+class _FirstBatch:
+    """Rows of the source in its order."""
 
     rows: npt.NDArray[np.int64]
-    batches: int = 1
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        return np.arange(len(self.rows))
 
     @property
     def seeds(self) -> npt.NDArray[np.uint64]:
@@ -86,25 +89,32 @@ class _FirstRows:
     def pad(self) -> npt.NDArray[np.bool_]:
         return np.zeros(len(self.rows), np.bool_)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def only(self, kept: npt.NDArray[np.bool_], /) -> "_FirstBatch":
+        return _FirstBatch(self.rows[kept])
 
-    def batch(self, i: int, /) -> "_FirstRows":
-        return self
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The stream of one batch."""
+
+    first: _FirstBatch
+    batches: int = 1
+
+    def __len__(self) -> int:
+        return len(self.first.rows)
+
+    def batch(self, i: int, /) -> _FirstBatch:
+        return self.first
+
+    def rows(self, first: int, stop: int, /) -> npt.NDArray[np.int64]:
+        return self.first.rows
 
     def position_after(self, i: int, /) -> int:
-        return len(self.rows)
-
-    @property
-    def positions(self) -> npt.NDArray[np.int64]:
-        return np.arange(len(self.rows))
-
-    def only(self, kept: npt.NDArray[np.bool_], /) -> "_FirstRows":
-        return _FirstRows(self.rows[kept])
+        return len(self)
 
     def replaced(
         self, batch: Any, bad: npt.NDArray[np.int64], tries: npt.NDArray[np.int64], /
-    ) -> "_FirstRows":
+    ) -> _FirstBatch:
         raise AssertionError("first rows that fail are left out")
 
 
@@ -271,7 +281,7 @@ class Loader:
 
         Rows that fail are left out of it wherever they need not raise: no plan says what to put there.
         """
-        stream = _FirstRows(self._rows.in_order(0, _FIRST))
+        stream = _First(_FirstBatch(self._rows.in_order(0, _FIRST)))
         recipe = self._recipe(Pass(epoch=0, start=0), stream, Meter())
         if recipe.on_error == "replace":
             recipe = replace(recipe, on_error="skip")
@@ -349,7 +359,9 @@ class Loader:
         o = self.options
         busy = max(self._threads, o.num_workers)
         in_flight = 1 + o.prefetch_factor * -(-busy // o.batch_size)
-        return Limits(self._threads, in_flight, o.memory_bytes, o.timeout)
+        few = min(LOCAL_READERS, self._threads)
+        io_threads = o.io_threads or (few if self._rows.local else REMOTE_READERS)
+        return Limits(self._threads, io_threads, in_flight, o.memory_bytes, o.timeout)
 
     def _new_memory(self) -> Memory:
         """Blocks for the batches in the making, the one in use, and some to spare."""
@@ -365,6 +377,7 @@ class Loader:
         return Recipe(
             stream=stream,
             batches=self._batches(stream),
+            batch_size=o.batch_size,
             epoch=begun.epoch,
             start=begun.start,
             rows=self._rows,

@@ -52,6 +52,19 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchStats:
+    """Fragments that were read for a pass, those of them that had been read in it before, and times
+    that a batch found one in memory; bytes that were read, and those read ahead of their batches.
+    """
+
+    fragments: int = 0
+    again: int = 0
+    hits: int = 0
+    bytes: int = 0
+    ahead_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LoaderStats:
     """One pass so far. `waited` is how long `next()` made the caller wait, in all."""
 
@@ -62,6 +75,7 @@ class LoaderStats:
     waited: float = 0.0
     elapsed: float = 0.0
     retries: Retries = Retries()
+    fetches: FetchStats = FetchStats()
 
     @property
     def advice(self) -> str:
@@ -86,10 +100,42 @@ class LoaderStats:
         return "\n".join([*lines, self.advice])
 
 
+class Fetches:
+    """Counts of the fragments that a pass reads; any thread may add."""
+
+    def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
+        self._counts = FetchStats()
+        self._seen: Final[set[int]] = set()
+
+    def read(self, fragment: int, nbytes: int, *, ahead: bool = False) -> None:
+        """Count a fragment that was read; `ahead` of the batches that use it."""
+        with self._lock:
+            old, again = self._counts, fragment in self._seen
+            self._seen.add(fragment)
+            self._counts = FetchStats(
+                old.fragments + 1,
+                old.again + again,
+                old.hits,
+                old.bytes + nbytes,
+                old.ahead_bytes + (nbytes if ahead else 0),
+            )
+
+    def hits(self, count: int) -> None:
+        """Count fragments that were there when a batch needed them."""
+        with self._lock:
+            self._counts = replace(self._counts, hits=self._counts.hits + count)
+
+    def stats(self) -> FetchStats:
+        """The counts so far."""
+        return self._counts
+
+
 class Meter:
     """Counts of one pass; any thread may add."""
 
     def __init__(self) -> None:
+        self.fetches: Final = Fetches()
         self._lock: Final = threading.Lock()
         self._stats = LoaderStats()
 
@@ -123,4 +169,5 @@ class Meter:
     def stats(self) -> LoaderStats:
         """A copy of the counts."""
         with self._lock:
-            return replace(self._stats, stages=dict(self._stats.stages))
+            stages = dict(self._stats.stages)
+            return replace(self._stats, stages=stages, fetches=self.fetches.stats())

@@ -21,6 +21,8 @@ from tql.schema import Binary, Column, Schema, Text
 Method: TypeAlias = Literal["numpy", "tobytes", "pil"]
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Callable[[Any], Any] | None]
 
+LOCAL_READERS: Final = 4
+REMOTE_READERS: Final = 16
 LARGEST_BATCH: Final = (1 << 31) - 1
 
 _METHODS: Final[tuple[str, ...]] = get_args(Method)
@@ -40,6 +42,8 @@ class Options:
     num_workers      processes that transform; 0 leaves that to the threads
     persistent_workers  whether they stay for the next pass
     num_threads      threads that decode and transform; None is one per processor
+    io_threads       threads that read; None is 16 where the data are on another machine, and else
+                     num_threads, 4 at most
     prefetch_factor  batches made ahead of the one in use
     memory_bytes     what batches in the making may hold together
     offset           position of the first epoch to start at, counted over all ranks
@@ -62,6 +66,7 @@ class Options:
     num_workers: int = 0
     persistent_workers: bool = False
     num_threads: int | None = None
+    io_threads: int | None = None
     prefetch_factor: int = 2
     memory_bytes: int = 1 << 30
     return_index: bool = True
@@ -89,6 +94,8 @@ class Options:
         _whole("offset", self.offset, 0)
         if self.num_threads is not None:
             _whole("num_threads", self.num_threads, 1)
+        if self.io_threads is not None:
+            _whole("io_threads", self.io_threads, 1)
         _whole("rank", self.rank)
         if not 0 <= self.rank < self.world_size:
             raise error(

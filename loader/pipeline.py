@@ -33,13 +33,14 @@ from typing import Final, TypeVar, assert_never
 from tql.diagnostics import data_error, error
 from tql.loader.crew import Help, side_by_side
 from tql.loader.decode import Task
+from tql.loader.fragments import Io
 from tql.loader.meter import Meter
 from tql.loader.recipe import Awaited, Done, Next, Phase, Recipe
+from tql.loader.rows import Following
 from tql.loader.watchdog import Stall, Stalled, outcome, stall_of
 from tql.pool import Pool
 from tql.sources.retrying import WATCHER
 
-_READERS: Final = 4
 _SHARES_PER_THREAD: Final = 4
 
 T = TypeVar("T")
@@ -47,9 +48,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """threads that decode; batches, and bytes of them, that may be in the making; seconds."""
+    """threads that decode, and that read; batches, and bytes of them, that may be in the making;
+    seconds.
+    """
 
     threads: int
+    io_threads: int
     in_flight: int
     memory_bytes: int
     timeout: float | None
@@ -77,6 +81,7 @@ class Pipeline:
         self._lock: Final = threading.Lock()
         self._stopped = False  # no Event: setting one takes a lock
         self._workers: Final[set[int]] = set()
+        self._following: Following | None = None
         self._readers: Pool | None = None
         self._decoders: Pool | None = None
         self._jobs: Final[dict[int, _Job]] = {}
@@ -87,9 +92,11 @@ class Pipeline:
     def __iter__(self) -> Iterator[Done]:
         """The batches of this pass, from step 0."""
         began = time.perf_counter()
-        readers = min(_READERS, self._limits.threads)
+        readers = self._limits.io_threads
         self._readers = self._pool(readers, "tql-read")
         self._decoders = self._pool(self._limits.threads, "tql-decode")
+        io = Io(self._call, readers, lambda: self._stopped, self._meter.fetches)
+        self._following = self._recipe.follow(io)
         try:
             for step in range(self._recipe.batches):
                 asked = time.perf_counter()
@@ -124,12 +131,15 @@ class Pipeline:
                 pool.shutdown(wait=wait, cancel_futures=True)
         for job in jobs:
             job.done.cancel()
+        if self._following is not None:
+            self._following.close()
 
     def let_go(self) -> None:
         """Stop without waiting: what is running ends by itself, what is queued is not begun."""
         self._stopped = True
         # Threads of a pool that nobody refers to end once its queue is empty.
         self._readers = self._decoders = None
+        self._following = None  # it knows this object: what it holds would wait for the collector
 
     def _wait(self, step: int) -> Done:
         with self._lock:
@@ -251,14 +261,13 @@ class Pipeline:
             job.done.set_exception(cause)
 
     def _read(self, job: _Job) -> None:
-        then = self._recipe.read(job.step, self._side_by_side)
+        then = self._recipe.read(job.step, self._side_by_side, self._following)
         job.stage = "decode"
         self._submit(self._decoders, job, lambda: self._go_on(job, then))
 
     def _side_by_side(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
         """The `Run` of what reads."""
-        helpers = min(_READERS, self._limits.threads)
-        return side_by_side(tasks, helpers, self._call, lambda: self._stopped)
+        return side_by_side(tasks, self._limits.io_threads, self._call, lambda: self._stopped)
 
     def _call(self, help: Help) -> None:
         pool = self._readers

@@ -17,13 +17,15 @@ from tql.loader.batch import (
     Columns,
     Sample,
 )
-from tql.loader.decode import Decoder, Fetched, Task, fetch, start
+from tql.loader.decode import Decoder, Fetched, Take, Task, fetch, start
 from tql.loader.failures import Failure, OnError, raise_it, without_locals
+from tql.loader.fragments import Io
 from tql.loader.memory import Memory
 from tql.loader.meter import Meter
 from tql.loader.processes import Workers
 from tql.loader.ragged import Padding, padded
-from tql.loader.rows import Rows
+from tql.loader.rows import Following, Rows
+from tql.loader.schedule import Course
 from tql.loader.transforms import Apply
 from tql.planner.plan import MOST_TRIES
 from tql.sources.protocol import Run, UnreadableRow, in_turn
@@ -52,6 +54,7 @@ class Stream(Protocol):
     @property
     def batches(self) -> int: ...
     def batch(self, i: int, /) -> Located: ...
+    def rows(self, first: int, stop: int, /) -> npt.NDArray[np.int64]: ...
     def position_after(self, i: int, /) -> int: ...
     def replaced(
         self, batch: Any, bad: npt.NDArray[np.int64], tries: npt.NDArray[np.int64], /
@@ -113,6 +116,7 @@ class Recipe:
 
     stream: Stream
     batches: int
+    batch_size: int
     epoch: int
     start: int
     rows: Rows
@@ -126,11 +130,22 @@ class Recipe:
     memory: Memory
     meter: Meter
 
-    def read(self, step: int, run: Run = in_turn) -> "Callable[[], Next]":
+    def read(
+        self, step: int, run: Run = in_turn, following: Following | None = None
+    ) -> "Callable[[], Next]":
         """Read the rows of a batch; what is returned goes on, in a thread that decodes."""
-        located = self.stream.batch(step)
-        attempt = _Attempt(located, np.zeros(len(located.rows), np.int64), run)
-        return self._fetched(attempt)
+        take = None if following is None else partial(following.take, step)
+        try:
+            located = self.stream.batch(step)
+            attempt = _Attempt(located, np.zeros(len(located.rows), np.int64), run)
+            return self._fetched(attempt, take)
+        finally:
+            if following is not None:
+                following.finish(step)
+
+    def follow(self, io: Io) -> Following:
+        """Reading that knows which batches are to come."""
+        return self.rows.follow(Course(self.stream.rows, self.batches, self.batch_size), io)
 
     def make(self, step: int) -> Any:
         """The finished batch, made in the calling thread."""
@@ -161,17 +176,17 @@ class Recipe:
         rows = self.rows.identify(self.stream.batch(step).rows).tolist()
         return tuple(dict.fromkeys(self.rows.origin(row) for row in rows))
 
-    def _fetch(self, attempt: _Attempt) -> Fetched:
+    def _fetch(self, attempt: _Attempt, take: Take | None = None) -> Fetched:
         began = time.perf_counter()
-        fetched = fetch(self.rows, self.decoder, attempt.located.rows, attempt.run)
+        fetched = fetch(self.rows, self.decoder, attempt.located.rows, attempt.run, take)
         seconds, table = time.perf_counter() - began, fetched.table
         self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
         return fetched
 
-    def _fetched(self, attempt: _Attempt) -> "Callable[[], Next]":
+    def _fetched(self, attempt: _Attempt, take: Take | None = None) -> "Callable[[], Next]":
         """Read the rows; where some of them cannot be, for a reason of their own, go on without."""
         try:
-            return partial(self._decode, attempt, self._fetch(attempt))
+            return partial(self._decode, attempt, self._fetch(attempt, take))
         except UnreadableRow:
             if self.on_error == "raise" or not self._unreadable(attempt):
                 raise

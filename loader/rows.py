@@ -1,22 +1,54 @@
 """Rows by number: what the loader asks of data, and the cache that answers from fragments."""
 
 import os
-import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tql.loader.fragments import Io, Reading, Store
+from tql.loader.schedule import Course
 from tql.schema import Schema
-from tql.sources.gathering import gather
-from tql.sources.protocol import Run, Source, in_turn
+from tql.sources.gathering import Piece, gather_with
+from tql.sources.protocol import Placed, Run, Source, in_turn
 
 RowIds = npt.NDArray[np.int64]
+
+
+class Following(Protocol):
+    """Rows of the batches of a pass, whose plan is known."""
+
+    def take(self, step: int, rows: RowIds, columns: Sequence[str], run: Run) -> pa.Table:
+        """`Rows.take` for rows of the batch `step`."""
+        ...
+
+    def finish(self, step: int) -> None:
+        """Nothing more is taken for this batch; to be said once of each, whatever became of it."""
+        ...
+
+    def close(self) -> None:
+        """The pass is over."""
+        ...
+
+
+class Unplanned:
+    """A pass over rows that are not read in fragments of known order."""
+
+    def __init__(self, rows: "Rows") -> None:
+        self._rows: Final = rows
+
+    def take(self, step: int, rows: RowIds, columns: Sequence[str], run: Run) -> pa.Table:
+        """As `Rows.take`."""
+        return self._rows.take(rows, columns, run)
+
+    def finish(self, step: int) -> None:
+        """Nothing is kept for a batch."""
+
+    def close(self) -> None:
+        """Nothing is kept for a pass."""
 
 
 class Rows(Protocol):
@@ -37,6 +69,15 @@ class Rows(Protocol):
 
         What has to wait for storage is given to `run`.
         """
+        ...
+
+    @property
+    def local(self) -> bool:
+        """Whether all of it is on this machine: reading takes processors rather than time."""
+        ...
+
+    def follow(self, course: Course, io: Io) -> Following:
+        """Read for a pass: what its batches need, ahead of them."""
         ...
 
     def identify(self, rows: RowIds) -> RowIds:
@@ -62,15 +103,16 @@ class Rows(Protocol):
 class FragmentRows:
     """The rows of a source; fragments already read are kept, up to `memory_bytes` of them.
 
-    The one read last is kept however large it is. A fragment that several threads want is read
-    once, and the others wait for it. What is kept is forgotten in a forked child and when this
-    object is pickled. Fragments that lie in memory anyway are not kept.
+    A pass that `follow` gives keeps what it needs next, and reads it ahead; `take` alone keeps what
+    was used last. A fragment that several threads want is read once, and the others wait for it. The
+    one read last is kept however large it is. What is kept is forgotten in a forked child and when
+    this object is pickled. Fragments that lie in memory anyway are not kept.
     """
 
     def __init__(self, source: Source, memory_bytes: int = 1 << 30) -> None:
         self.source: Final = source
         self.memory_bytes: Final = memory_bytes
-        self._cache = _Cache(memory_bytes)
+        self._kept = Store(source, memory_bytes)
 
     def __reduce__(self) -> tuple[type["FragmentRows"], tuple[Source, int]]:
         return FragmentRows, (self.source, self.memory_bytes)
@@ -83,9 +125,22 @@ class FragmentRows:
     def schema(self) -> Schema:
         return self.source.schema
 
+    @property
+    def local(self) -> bool:
+        """As the source says."""
+        return not isinstance(self.source, Placed) or self.source.local
+
     def take(self, rows: RowIds, columns: Sequence[str], run: Run = in_turn) -> pa.Table:
         """Each fragment that holds one of `rows` is read, or found in the cache, exactly once."""
-        return gather(self.source, rows, columns, self._fragment, run)
+
+        def each(fragments: Sequence[int], names: Sequence[str], piece: Piece) -> list[pa.Table]:
+            return self._store.get_each(fragments, names, piece, run)
+
+        return gather_with(self.source, rows, columns, each, run, self._store.get)
+
+    def follow(self, course: Course, io: Io) -> Reading:
+        """The fragments of a pass, see `Reading`."""
+        return Reading(self._store, course, io)
 
     def identify(self, rows: RowIds) -> RowIds:
         """The same numbers: the rows of a source are known by their place in it."""
@@ -102,63 +157,10 @@ class FragmentRows:
 
     def release(self) -> None:
         """Forget the fragments that are kept."""
-        self._cache = _Cache(self.memory_bytes)
+        self._kept = Store(self.source, self.memory_bytes)
 
-    def _fragment(self, fragment: int, columns: Sequence[str]) -> pa.Table:
-        if self.source.fragments[fragment].in_place:
-            return self.source.read(fragment, columns)
-        if self._cache.pid != os.getpid():  # a lock or a read in flight may not survive a fork
-            self._cache = _Cache(self.memory_bytes)
-        return self._cache.get(fragment, tuple(columns), self.source)
-
-
-class _Cache:
-    """Fragments by (number, columns), least recently used out first."""
-
-    def __init__(self, memory_bytes: int) -> None:
-        self.pid: Final = os.getpid()
-        self._budget: Final = memory_bytes
-        self._lock: Final = threading.Lock()
-        self._reads: Final[dict[Any, Future[pa.Table]]] = {}
-        self._kept: Final[OrderedDict[Any, pa.Table]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, fragment: int, names: tuple[str, ...], source: Source) -> pa.Table:
-        key = (fragment, names)
-        with self._lock:
-            table = self._kept.get(key)
-            if table is not None:
-                self._kept.move_to_end(key)
-                return table
-            reading, mine = self._reads.get(key), False
-            if reading is None:
-                reading, mine = Future(), True
-                self._reads[key] = reading
-        if not mine:
-            return reading.result()
-        try:
-            table = _one_chunk(source.read(fragment, names))
-        except BaseException as e:
-            with self._lock:
-                del self._reads[key]
-            reading.set_exception(e)
-            raise
-        with self._lock:
-            del self._reads[key]
-            self._keep(key, table)
-        reading.set_result(table)
-        return table
-
-    def _keep(self, key: Any, table: pa.Table) -> None:
-        self._kept[key] = table
-        self._bytes += table.nbytes
-        while self._bytes > self._budget and len(self._kept) > 1:
-            _, gone = self._kept.popitem(last=False)
-            self._bytes -= gone.nbytes
-
-
-def _one_chunk(table: pa.Table) -> pa.Table:
-    """Taking rows from a column of many chunks would join the chunks again each time."""
-    if all(column.num_chunks <= 1 for column in table.columns):
-        return table
-    return table.combine_chunks()
+    @property
+    def _store(self) -> Store:
+        if self._kept.pid != os.getpid():  # a lock or a read in flight may not survive a fork
+            self.release()
+        return self._kept

@@ -121,9 +121,12 @@ def _first(of: Units, sizes: Int64s, length: int, lanes: int, batch: int) -> int
 def random_reads(drawn: Float64s, sizes: Int64s, batch: int, memory: int) -> tuple[int, int]:
     """Times that fragments are read, and bytes, by an order without windows, in the mean.
 
-    Each batch reads those of its rows, one after the other in the order of the data, unless they
-    are among the `memory` bytes used last. float64 `drawn` (F,): draws that are rows of each
-    fragment; int64 `sizes` (F,): their bytes.
+    Each batch reads those of its rows, one after the other in the order of the data; `memory` bytes
+    are kept, and of these the one given up whose next use is farthest, as loaders do that know it.
+    float64 `drawn` (F,): draws that are rows of each fragment; int64 `sizes` (F,): their bytes.
+
+    So a fragment is kept from one use to the next if that is no more than so many batches later,
+    and so many batches are what fills the memory, one fragment beside: the one just read.
     """
     some = drawn > 0
     drawn, sizes = drawn[some], sizes[some]
@@ -131,15 +134,23 @@ def random_reads(drawn: Float64s, sizes: Int64s, batch: int, memory: int) -> tup
     if total <= memory or not draws:
         return drawn.size, total
     batch = min(batch, round(draws))
-    size = np.full(drawn.size, draws)
-    without = np.exp(log_none(size, drawn, np.full(drawn.size, float(batch))))
-    # A fragment is there if no more than `memory` was used since: in so many batches.
+    none = log_none(np.full(drawn.size, draws), drawn, np.full(drawn.size, float(batch)))
+    used = -np.expm1(none)  # probability that a batch uses the fragment
+    room = max(0.0, memory - float(used @ (sizes * sizes)) / float(used @ sizes))
+
+    def kept(batches: int) -> float:
+        """Bytes kept if uses up to so many batches apart are kept for each other."""
+        return float((sizes * -np.expm1(batches * none + np.log1p(batches * used))).sum())
+
     low, high = 0, 1 << 40
     while high - low > 1:
         middle = (low + high) // 2
-        used = float((sizes * (1 - without**middle)).sum())
-        low, high = (middle, high) if used <= memory else (low, middle)
-    reads = np.maximum((1 - without) * without**low * max(1.0, draws / batch), 1.0)
+        low, high = (middle, high) if kept(middle) <= room else (low, middle)
+    # Of uses that are one batch farther apart, the part that there is still room for.
+    part = min(1.0, (room - kept(low)) / max(kept(low + 1) - kept(low), 1e-300))
+    farther = np.exp(low * none) * (1 - part * used)
+    again = np.maximum(used * max(1.0, draws / batch) - 1, 0)
+    reads = 1 + again * farther
     return round(float(reads.sum())), round(float(reads @ sizes))
 
 

@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,6 +65,10 @@ class FakeStream:
         positions = self.positions()[i * self.size : (i + 1) * self.size]
         rows, pad = self.order[positions % len(self.order)], positions >= len(self.order)
         return FakeBatch(rows, pad, positions)
+
+    def rows(self, first: int, stop: int, /) -> npt.NDArray[np.int64]:
+        positions = self.positions()[first * self.size : stop * self.size]
+        return self.order[positions % len(self.order)]
 
     def replaced(
         self, batch: FakeBatch, bad: npt.NDArray[np.int64], tries: npt.NDArray[np.int64], /
@@ -174,3 +178,11 @@ def loader_of(
 def workers() -> list[str]:
     """Names of the loader's threads that are alive."""
     return [t.name for t in threading.enumerate() if t.name.startswith("tql-")]
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether it comes true within ten seconds, which is for ever on any machine."""
+    end = time.monotonic() + 10
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.005)
+    return holds()

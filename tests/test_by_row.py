@@ -4,8 +4,7 @@ import gc
 import os
 import pickle
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.loader_fakes import FakePlan, FakeSource, source_of, workers
+from tests.loader_fakes import FakePlan, FakeSource, eventually, source_of, workers
 from tql.loader import FragmentRows, Loader, MapDataset, Options, numpy_collate
 from tql.loader.crew import Crew, side_by_side
 from tql.schema import Column, Int, Schema, Text
@@ -28,7 +27,9 @@ from tql.sources.protocol import ByRow, Run, in_turn
 class Files(FakeSource, ByRow):
     """Numbers in fragments, and a text of each row that has to be fetched for itself."""
 
-    columns_by_row = frozenset({"text"})
+    @property
+    def columns_by_row(self) -> frozenset[str]:
+        return frozenset({"text"})
 
     def __init__(self, n: int = 40) -> None:
         inner = source_of(10, x=(Int(64), np.arange(n)), y=(Int(64), np.arange(n) * 2))
@@ -45,13 +46,6 @@ class Files(FakeSource, ByRow):
         self.together.wait(10)
         self.fetched.append(row)
         return f"row {row}"
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 @pytest.mark.parametrize("columns", [["text"], ["y", "text", "x"], ["x"], ["text", "x"]])

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,24 +16,28 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from tests.loader_fakes import FakePlan, encoded, loader_of, mixed, picture, source_of, workers
+from tests.loader_fakes import (
+    FakePlan,
+    encoded,
+    eventually,
+    loader_of,
+    mixed,
+    picture,
+    source_of,
+    workers,
+)
 from tql import images as images_module
 from tql.diagnostics import TqlDataError, TqlPlanError, TqlTypeError, TqlUnsupportedError
 from tql.loader import FragmentRows, Loader, Options, numpy_collate
+from tql.loader.fragments import Io
+from tql.loader.rows import Unplanned
+from tql.loader.schedule import Course
 from tql.schema import Binary, Int
 from tql.sources.protocol import Run, in_turn
 
 
 def shuffled(n: int, seed: int = 0) -> FakePlan:
     return FakePlan(np.random.default_rng(seed).permutation(n).astype(np.int64))
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether it comes true within ten seconds, which is for ever on any machine."""
-    end = time.monotonic() + 10
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.005)
-    return holds()
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +65,11 @@ class SlowRows:
             time.sleep(self.delays[int(rows[0]) % len(self.delays)])
         assert self.gate.wait(10)
         return self.inner.take(rows, columns, run)
+
+    local = True
+
+    def follow(self, course: Course, io: Io) -> Unplanned:
+        return Unplanned(self)
 
     def identify(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return rows + 1000

@@ -99,6 +99,8 @@ class DataLoader:
                 it out of its batch; "replace" puts another row of the same weight class in its place
     max_errors  how many such samples a pass may have on each rank; None for any number
     timeout     seconds to wait for one batch; None for ever
+    io_threads  threads that read, apart from those that decode; None is 16 where the data are on
+                another machine, and else num_threads, 4 at most
     progress    a bar of batches on standard error, where that is a terminal
     """
 
@@ -109,6 +111,7 @@ class DataLoader:
     max_errors: int | None = None
     timeout: float | None = None
     progress: bool = False
+    io_threads: int | None = None
     steps: tuple[Step, ...] = ()
     reweights: tuple[Reweight, ...] = ()
     shuffled: bool | None = None
@@ -127,7 +130,7 @@ class DataLoader:
 
     def __post_init__(self) -> None:
         bytes_of(self.memory)
-        Options(on_error=self.on_error, max_errors=self.max_errors)
+        Options(on_error=self.on_error, max_errors=self.max_errors, io_threads=self.io_threads)
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -481,6 +484,7 @@ class DataLoader:
             skips=self._skips(plan),
             memory_bytes=budget,
             timeout=self.timeout,
+            io_threads=self.io_threads,
             on_error=self.on_error,
             max_errors=self.max_errors,
             progress=self.progress,

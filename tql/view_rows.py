@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from tql.engine.computed import identify, stored_below
 from tql.engine.derived import DerivedSource
 from tql.loader import FragmentRows
+from tql.loader.fragments import Io
+from tql.loader.rows import Following, Unplanned
+from tql.loader.schedule import Course
 from tql.schema import Schema
 from tql.sources.protocol import Run, Source, in_turn
 
@@ -32,6 +35,11 @@ class ViewRows:
     def schema(self) -> Schema:
         return self.view.schema
 
+    @property
+    def local(self) -> bool:
+        """Whether all stored rows are."""
+        return all(below.local for below in self._below)
+
     def take(self, rows: NDArray[np.int64], columns: Sequence[str], run: Run = in_turn) -> Any:
         """These columns for these rows (int64, any order), in the order given."""
 
@@ -40,6 +48,13 @@ class ViewRows:
             return stored.take(below, names, run)
 
         return self.view.project(rows, columns, fetch)
+
+    def follow(self, course: Course, io: Io) -> Following:
+        """Ahead of the batches where the view is over stored rows; else the order below is not known."""
+        below = self._below[0]
+        if below.source is not self.view.parent:
+            return Unplanned(self)
+        return _Followed(self.view, below.follow(course, io))
 
     def identify(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Their row numbers in the root data set."""
@@ -60,3 +75,21 @@ class ViewRows:
         """Forget the fragments that are kept."""
         for below in self._below:
             below.release()
+
+
+class _Followed:
+    """A pass over the rows of a view whose rows are stored."""
+
+    def __init__(self, view: DerivedSource, stored: Following) -> None:
+        self._view = view
+        self._stored = stored
+        self.finish = stored.finish
+        self.close = stored.close
+
+    def take(self, step: int, rows: NDArray[np.int64], columns: Sequence[str], run: Run) -> Any:
+        """The columns of rows of the batch `step`."""
+
+        def fetch(source: Source, below: NDArray[np.int64], names: Sequence[str]) -> Any:
+            return self._stored.take(step, below, names, run)
+
+        return self._view.project(rows, columns, fetch)

@@ -15,6 +15,10 @@ from tql.sources.arrow_types import arrow_type
 from tql.sources.movable import movable
 from tql.sources.protocol import ByRow, Read, Run, Source, in_turn
 
+Piece = Callable[[int, pa.Table], pa.Table]
+"""What becomes of the k-th fragment asked for; the table may be let go of behind it."""
+Each = Callable[[Sequence[int], Sequence[str], Piece], list[pa.Table]]
+"""The pieces of these fragments, ascending, and columns, in order."""
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 LARGEST_OFFSET: Final = (1 << 31) - 1
@@ -29,47 +33,73 @@ def gather(
 ) -> pa.Table:
     """These columns of these rows; rows may repeat and stand in any order.
 
-    `rows` is int64, shape (n,), each in 0 … source.rows - 1. `read` replaces `source.read`, for
-    callers that keep fragments; `run` is given one task for each fragment. Text comes plain, never
-    as a dictionary. What is returned holds little more than its rows in memory, but for views of
-    what is there anyway.
+    `rows` is int64, shape (n,), each in 0 … source.rows - 1. `read` replaces `source.read`; `run` is
+    given one task for each fragment. Text comes plain, never as a dictionary. What is returned holds
+    little more than its rows in memory, but for views of what is there anyway.
+    """
+    fetch = source.read if read is None else read
+
+    def each(fragments: Sequence[int], names: Sequence[str], piece: Piece) -> list[pa.Table]:
+        return run([partial(one, k, f, names, piece) for k, f in enumerate(fragments)])
+
+    def one(k: int, fragment: int, names: Sequence[str], piece: Piece) -> pa.Table:
+        return piece(k, fetch(fragment, names))
+
+    return gather_with(source, rows, columns, each, run, read)
+
+
+def gather_with(
+    source: Source,
+    rows: NDArray[np.int64],
+    columns: Sequence[str],
+    each: Each,
+    run: Run,
+    read: Read | None = None,
+) -> pa.Table:
+    """`gather` for callers that keep fragments: `each` reads, or finds, those that it is given, and
+    `read` a single one that columns by the row need.
     """
     names = list(columns)
     single = [n for n in names if n in source.columns_by_row] if isinstance(source, ByRow) else []
     if not single:
-        return _by_fragment(source, rows, names, read or source.read, run)
+        return _by_fragment(source, rows, names, each)
     assert isinstance(source, ByRow)
     taken = _plain(source.take(rows, single, run, read), _texts(source, single))
     others = [n for n in names if n not in source.columns_by_row]
     if others:
-        more = _by_fragment(source, rows, others, read or source.read, run)
+        more = _by_fragment(source, rows, others, each)
         for name in others:
             taken = taken.append_column(more.schema.field(name), more.column(name))
     return taken.select(names)
 
 
-def _by_fragment(
-    source: Source, rows: NDArray[np.int64], names: list[str], fetch: Read, run: Run
-) -> pa.Table:
+def _by_fragment(source: Source, rows: NDArray[np.int64], names: list[str], each: Each) -> pa.Table:
     texts = _texts(source, names)
     if not len(rows):
         if not source.fragments:
             return _without_rows(source, names)
-        return _plain(fetch(0, names).slice(0, 0), texts)
+        (piece,) = each([0], names, lambda _, table: _plain(table.slice(0, 0), texts))
+        return piece
     assert rows.min() >= 0 and rows.max() < source.rows, "row outside the source"
-    starts = np.fromiter((f.start for f in source.fragments), np.int64, len(source.fragments))
+    starts = starts_of(source)
     owner = _owners(starts, rows)
     order = _grouping(owner)
     if order is not None:
         rows, owner = rows[order], owner[order]
+    stretches = list(_stretches(owner))
 
-    def piece(fragment: int, part: slice) -> pa.Table:
+    def piece_of(k: int, table: pa.Table) -> pa.Table:
+        fragment, part = stretches[k]
         local = rows[part] - starts[fragment]
-        in_place = source.fragments[fragment].in_place
-        return _plain(_take(fetch(fragment, names), local, in_place), texts)
+        return _plain(_take(table, local, source.fragments[fragment].in_place), texts)
 
-    pieces = run([partial(piece, *stretch) for stretch in _stretches(owner)])
+    pieces = each([fragment for fragment, _ in stretches], names, piece_of)
     return _restored(pa.concat_tables(_aligned(pieces, texts)), order)
+
+
+def starts_of(source: Source) -> NDArray[np.int64]:
+    """The first row of each fragment, int64 (F,)."""
+    return np.fromiter((f.start for f in source.fragments), np.int64, len(source.fragments))
 
 
 def _texts(source: Source, names: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from tql.sources.arrow_types import is_text_dictionary
 from tql.sources.classes import merged_dictionary
 from tql.sources.files import File, unreadable
 from tql.sources.fingerprint import digest, digest_of, names_part
-from tql.sources.protocol import ColumnStats, Fragment, ImagesElsewhere
+from tql.sources.protocol import ColumnStats, Fragment, ImagesElsewhere, Placed
 from tql.sources.stored import (
     StoredColumn,
     as_label,
@@ -185,7 +185,7 @@ def _nulls(column: pa.ChunkedArray) -> int | None:
     return None if kind.is_struct(column.type) else column.null_count
 
 
-class IpcSource(ImagesElsewhere):
+class IpcSource(ImagesElsewhere, Placed):
     """Rows of Arrow IPC files in the order of the files."""
 
     def __init__(
@@ -229,6 +229,10 @@ class IpcSource(ImagesElsewhere):
     @property
     def schema(self) -> Schema:
         return self._schema
+
+    @property
+    def local(self) -> bool:
+        return all(f.file.place.local for f in self._files)
 
     @property
     def fragments(self) -> Sequence[Fragment]:

@@ -24,7 +24,7 @@ from tql.sources.footers import (
     stats_reader,
     without_nulls,
 )
-from tql.sources.protocol import Changeable, Fragment, ImagesElsewhere
+from tql.sources.protocol import Changeable, Fragment, ImagesElsewhere, Placed
 from tql.sources.retrying import denied
 from tql.sources.stored import (
     StoredColumn,
@@ -45,7 +45,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class ParquetSource(Bounded, Changeable, ImagesElsewhere):
+class ParquetSource(Bounded, Changeable, ImagesElsewhere, Placed):
     """Rows of Parquet files in the order of the files. A file is opened anew for every read."""
 
     def __init__(
@@ -84,6 +84,10 @@ class ParquetSource(Bounded, Changeable, ImagesElsewhere):
     @property
     def schema(self) -> Schema:
         return self._schema
+
+    @property
+    def local(self) -> bool:
+        return all(footer.file.place.local for footer in self._footers)
 
     @property
     def fragments(self) -> Sequence[Fragment]:

@@ -130,6 +130,15 @@ Read: TypeAlias = Callable[[int, Sequence[str]], pa.Table]
 """Columns of a fragment, as `Source.read` gives them."""
 
 
+class Placed(ABC):
+    """A source in storage."""
+
+    @property
+    @abstractmethod
+    def local(self) -> bool:
+        """Whether all of it is on this machine, so that reading costs more work than waiting."""
+
+
 class Run(Protocol):
     """How several tasks that wait for storage are done: one after another, or side by side."""
 
