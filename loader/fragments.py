@@ -198,6 +198,7 @@ class Reading:
         self._finished: Final[set[int]] = set()
         self._low = 0  # the first step that is not finished
         self._aheads = 0  # threads that read ahead
+        self._blind = False  # whether the rows of batches to come cannot be told
         with store.changed:
             store.add(self)
 
@@ -269,18 +270,27 @@ class Reading:
 
     def _pending_of(self, step: int) -> dict[int, Load]:
         if step not in self._pending:
-            assert self._schedule is not None
-            known = self._schedule.planned
-            self._pending[step] = dict(self._schedule.uses(step))
-            self._sweep(known)
+            schedule = self._schedule
+            assert schedule is not None
+            while schedule.planned <= step and self._extended():
+                pass
+            known = schedule.planned > step
+            self._pending[step] = dict(schedule.uses(step)) if known else {}
         return self._pending[step]
 
-    def _sweep(self, known: int) -> None:
-        """Drop what turns out not to be used again, where more is planned than the steps `known`."""
+    def _extended(self) -> bool:
+        """Whether more could be planned; what turns out not to be used again is dropped."""
         assert self._schedule is not None
-        if self._schedule.planned > known:
-            for load in [load for load in self._tables if load.closed and not load.uses]:
-                self._drop(load)
+        if self._blind:
+            return False
+        try:
+            self._schedule.extend()
+        except Exception:  # noqa: BLE001  the batch whose rows cannot be told raises it in its turn
+            self._blind = True
+            return False
+        for load in [load for load in self._tables if load.closed and not load.uses]:
+            self._drop(load)
+        return True
 
     def _release(self, load: Load) -> None:
         load.uses -= 1
@@ -334,8 +344,11 @@ class Reading:
     def _needed(self, step: int, names: tuple[str, ...]) -> dict[int, Load]:
         """What a batch under way has still to use, by fragment; none of other columns."""
         with self._begin:
-            if self._schedule is None and names and self._course.batches:
-                self._plan(names)
+            if self._schedule is None and names and not self._blind:
+                try:
+                    self._plan(names)
+                except Exception:  # noqa: BLE001  as in `_extended`
+                    self._blind = True
         with self._store.changed:
             known = self._schedule is not None and names == self._names
             if not known or step in self._finished or step < self._low:
@@ -518,9 +531,7 @@ class Reading:
             return False
         far = schedule.planned - self._low >= 2 * schedule.stretch
         if not schedule.loads and not schedule.complete and not far:
-            known = schedule.planned
-            schedule.extend()
-            self._sweep(known)
+            self._extended()
         if not schedule.loads:
             return False
         load = schedule.loads[0]

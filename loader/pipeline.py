@@ -88,6 +88,7 @@ class Pipeline:
         self._submitted = 0
         self._delivered = 0
         self._largest = 0
+        self._sized = False  # whether the size of the first batch is known
 
     def __iter__(self) -> Iterator[Done]:
         """The batches of this pass, from step 0."""
@@ -212,9 +213,11 @@ class Pipeline:
                 self._submit(self._readers, job, partial(self._read, job))
 
     def _bound(self) -> int:
-        if not self._largest:
+        if not self._sized:
             return min(self._limits.in_flight, 2)
-        return max(1, min(self._limits.in_flight, self._limits.memory_bytes // self._largest))
+        return max(
+            1, min(self._limits.in_flight, self._limits.memory_bytes // max(1, self._largest))
+        )
 
     @property
     def stopped(self) -> bool:
@@ -285,9 +288,10 @@ class Pipeline:
                     return
                 case Phase() as phase:
                     job.stage = phase.stage
-                    if phase.nbytes > self._largest:
+                    if phase.nbytes > self._largest or (job.step == 0 and not self._sized):
                         with self._lock:
                             self._largest = max(self._largest, phase.nbytes)
+                            self._sized = self._sized or job.step == 0
                         self._fill()
                     shares = self._shares(phase.tasks)
                     if len(shares) > 1:

@@ -174,6 +174,39 @@ def test_a_fragment_that_cannot_be_read_fails_in_the_turn_of_its_batch() -> None
     assert eventually(lambda: workers() == [])
 
 
+@pytest.mark.parametrize("first", [0, 900])
+def test_rows_that_cannot_be_told_fail_in_the_turn_of_their_batch(first: int) -> None:
+    """Weights of fragments that are looked up as they come may be read from data that is broken."""
+
+    class Torn(FakePlan):
+        def stream(self, *args: Any, **options: Any) -> Any:
+            whole = super().stream(*args, **options)
+
+            class Stream:
+                batches, position_after = whole.batches, whole.position_after
+
+                def __len__(self) -> int:
+                    return len(whole)
+
+                def batch(self, i: int, /) -> Any:
+                    self.rows(i, i + 1)
+                    return whole.batch(i)
+
+                def rows(self, a: int, b: int, /) -> Any:
+                    if a * 50 <= 1_000 < b * 50 or (a * 50 <= first < b * 50 and b - a > 1):
+                        raise OSError("no weight of row 1,000")
+                    return whole.rows(a, b)
+
+            return Stream()
+
+    source = Counted()
+    plan, chosen = Torn(np.arange(ROWS)), Options(batch_size=50)
+    batches = iter(Loader(FragmentRows(source, 20 * SIZE), plan, chosen, numpy_collate))
+    assert [next(batches)["x"][0] for _ in range(20)] == list(range(0, 1_000, 50))
+    with pytest.raises(OSError, match="no weight"):
+        next(batches)
+
+
 def test_closing_while_threads_wait_for_room_ends_them() -> None:
     source = Counted()
     source.delay = 0.001
