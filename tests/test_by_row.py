@@ -21,7 +21,7 @@ from tql.loader import FragmentRows, Loader, MapDataset, Options, numpy_collate
 from tql.loader.crew import Crew, side_by_side
 from tql.schema import Column, Int, Schema, Text
 from tql.sources.gathering import gather
-from tql.sources.protocol import ByRow, Run, in_turn
+from tql.sources.protocol import ByRow, Read, Run, in_turn
 
 
 class Files(FakeSource, ByRow):
@@ -38,7 +38,13 @@ class Files(FakeSource, ByRow):
         self.fetched: list[int] = []
         self.together = threading.Barrier(1)
 
-    def take(self, rows: npt.NDArray[np.int64], columns: Sequence[str], run: Run) -> pa.Table:
+    def take(
+        self,
+        rows: npt.NDArray[np.int64],
+        columns: Sequence[str],
+        run: Run,
+        read: Read | None = None,
+    ) -> pa.Table:
         texts = run([partial(self._text, row) for row in rows.tolist()])
         return pa.table({name: pa.array(texts, pa.string()) for name in columns})
 

@@ -1,6 +1,6 @@
 """Rows by number, in the order asked for, reading each fragment once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Final, TypeVar
