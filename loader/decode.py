@@ -70,6 +70,11 @@ class Fetched:
     known: Ids
     inverse: Ids
 
+    @property
+    def nbytes(self) -> int:
+        """Of the table. Arrow's own count takes 6 µs a chunk, and there are as many as fragments."""
+        return sum(map(_stored_nbytes, self.table.columns))
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -130,7 +135,7 @@ def start(
         else:
             plain = values_of(wanted.column, wanted.method, array, known, report)
             values[name] = _spread(plain, inverse, memory)
-    nbytes = fetched.table.nbytes + sum(map(_nbytes, values.values()))
+    nbytes = fetched.nbytes + sum(map(_nbytes, values.values()))
     slots = known[inverse]
     if decoder.return_index:
         values[INDEX] = slots
@@ -274,6 +279,13 @@ def _spread(values: Values, inverse: Ids, memory: Memory) -> Values:
             spread.append(copy.deepcopy(value) if k in seen else value)
         seen.add(k)
     return spread
+
+
+def _stored_nbytes(column: pa.ChunkedArray) -> int:
+    try:
+        return len(column) * int(column.type.bit_width) // 8
+    except ValueError:  # as long as each value is
+        return int(column.nbytes)
 
 
 def _nbytes(values: Values) -> int:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tql.loader.meter import Fetches
+from tql.loader.packing import Packed
 from tql.loader.schedule import Course, Load, Schedule
 from tql.sources.gathering import Piece, gather_with, starts_of
 from tql.sources.protocol import Run, Source
@@ -25,6 +26,7 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 Key: TypeAlias = tuple[int, tuple[str, ...]]
 
 _AHEAD: Final = 2  # fragments read before they are used, for each thread that reads
+_PACKED: Final = 8  # the part of the budget that one table for all fragments may take
 _LOOK: Final = 0.1  # seconds after which one who waits for room looks whether all is over
 
 
@@ -55,6 +57,7 @@ class Store:
         self.source: Final = source
         self.budget: Final = budget
         self.changed: Final = threading.Condition()
+        self.packed: Final = Packed(source, budget // _PACKED)
         self._spares: Final[OrderedDict[Key, pa.Table]] = OrderedDict()
         self._spare_bytes = 0
         self._reads: Final[dict[Key, Future[pa.Table]]] = {}
@@ -162,8 +165,10 @@ class Store:
         """Bytes in memory, and to be read now; what several passes share is there once."""
         passes = list(self._passes)
         if len(passes) < 2:
-            return self._spare_bytes + sum(p.nbytes for p in passes)
-        return self._spare_bytes + sum(dict(pair for p in passes for pair in p.parts()).values())
+            shared = sum(p.nbytes for p in passes)
+        else:
+            shared = sum(dict(pair for p in passes for pair in p.parts()).values())
+        return self._spare_bytes + shared + self.packed.nbytes
 
     def add(self, reading: "Reading") -> None:
         """Count what a pass holds, for as long as it lives."""
@@ -204,8 +209,12 @@ class Reading:
 
     def take(self, step: int, rows: Ids, columns: Sequence[str], run: Run) -> pa.Table:
         """These columns of rows of the batch `step`; other rows are read without a plan."""
+        packed = self._store.packed.take(rows, columns)
+        if packed is not None:
+            return packed
 
         def each(fragments: Sequence[int], names: Sequence[str], piece: Piece) -> list[pa.Table]:
+            piece = self._store.packed.watched(fragments, names, piece)
             uses = self._needed(step, tuple(names))
             if not uses:
                 return self._store.get_each(fragments, names, piece, run)

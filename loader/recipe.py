@@ -180,7 +180,7 @@ class Recipe:
         began = time.perf_counter()
         fetched = fetch(self.rows, self.decoder, attempt.located.rows, attempt.run, take)
         seconds, table = time.perf_counter() - began, fetched.table
-        self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=table.nbytes)
+        self.meter.add("read", seconds, batches=1, rows=table.num_rows, bytes=fetched.nbytes)
         return fetched
 
     def _fetched(self, attempt: _Attempt, take: Take | None = None) -> "Callable[[], Next]":

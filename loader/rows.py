@@ -132,8 +132,12 @@ class FragmentRows:
 
     def take(self, rows: RowIds, columns: Sequence[str], run: Run = in_turn) -> pa.Table:
         """Each fragment that holds one of `rows` is read, or found in the cache, exactly once."""
+        packed = self._store.packed.take(rows, columns)
+        if packed is not None:
+            return packed
 
         def each(fragments: Sequence[int], names: Sequence[str], piece: Piece) -> list[pa.Table]:
+            piece = self._store.packed.watched(fragments, names, piece)
             return self._store.get_each(fragments, names, piece, run)
 
         return gather_with(self.source, rows, columns, each, run, self._store.get)
