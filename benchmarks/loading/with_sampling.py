@@ -28,8 +28,8 @@ def _open(data: Callable[[Files], tuple[tql.Dataset, int, int]], windowed: bool,
           files: Files) -> Pass:  # fmt: skip
     source, batch, nbytes = data(files)
     one = nbytes // GROUPS
-    kept = _FIT if windowed else 2 * GROUPS
-    chain: Any = source.dataloader(memory=2 * kept * one)  # half of it is for batches
+    # Half of the memory is for batches.
+    chain: Any = source.dataloader(memory=2 * _FIT * one) if windowed else source.dataloader()
     if sampled:
         chain = chain.query(KEPT).sample_by(WEIGHTS, size=len(source))
         if windowed:
