@@ -19,6 +19,7 @@ _SHARERS: Final = {
     "accelerate.data_loader.IterableDatasetShard": "Accelerate",
     "torch.utils.data.distributed.DistributedSampler": "a DistributedSampler of torch",
 }
+_PACKAGES: Final = frozenset({"accelerate", "lightning", "pytorch_lightning", "torch"})
 _LIGHTNING: Final = frozenset(
     f"{package}.utilities.combined_loader.CombinedLoader"
     for package in ("lightning.pytorch", "pytorch_lightning")
@@ -65,12 +66,15 @@ def restored_by_lightning() -> bool:
 
 
 def _callers() -> Iterator[Any]:
-    """The objects whose methods are being run, innermost first."""
+    """The objects of these frameworks, and the samplers, whose methods are being run, innermost first.
+
+    Of no other frame the locals are asked for: Python keeps what it shows of them, a batch as well.
+    """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        code = frame.f_code
-        if code.co_argcount and code.co_varnames[0] == "self":
-            yield frame.f_locals.get("self")
+        code, package = frame.f_code, frame.f_globals.get("__name__", "").partition(".")[0]
+        if code.co_argcount and (package in _PACKAGES or "Sampler" in code.co_qualname):
+            yield frame.f_locals.get(code.co_varnames[0])
         frame = frame.f_back
 
 

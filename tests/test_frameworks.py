@@ -368,3 +368,41 @@ def test_lightning_resumes_a_loader_from_any_checkpoint(tmp_path: Path) -> None:
         resumed = module(chain().pytorch)
         trainer(max_epochs=3).fit(resumed, ckpt_path=path, weights_only=False)
         assert resumed.seen == wanted[steps:], path.name
+
+
+class SamplerOfSomebody(DistributedSampler[int]):
+    """A wrapper as libraries have it, in a module of their own."""
+
+    def __init__(self, sampler: Any, *args: Any, **options: Any) -> None:
+        self.sampler = sampler
+        super().__init__(list(sampler), *args, **options)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(self.sampler)
+        return (order[i] for i in super().__iter__())
+
+
+def test_a_wrapper_of_somebody_is_seen_too() -> None:
+    whole = SamplerOfSomebody(chain().plan.sampler(), 2, 0, shuffle=False)
+    assert list(whole) == [*ORDER[1], ORDER[1][0]][::2]  # the second time that it is asked
+    with pytest.raises(TqlPlanError, match="about to shuffle"):
+        list(SamplerOfSomebody(chain().plan.sampler(), 2, 0, shuffle=True))
+    with pytest.raises(TqlPlanError, match="rank 1 of 2 already"):
+        SamplerOfSomebody(chain().plan.sampler(1, 2), 2, 0, shuffle=False)
+
+
+def test_looking_for_callers_keeps_no_batch_alive() -> None:
+    class Trainer:
+        def two_epochs(self, loader: tql.DataLoader) -> list[bool]:
+            import weakref
+
+            gone = []
+            for epoch in range(2):
+                for batch in loader:
+                    if epoch == 0:
+                        last = weakref.ref(batch["x"])
+                gone.append(last() is None)
+                batch = None
+            return gone
+
+    assert Trainer().two_epochs(chain().pytorch(world_size=1)) == [False, True]
