@@ -13,6 +13,7 @@ sampling of the last step is drawn anew in each epoch, from (seed, epoch).
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -131,6 +132,10 @@ class DataLoader:
     def __post_init__(self) -> None:
         bytes_of(self.memory)
         Options(on_error=self.on_error, max_errors=self.max_errors, io_threads=self.io_threads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what was made of it: another process plans again, and starts threads of its own."""
+        return {**self.__dict__, "_made": _Made()}
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -288,7 +293,7 @@ class DataLoader:
             remainder=remainder or _remainder_of(world_size),
             **known_shaping(shaping, "numpy"),
         )
-        return self._with_output(Output("numpy", options, lambda: numpy_collate))
+        return self._with_output(Output("numpy", options, _numpy))
 
     def pytorch(
         self,
@@ -333,15 +338,9 @@ class DataLoader:
         )
         assert chosen.output is not None
 
-        def collate() -> Any:
-            return torch_collate(collate_fn, pin_memory=pin_memory)
-
-        def of_group(options: Options) -> Options:
-            rank, world_size = distributed_rank()
-            rule = remainder or _remainder_of(world_size)
-            return replace(options, rank=rank, world_size=world_size, remainder=rule)
-
-        sharing, alone = (of_group, False) if distributed else (None, world_size is None)
+        collate = partial(torch_collate, collate_fn, pin_memory=pin_memory)
+        sharing = partial(_of_group, remainder) if distributed else None
+        alone = not distributed and world_size is None
         output = Output("pytorch", chosen.output.options, collate, sharing, alone)
         return self._with_output(output)
 
@@ -385,7 +384,7 @@ class DataLoader:
         )
         assert chosen.output is not None
         options = chosen.output.options
-        output = Output("tensorflow", options, lambda: tensorflow_collate(collate_fn))
+        output = Output("tensorflow", options, partial(tensorflow_collate, collate_fn))
         chain = self._with_output(output)
         if state is not None:
             chain.load_state_dict(state)
@@ -470,7 +469,7 @@ class DataLoader:
 
     def _new_loader(self) -> Loader:
         dataset, plan = self._planned
-        chosen = self.output or Output("numpy", Options(), lambda: numpy_collate)
+        chosen = self.output or Output("numpy", Options(), _numpy)
         batch_size, drop_last = self.batching or (1, False)
         transform, kwargs = self.transforming or (None, {})
         budget = self.memory_of_fragments
@@ -568,6 +567,16 @@ class DataLoader:
     def _once(self, name: str, value: object) -> None:
         if value is not None:
             raise error("value", f".{name}() has been called already", help=f"call .{name}() once")
+
+
+def _numpy() -> Any:
+    return numpy_collate
+
+
+def _of_group(remainder: Remainder | None, options: Options) -> Options:
+    rank, world_size = distributed_rank()
+    rule = remainder or _remainder_of(world_size)
+    return replace(options, rank=rank, world_size=world_size, remainder=rule)
 
 
 def _remainder_of(world_size: int) -> Remainder:
