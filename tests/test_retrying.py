@@ -18,6 +18,7 @@ from tql.diagnostics import TqlDataError, TqlTypeError
 from tql.sources import retrying
 from tql.sources.remote import RemoteFile, _joined
 from tql.sources.retrying import WATCHER, again, denied, passes, throttled
+from tql.threads import in_order
 
 
 class Status(Exception):
@@ -125,36 +126,68 @@ def failing(times: int, e: Exception) -> Callable[[], str]:
 def test_waits_double_up_to_a_limit_and_half_of_each_is_left_to_chance(slept: list[float]) -> None:
     for _ in range(50):
         slept.clear()
-        assert again("x", 1e9, failing(12, OSError("passes"))) == "there"
+        watch = Watch()
+        assert again("x", 1e9, failing(12, OSError("passes")), watch) == "there"
+        waits = [wait for wait, _ in watch.told]
         longest = [min(8.0, 0.1 * 2**i) for i in range(12)]
-        assert all(most / 2 <= wait <= most for wait, most in zip(slept, longest, strict=True))
-    assert len({round(wait, 9) for wait in slept}) == 12
+        assert all(most / 2 <= wait <= most for wait, most in zip(waits, longest, strict=True))
+        assert sum(slept) == pytest.approx(sum(waits))
+    assert len({round(wait, 9) for wait in waits}) == 12
 
 
 def test_chance_is_not_that_of_the_user(slept: list[float]) -> None:
     import random
 
-    random.seed(1)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    state = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    waits = []
+    for _ in range(2):
+        watch = Watch()
+        random.seed(1)
+        again("x", 1e9, failing(3, OSError("passes")), watch)
+        waits.append(watch.told)
+    assert waits[0] != waits[1]
+    random.setstate(state[0])
     again("x", 1e9, failing(3, OSError("passes")))
-    first = list(slept)
-    random.seed(1)
-    again("x", 1e9, failing(3, OSError("passes")))
-    assert slept[3:] != first
-    random.seed(1)
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == state  # type: ignore[index]
 
 
 def test_the_deadline_ends_it_with_the_number_of_tries(slept: list[float]) -> None:
+    watch = Watch()
     with pytest.raises(TqlDataError) as caught:
-        again("'s3://b/k'", 10.0, failing(99, OSError("AWS Error SLOW_DOWN during GetObject")))
-    tries = len(slept) + 1
+        again(
+            "'s3://b/k'", 10.0, failing(99, OSError("AWS Error SLOW_DOWN during GetObject")), watch
+        )
+    tries = len(watch.told) + 1
     assert sum(slept) <= 10 and 6 <= tries <= 9
     assert caught.value.diagnostic.message == (
         "'s3://b/k' cannot be read: AWS Error SLOW_DOWN during GetObject; given up after "
         f"{tries} tries in {sum(slept):.1f} s, {tries} of them refused to slow us down"
     )
     assert caught.value.__cause__ is not None
+
+
+def test_requests_of_helpers_are_called_off_with_what_they_help_in() -> None:
+    waiting = threading.Event()
+    ended: list[type[BaseException]] = []
+
+    def work(n: int) -> int:
+        if threading.current_thread() is threading.main_thread():
+            assert waiting.wait(30)
+            raise KeyboardInterrupt
+
+        def request() -> int:
+            waiting.set()
+            raise OSError("passes")
+
+        try:
+            return again("x", 3600.0, request)
+        except BaseException as e:
+            ended.append(type(e))
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order([0, 1], work, 2))
+    assert ended == [CancelledError]
 
 
 def test_who_watches_is_told_and_may_call_it_off() -> None:

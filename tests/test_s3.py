@@ -146,7 +146,7 @@ def test_a_fault_that_stays_is_an_error_that_names_the_file_and_the_tries(
     assert "; given up after " in message and " tries in 0." in message
     assert ("to slow us down" in message) == (fault == "503")
     assert "retry_for=600" in (caught.value.diagnostic.help or "")
-    assert 2 <= 1000 - len(store.faults) <= 20
+    assert 2 <= 1000 - len(store.faults) <= 100  # of the four row groups that are read ahead
 
 
 def test_one_try_is_made_where_nothing_is_to_be_tried_again(store: Store) -> None:

@@ -6,8 +6,9 @@ inside a query waits for nobody, and so cannot wait for itself.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from threading import Condition
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from tql.cpus import usable_cpus
 from tql.pool import Pool
@@ -59,6 +60,19 @@ def in_order(
         shared.close()
 
 
+def called_off() -> bool:
+    """Whether nobody waits any more for what this thread does: for tasks that can be left undone.
+
+    Whoever asked was interrupted, or has an error to raise, and only waits for this thread to end.
+    """
+    shared = _SERVED.get()
+    while shared is not None:
+        if shared.closed:
+            return True
+        shared = shared.asked_by
+    return False
+
+
 def _lend(help: Callable[[], None]) -> bool:
     """Whether a thread of the pool may come to help."""
     pool = _pools.get("") or _pools.setdefault("", Pool(max(_MOST_THREADS, usable_cpus()), "tql"))
@@ -79,6 +93,8 @@ class _Shared(Generic[A, T]):
         sizes: Sequence[int],
         budget: int,
     ) -> None:
+        self.asked_by: Final = _SERVED.get()  # what the thread that asks is itself a part of
+        self.closed = False
         self._items: Final = items
         self._work: Final = work
         self._sizes: Final = sizes
@@ -93,6 +109,13 @@ class _Shared(Generic[A, T]):
 
     def help(self) -> None:
         """Work until nothing is left to begin; on a thread of the pool."""
+        _SERVED.set(self)
+        try:
+            self._help()
+        finally:
+            _SERVED.set(None)
+
+    def _help(self) -> None:
         while True:
             with self._changed:
                 while self._next < self._stop and not self._fits():
@@ -124,6 +147,7 @@ class _Shared(Generic[A, T]):
 
     def close(self) -> None:
         """Begin nothing more, and wait for what runs: it may use what the caller gives back."""
+        self.closed = True
         with self._changed:
             self._stop = 0
             self._changed.notify_all()
@@ -160,3 +184,6 @@ class _Shared(Generic[A, T]):
     def _end(self, at: int) -> None:
         del self._held[at]
         self._changed.notify_all()
+
+
+_SERVED: Final[ContextVar[_Shared[Any, Any] | None]] = ContextVar("tql_served", default=None)

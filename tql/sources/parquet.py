@@ -1,7 +1,6 @@
 """Parquet files: one or many, a row group is a fragment."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
@@ -38,6 +37,7 @@ from tql.sources.stored import (
     stored_columns,
     without_missing,
 )
+from tql.threads import in_order
 
 _READERS: Final = 16
 
@@ -211,10 +211,7 @@ def _unreadable_group(origin: str, e: BaseException) -> TqlDataError:
 
 
 def _parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    if len(items) < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(min(_READERS, len(items))) as pool:
-        return list(pool.map(function, items))
+    return list(in_order(items, function, _READERS))
 
 
 def _resolved(

@@ -16,6 +16,7 @@ from random import SystemRandom
 from typing import Final, Protocol, TypeVar
 
 from tql.diagnostics import TqlDataError, TqlError, counted, data_error
+from tql.threads import called_off
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ def again(
     """The outcome of a request, which is made until it has one, at most `retry_for` seconds long.
 
     A cause that lasts is raised as it is. Where others do not pass, a TqlDataError names `what` and
-    how often it was tried. CancelledError where the watcher has stopped meanwhile.
+    how often it was tried. CancelledError where nobody waits for it any more.
     """
     watcher = watcher or WATCHER.get()
     began, tries, throttles = time.monotonic(), 0, 0
@@ -163,12 +164,9 @@ def _wait(tries: int) -> float:
 
 
 def _sleep(seconds: float, watcher: Watcher | None) -> None:
-    if watcher is None:
-        time.sleep(seconds)
-        return
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        if watcher.stopped:
+        if called_off() or (watcher is not None and watcher.stopped):
             raise CancelledError
         time.sleep(min(left, _LOOK_AROUND))
 
