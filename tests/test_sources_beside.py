@@ -170,6 +170,9 @@ def test_missing_files_are_named_or_left_out_or_replaced(tmp_path: Path) -> None
     kept = [row for batch in loader for row in batch["index"].tolist()]
     assert kept == [i for i in range(20) if i not in (3, 4, 7, 11)]
     assert loader.errors().rows == (3, 4, 7, 11)
+    assert ds.missing_files().tolist() == [3, 4, 11]
+    assert ds.query("select * where n > 3").missing_files().tolist() == [3, 4, 11]
+    assert tql.open("demo:digits").missing_files().tolist() == []
     assert "looked for" in str(loader.errors())
     good = ds.query(f"select * where {loader.errors().where}")
     assert len(values(good)) == 16
@@ -201,6 +204,13 @@ def test_a_folder_in_place_of_a_file_and_one_that_may_not_be_read_are_named(
     (tmp_path / "x.png").mkdir()
     ds = tql.open({"path": ["x.png"]}, files={"image": "path"}, root=tmp_path)
     with pytest.raises(TqlDataError, match=r"no file 'x\.png'"):
+        ds[0]
+    assert ds.missing_files().tolist() == [0]
+    paths = ["y.png", "./y.png", None, str(tmp_path / "y.png")]
+    ds = tql.open({"path": paths}, files={"image": "path"}, root=tmp_path)
+    assert ds.missing_files().tolist() == [0, 1, 3]
+    ds = tql.open({"path": ["a\0.png"]}, files={"image": "path"})
+    with pytest.raises(TqlDataError, match=r"row 0, column 'image'.*null byte"):
         ds[0]
     ds = tql.open({"path": ["gopher://host/x.png"]}, files={"image": "path"})
     with pytest.raises(TqlDataError, match="scheme") as caught:

@@ -20,6 +20,7 @@ from tql.planner import sample
 from tql.queries import Question, ask, either, rows_below, state, weigh_by
 from tql.rowset import RowSet, everything, from_ids
 from tql.schema import Schema
+from tql.sources.beside import FilesSource
 from tql.sources.export import export_table
 from tql.sources.protocol import Source
 from tql.steps import (
@@ -217,6 +218,14 @@ class Dataset:
             return column_statistics(self.source, self.name)
         self._known([by])
         return class_statistics(self.source, self.name, by)
+
+    def missing_files(self) -> NDArray[np.int64]:
+        """int64, ascending: ids of the rows of the root data set one of whose files is not there.
+
+        Storage is asked for each file that a row names, and no file is read.
+        """
+        root = root_of(self.source)
+        return root.missing() if isinstance(root, FilesSource) else np.empty(0, np.int64)
 
     def take(self, row_ids: ArrayLike, columns: Sequence[str] | None = None) -> pa.Table:
         """These rows as an Arrow table, in the order given, repeats included.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from tql.diagnostics import TqlDataError
 from tql.schema import Binary, Column, Schema
 from tql.sources.bounds import Bounded, ColumnBounds, side_by_side
 from tql.sources.fingerprint import digest_of
-from tql.sources.folders import Folder
+from tql.sources.folders import Folder, absent
 from tql.sources.gathering import gather
 from tql.sources.protocol import (
     ByRow,
@@ -27,6 +27,11 @@ from tql.sources.protocol import (
     UnreadableRow,
     in_turn,
 )
+
+Wanted: TypeAlias = tuple[Folder, str]
+"""A file: the folder that its name starts from where it is relative, and the name."""
+
+_ASKED: Final = 1 << 16  # rows whose files are asked for at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +147,48 @@ class FilesSource(ByRow, Bounded, Changeable):
     ) -> pa.Table:
         """The contents of the files of these rows; a file that several of them name is read once."""
         files = [self._files[n] for n in columns]
-        needed = dict.fromkeys(f.path for f in files)
-        needed |= {f"{f.name}.bytes": None for f in files if f.content is not None}
-        named = gather(self, rows, list(needed), read, run)
+        named = self._named(files, rows, run, read)
         arrays = [self._contents(f, rows, named, run) for f in files]
         return pa.Table.from_arrays(arrays, names=list(columns))
+
+    def missing(self) -> NDArray[np.int64]:
+        """int64, ascending: the rows a file of which is not there. Each file is asked for, none read.
+
+        Raises OSError, or what the file system raises, where that cannot be told.
+        """
+        found = [np.empty(0, np.int64)]
+        for start in range(0, self.rows, _ASKED):
+            rows = np.arange(start, min(start + _ASKED, self.rows), dtype=np.int64)
+            for file in self._files.values():
+                wanted = self._wanted(file, rows, self._named([file], rows))
+                gone = absent({w for w in wanted if w is not None})
+                found.append(rows[[w in gone for w in wanted]])
+        return np.unique(np.concatenate(found))
+
+    def _named(
+        self,
+        files: Sequence[FileColumn],
+        rows: NDArray[np.int64],
+        run: Run = in_turn,
+        read: Read | None = None,
+    ) -> pa.Table:
+        """What the table has of the files of these rows: their paths, and what it has of them itself."""
+        needed = dict.fromkeys(f.path for f in files)
+        needed |= {f"{f.name}.bytes": None for f in files if f.content is not None}
+        return gather(self, rows, list(needed), read, run)
+
+    def _wanted(
+        self, file: FileColumn, rows: NDArray[np.int64], named: pa.Table
+    ) -> list[Wanted | None]:
+        """The file of each row; None where it has none, or where the table has its content."""
+        paths = named.column(file.path)
+        if file.content is not None:
+            here = named.column(f"{file.name}.bytes").is_valid()
+            paths = pc.call_function("if_else", [here, pa.scalar(None, paths.type), paths])
+        return [
+            None if path is None else (self._folder_at(row), path)
+            for row, path in zip(rows.tolist(), paths.to_pylist(), strict=True)
+        ]
 
     def _contents(
         self, file: FileColumn, rows: NDArray[np.int64], named: pa.Table, run: Run
@@ -154,15 +196,7 @@ class FilesSource(ByRow, Bounded, Changeable):
         content = None if file.content is None else named.column(f"{file.name}.bytes")
         if content is not None and not content.null_count:
             return content
-        paths = named.column(file.path)
-        if content is not None:
-            paths = pc.call_function(
-                "if_else", [content.is_null(), paths, pa.scalar(None, paths.type)]
-            )
-        wanted = [
-            None if path is None else (self._folder_at(row), path)
-            for row, path in zip(rows.tolist(), paths.to_pylist(), strict=True)
-        ]
+        wanted = self._wanted(file, rows, named)
         places = list(dict.fromkeys(w for w in wanted if w is not None))
         found = dict(zip(places, run([partial(_read, *place) for place in places]), strict=True))
         values: list[Any] = [None if w is None else found[w] for w in wanted]
@@ -180,7 +214,7 @@ class FilesSource(ByRow, Bounded, Changeable):
         return self._folders[int(np.searchsorted(self._starts, row, side="right")) - 1]
 
     def _unreadable(
-        self, file: FileColumn, row: int, wanted: tuple[Folder, str] | None, cause: Exception
+        self, file: FileColumn, row: int, wanted: Wanted | None, cause: Exception
     ) -> TqlDataError:
         assert wanted is not None
         folder, path = wanted
@@ -196,5 +230,5 @@ def _read(folder: Folder, path: str) -> bytes | Exception:
     """The file, or why it cannot be read: so that the others are read all the same."""
     try:
         return folder.read(path)
-    except (OSError, pa.ArrowException, TqlDataError) as e:
+    except (OSError, ValueError, pa.ArrowException, TqlDataError) as e:
         return e

@@ -3,8 +3,9 @@
 import os
 import posixpath
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -75,6 +76,24 @@ def _server(scheme: str, server: str, retry_for: float) -> tuple[Place, str]:
     uri = scheme + (server or "/")
     filesystem, start = pafs.FileSystem.from_uri(uri)
     return Place(filesystem, uri, retry_for=retry_for), start
+
+
+def absent(files: Collection[tuple[Folder, str]]) -> set[tuple[Folder, str]]:
+    """Those of the files that are not there, by asking for each; OSError where that fails."""
+    by_place: dict[Place, dict[str, list[tuple[Folder, str]]]] = {}
+    for folder, name in files:
+        place, path = folder.find(name)
+        by_place.setdefault(place, {}).setdefault(path, []).append((folder, name))
+    gone = set[tuple[Folder, str]]()
+    for place, paths in by_place.items():
+        infos = place.ask(f"{len(paths):,} files", partial(_infos, place, list(paths)))
+        gone.update(w for i in infos if i.type != pafs.FileType.File for w in paths[i.path])
+    return gone
+
+
+def _infos(place: Place, paths: list[str]) -> list[pafs.FileInfo]:
+    found: list[pafs.FileInfo] = place.filesystem.get_file_info(paths)
+    return found
 
 
 def folder_at(path: str | os.PathLike[str], filesystem: Any, retry_for: float) -> Folder:
