@@ -61,6 +61,6 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_the_options_of_a_chain_are_those_of_the_page() -> None:
-    for name in ("memory", "on_error", "max_errors", "timeout", "progress"):
+    for name in ("memory", "on_error", "max_errors", "timeout", "progress", "io_threads"):
         assert name in tql.DataLoader.__dataclass_fields__
         assert f"{name}=" in TEXT or f"`{name}`" in TEXT, name
