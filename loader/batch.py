@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tql.diagnostics import error
+from tql.loader.memory import Room
 
 Values: TypeAlias = npt.NDArray[Any] | list[Any]
 """One column of a batch: an array whose first axis is the row, or one Python value a row."""
@@ -34,10 +35,13 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A batch by sample: what the user's transform returned for each row of `rows`."""
+    """A batch by sample: what the user's transform returned for each row of `rows`; `memory` is where
+    columns of them are made.
+    """
 
     rows: npt.NDArray[np.int64]
     values: list[Sample]
+    memory: Room
 
 
 Batch: TypeAlias = Columns | Samples
@@ -71,7 +75,7 @@ def sample_at(batch: Columns, i: int) -> Sample:
     return {name: values[i] for name, values in batch.values.items()}
 
 
-def stack(values: Sequence[Any]) -> Values:
+def stack(values: Sequence[Any], memory: Room) -> Values:
     """One array where every value is a number of one type or an array of one shape and dtype.
 
     Python ints give int64, floats float64, complex complex128, bools bool; anything else stays a
@@ -83,7 +87,12 @@ def stack(values: Sequence[Any]) -> Values:
         return list(values)
     if isinstance(first, np.ndarray):
         alike = all(v.shape == first.shape and v.dtype == first.dtype for v in values)
-        return np.stack(values) if alike else list(values)
+        if not alike:
+            return list(values)
+        if first.dtype.hasobject:
+            return np.stack(values)
+        room = memory.array((len(values), *first.shape), first.dtype)
+        return np.stack(values, out=room)
     if isinstance(first, np.generic) and not isinstance(first, np.flexible | np.object_):
         return np.array(values)
     if kind is bool or kind is float or kind is complex:
@@ -105,4 +114,4 @@ def _stack_samples(batch: Samples) -> dict[str, Values]:
                 f"but {sorted(map(str, names))} for row {batch.rows[0]} of the same batch",
                 help="return the same keys for every sample",
             )
-    return {name: stack([sample[name] for sample in batch.values]) for name in names}
+    return {name: stack([sample[name] for sample in batch.values], batch.memory) for name in names}

@@ -20,7 +20,7 @@ from tql.images import AS_STORED, BrokenImage, Encoded, Header, Pixels
 from tql.loader.arrow_values import encoded_values, values_of
 from tql.loader.batch import INDEX, Columns, Values
 from tql.loader.failures import Report, raise_it
-from tql.loader.memory import Memory
+from tql.loader.memory import Room
 from tql.loader.options import Method, Options, as_stored
 from tql.loader.ragged import Padding, paddings
 from tql.loader.rows import Rows
@@ -116,9 +116,7 @@ def fetch(
     return Fetched(table, unique, rows.identify(unique), inverse)
 
 
-def start(
-    decoder: Decoder, fetched: Fetched, memory: Memory, report: Report = raise_it
-) -> Decoding:
+def start(decoder: Decoder, fetched: Fetched, memory: Room, report: Report = raise_it) -> Decoding:
     """Decode everything but images. Rows that cannot be decoded, now or by a task, are reported by
     their place in `fetched.ids`.
     """
@@ -136,7 +134,8 @@ def start(
             plain = values_of(wanted.column, wanted.method, array, known, report)
             values[name] = _spread(plain, inverse, memory)
     nbytes = fetched.nbytes + sum(map(_nbytes, values.values()))
-    slots = known[inverse]
+    slots = memory.array(inverse.shape, np.int64)
+    np.take(known, inverse, out=slots, mode="clip")
     if decoder.return_index:
         values[INDEX] = slots
     return Decoding(Columns(slots, values), tasks, nbytes)
@@ -166,7 +165,7 @@ class _ImageColumn:
     encoded: list[Encoded | None]
     report: Report
 
-    def start(self, memory: Memory) -> tuple[dict[str, Values], list[Task]]:
+    def start(self, memory: Room) -> tuple[dict[str, Values], list[Task]]:
         """Room for the column, with what comes beside it, and a task for each image not null."""
         name = self.wanted.column.name
         inverse = self.fetched.inverse
@@ -263,7 +262,7 @@ def _slots_of(inverse: Ids, unique: int) -> list[list[int]]:
     return slots
 
 
-def _spread(values: Values, inverse: Ids, memory: Memory) -> Values:
+def _spread(values: Values, inverse: Ids, memory: Room) -> Values:
     """One value a slot, in memory that the batch owns."""
     if isinstance(values, np.ndarray):
         out = memory.array((len(inverse), *values.shape[1:]), values.dtype)

@@ -14,7 +14,7 @@ from tql.diagnostics import error
 from tql.loader.batch import Collate
 from tql.loader.decode import Decoder, resolve
 from tql.loader.failures import Failures, too_many
-from tql.loader.memory import Memory
+from tql.loader.memory import Memory, Ring, Supply
 from tql.loader.meter import LoaderStats, Meter
 from tql.loader.options import LOCAL_READERS, REMOTE_READERS, Options, as_stored, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
@@ -23,6 +23,7 @@ from tql.loader.progress import with_bar
 from tql.loader.ragged import Padding, paddings
 from tql.loader.recipe import Recipe, Stream
 from tql.loader.rows import Rows
+from tql.loader.to_torch import in_dataloader_worker
 from tql.loader.transforms import applied
 from tql.planner.changes import Earlier, adopted
 from tql.planner.epochs import Pass
@@ -32,6 +33,7 @@ from tql.planner.skipping import Skip
 from tql.planner.stream import ORDER, IndexStream, Remainder, check_state
 from tql.schema import Column
 
+_ORDINARY: Final = Supply()
 _FIRST: Final = 8  # rows that show what batches are
 
 
@@ -126,7 +128,14 @@ class Loader:
     several open iterators, epoch and state follow the one made last.
     """
 
-    def __init__(self, rows: Rows, plan: Plan, options: Options, collate: Collate) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        plan: Plan,
+        options: Options,
+        collate: Collate,
+        supply: Supply = _ORDINARY,
+    ) -> None:
         self.plan: Final = plan
         self.options: Final = options
         self._rows: Final = rows
@@ -144,6 +153,8 @@ class Loader:
         self._meter = Meter()
         self._failures = Failures()
         self._memory = self._new_memory()
+        self._supply: Final = supply
+        self._ring: Ring | None = None  # of the last pass that came to its end
         self._next = Pass(epoch=0, start=options.offset)
         self._pinned = False
         self._whole_epochs = False
@@ -231,7 +242,7 @@ class Loader:
         for workers in list(self._processes):
             workers.close()
         self._rows.release()
-        self._memory = self._new_memory()
+        self._memory, self._ring = self._new_memory(), None
 
     def set_epoch(self, epoch: int) -> None:
         """Pin the epoch: passes give this one until it is set again. A loaded position in it stays."""
@@ -324,7 +335,8 @@ class Loader:
 
     def _delivered(self, begun: Pass, stream: Stream, cursor: _Cursor) -> Iterator[Any]:
         meter = self._meter = Meter()
-        recipe = self._recipe(begun, stream, meter, self._workers())
+        ring = self._ring_of_pass()
+        recipe = self._recipe(begun, stream, meter, self._workers(), ring)
         pipeline = Pipeline(recipe, self._limits(), meter)
         self._running.add(pipeline)
         steps = itertools.count()  # enumerate() would hold on to a batch that the caller dropped
@@ -339,7 +351,10 @@ class Loader:
             assert cursor.left is not None
             cursor.left -= 1
             yield done.value
+            if ring is not None and done.lap is not None:
+                ring.give_back(done.lap)
             del done  # or its memory could not be used again until the next one is there
+        self._ring = ring
         if self._cursor is cursor:
             self._next, self._cursor = begun.after(self._pinned), None
 
@@ -355,6 +370,15 @@ class Loader:
         self._kept = made if o.persistent_workers else None
         return made
 
+    def _ring_of_pass(self) -> Ring | None:
+        """That of the pass before, if no other pass is using it; none in a worker of torch's DataLoader,
+        which asks for the next batch while it still sends the last.
+        """
+        if not self.options.reuse or in_dataloader_worker():
+            return None
+        ring, self._ring = self._ring, None
+        return ring or Ring(self._supply)
+
     def _limits(self) -> Limits:
         o = self.options
         busy = max(self._threads, o.num_workers)
@@ -369,7 +393,12 @@ class Loader:
         return Memory(blocks, self.options.memory_bytes)
 
     def _recipe(
-        self, begun: Pass, stream: Stream, meter: Meter, workers: Workers | None = None
+        self,
+        begun: Pass,
+        stream: Stream,
+        meter: Meter,
+        workers: Workers | None = None,
+        ring: Ring | None = None,
     ) -> Recipe:
         o = self.options
         if self._decoder is None:
@@ -389,5 +418,6 @@ class Loader:
             on_error=o.on_error,
             collate=self._collate,
             memory=self._memory,
+            ring=ring,
             meter=meter,
         )

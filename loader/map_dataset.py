@@ -83,8 +83,8 @@ class MapDataset:
         made = self._transformed(decoding.batch)
         if not self._paddings or not made:
             return made
-        samples = Samples(decoding.batch.rows, made)
-        return as_samples(padded(samples, self._paddings, Memory(0, 0), raise_it))
+        samples = Samples(decoding.batch.rows, made, self._memory)
+        return as_samples(padded(samples, self._paddings, self._memory, raise_it))
 
     def _transformed(self, batch: Columns) -> list[Sample]:
         samples = [sample_at(batch, i) for i in range(len(batch.rows))]

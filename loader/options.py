@@ -51,6 +51,7 @@ class Options:
     timeout          seconds to wait for one batch before an error; None waits for ever
     on_error         what becomes of a sample that cannot be decoded or transformed: "raise", "skip"
                      leaves it out of its batch, "replace" puts another of its weight class there
+    reuse            whether the memory of a batch is written again once the next one is asked for
     progress         a bar of batches on standard error, where that is a terminal
     max_errors       how many such samples a pass may have on this rank; None for any number
 
@@ -79,6 +80,7 @@ class Options:
     on_error: OnError = "raise"
     max_errors: int | None = None
     progress: bool = False
+    reuse: bool = False
     min_size: Mapping[str, Size] = field(default_factory=dict)
     channels: Mapping[str, int] = field(default_factory=dict)
     exif: Exif = "ignore"
@@ -103,6 +105,8 @@ class Options:
                 f"rank is {self.rank}, but with world_size={self.world_size} "
                 f"it must be from 0 to {self.world_size - 1}",
             )
+        if not isinstance(self.reuse, bool | np.bool_):
+            raise error("type", f"reuse is {self.reuse!r}; expected True or False")
         _check_timeout(self.timeout)
         if self.remainder not in _REMAINDERS:
             raise _not_one_of("remainder", self.remainder, _REMAINDERS)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tql.diagnostics import TqlError, data_error, error
 from tql.loader.batch import Batch, Columns, Values, as_columns
 from tql.loader.failures import Report
-from tql.loader.memory import Memory
+from tql.loader.memory import Room
 from tql.schema import Binary, Bool, Column, DType, Float, Int, Label, List
 
 Ragged: TypeAlias = Literal["list", "pad", "mask"]
@@ -53,12 +53,14 @@ class Padding:
         self,
         array: npt.NDArray[Any],
         shapes: Sequence[Shape],
-        memory: Memory,
+        memory: Room,
         values: Sequence[Any] | None = None,
     ) -> npt.NDArray[Any]:
         """The companion of a padded array. `values` are needed of rows that are ragged in themselves."""
         if self.how == "pad":
-            return np.array(shapes, np.int64)
+            told = memory.array((len(array), array.ndim - 1), np.int64)
+            told[...] = shapes
+            return told
         mask = memory.array(array.shape, np.bool_)
         mask[...] = False
         for i, room in enumerate(mask):
@@ -100,7 +102,7 @@ def _numpy_type(dtype: DType | None) -> np.dtype[Any] | None:
             return None
 
 
-def padded(batch: Batch, columns: Sequence[Padding], memory: Memory, report: Report) -> Columns:
+def padded(batch: Batch, columns: Sequence[Padding], memory: Room, report: Report) -> Columns:
     """The batch with these columns padded. A row that cannot be is reported by its place."""
     values = dict(as_columns(batch))
     for padding in columns:
@@ -138,7 +140,7 @@ class _Unfit(ValueError):
 class _Column:
     padding: Padding
     rows: npt.NDArray[np.int64]
-    memory: Memory
+    memory: Room
     report: Report
 
     def padded(self, values: Values) -> tuple[Values, Values]:

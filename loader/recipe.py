@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, assert_never
 
@@ -20,7 +20,7 @@ from tql.loader.batch import (
 from tql.loader.decode import Decoder, Fetched, Take, Task, fetch, start
 from tql.loader.failures import Failure, OnError, raise_it, without_locals
 from tql.loader.fragments import Io
-from tql.loader.memory import Memory
+from tql.loader.memory import Lap, Memory, Ring, Room
 from tql.loader.meter import Meter
 from tql.loader.processes import Workers
 from tql.loader.ragged import Padding, padded
@@ -76,10 +76,13 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The finished batch, and the samples of it that could not be loaded."""
+    """The finished batch, the samples of it that could not be loaded, and what to give back to the
+    ring once nobody needs the batch.
+    """
 
     value: Any
     failures: tuple[Failure, ...] = ()
+    lap: Lap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class _Attempt:
     tries  int64 (b,), how many substitutes each of `located` is
     run    how what waits for storage is done
     bad    slot → why it failed; several threads write
+    lap    where its arrays are, of a ring
     """
 
     located: Located
@@ -108,6 +112,7 @@ class _Attempt:
     run: Run
     failures: tuple[Failure, ...] = ()
     bad: dict[int, Exception] = field(default_factory=dict)
+    lap: Lap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ class Recipe:
     on_error: OnError
     collate: Collate
     memory: Memory
+    ring: Ring | None
     meter: Meter
 
     def read(
@@ -211,16 +217,23 @@ class Recipe:
         return bool(attempt.bad)
 
     def _decode(self, attempt: _Attempt, fetched: Fetched) -> Next:
-        began = time.perf_counter()
+        if self.ring is not None:
+            if attempt.lap is None:
+                attempt = replace(attempt, lap=self.ring.take())
+            else:
+                attempt.lap.restart()
+        began, memory = time.perf_counter(), self._room(attempt)
 
         def report(k: int, cause: Exception) -> None:
             for slot in np.flatnonzero(fetched.inverse == k).tolist():
                 attempt.bad.setdefault(slot, cause)
 
         strict = self.on_error == "raise"
-        decoding = start(self.decoder, fetched, self.memory, raise_it if strict else report)
+        decoding = start(self.decoder, fetched, memory, raise_it if strict else report)
         if self.mark_padding:
-            decoding.batch.values[PAD] = np.array(attempt.located.pad, np.bool_)
+            pad = memory.array(attempt.located.pad.shape, np.bool_)
+            pad[...] = attempt.located.pad
+            decoding.batch.values[PAD] = pad
         seconds, rows = time.perf_counter() - began, len(attempt.located.rows)
         self.meter.add("decode", seconds, batches=1, rows=rows, bytes=decoding.nbytes)
         then = partial(self._transform, attempt, decoding.batch)
@@ -252,7 +265,8 @@ class Recipe:
                 bad.tolist(), rows, causes, stand_ins, strict=True
             )
         )
-        attempt = _Attempt(tried, tries, attempt.run, attempt.failures + failures)
+        failed = attempt.failures + failures
+        attempt = _Attempt(tried, tries, attempt.run, failed, lap=attempt.lap)
         return self._fetched(attempt)()
 
     def _transform(self, attempt: _Attempt, batch: Columns) -> Next:
@@ -307,18 +321,21 @@ class Recipe:
         if attempt.bad:
             return self._again(attempt)
         assert self.apply is not None
-        return self._collate(attempt, self.apply.joined(batch, made))
+        return self._collate(attempt, self.apply.joined(batch, made, self._room(attempt)))
 
     def _collate(self, attempt: _Attempt, batch: Batch) -> Next:
         began = time.perf_counter()
         if self.paddings:
             report = raise_it if self.on_error == "raise" else attempt.bad.__setitem__
-            batch = padded(batch, self.paddings, self.memory, report)
+            batch = padded(batch, self.paddings, self._room(attempt), report)
             if attempt.bad:
                 return self._again(attempt)
         value = self.collate(batch)
         self.meter.add("collate", time.perf_counter() - began, batches=1, rows=len(batch.rows))
-        return Done(value, attempt.failures)
+        return Done(value, attempt.failures, attempt.lap)
+
+    def _room(self, attempt: _Attempt) -> Room:
+        return self.memory if attempt.lap is None else attempt.lap
 
 
 def _noted(attempt: _Attempt, slot: int, why: str) -> Exception:

@@ -1,5 +1,6 @@
 """Batches as torch tensors: the one importer of torch, and only when something is called."""
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from tql.diagnostics import error
 from tql.loader.batch import NUMBERS, Batch, Collate, Sample, Values, as_columns, as_samples
+from tql.loader.memory import Supply
 from tql.planner.frameworks import shared_out
 
 # What NumPy knows through ml_dtypes, and torch by the same name: the bits are the same.
@@ -37,6 +39,35 @@ def torch_collate(
         return _pinned(torch, tensors, pin_memory)
 
     return collate
+
+
+def pinned_supply(pin_memory: bool) -> Supply:
+    """Blocks of a ring that a GPU copies from directly, where there is one.
+
+    A batch may be copied with non_blocking=True on the current stream: its memory is not written
+    again before the stream has come past the point where the next batch was asked for.
+    """
+    torch = _import_torch()
+    if not pin_memory or not torch.cuda.is_available():
+        return Supply()
+
+    def allocate(size: int) -> npt.NDArray[np.uint8]:
+        block: npt.NDArray[np.uint8] = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+        return block
+
+    def done() -> Callable[[], None]:
+        event = torch.cuda.Event()
+        event.record()
+        wait: Callable[[], None] = event.synchronize
+        return wait
+
+    return Supply(allocate, done)
+
+
+def in_dataloader_worker() -> bool:
+    """Whether this is a worker process of torch's DataLoader; without importing torch."""
+    data = sys.modules.get("torch.utils.data")
+    return data is not None and data.get_worker_info() is not None
 
 
 def distributed_rank() -> tuple[int, int]:
@@ -109,7 +140,7 @@ def _pinned(torch: Any, value: Any, pin: bool) -> Any:
     if not pin:
         return value
     if isinstance(value, torch.Tensor):
-        return value.pin_memory()
+        return value if value.is_pinned() else value.pin_memory()
     if isinstance(value, dict):
         return {key: _pinned(torch, v, pin) for key, v in value.items()}
     if type(value) in (list, tuple):

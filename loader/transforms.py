@@ -15,6 +15,7 @@ import numpy as np
 
 from tql.diagnostics import error
 from tql.loader.batch import INDEX, PAD, Batch, Columns, Sample, Samples, sample_at, stack
+from tql.loader.memory import Room
 from tql.loader.options import Transform
 
 _RANDOM: Final = ("rng", "seed")
@@ -90,9 +91,9 @@ class OfSamples:
         """What of a batch it looks at."""
         return batch
 
-    def joined(self, batch: Columns, made: list[Sample]) -> Batch:
+    def joined(self, batch: Columns, made: list[Sample], memory: Room) -> Batch:
         """The new samples as a batch."""
-        return Samples(batch.rows, made)
+        return Samples(batch.rows, made, memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,11 @@ class OfColumns:
         """What of a batch it looks at."""
         return Columns(batch.rows, {name: batch.values[name] for name in self.functions})
 
-    def joined(self, batch: Columns, made: list[Sample]) -> Batch:
+    def joined(self, batch: Columns, made: list[Sample], memory: Room) -> Batch:
         """The batch with its new values."""
-        stacked = {name: stack([sample[name] for sample in made]) for name in self.functions}
+        stacked = {
+            name: stack([sample[name] for sample in made], memory) for name in self.functions
+        }
         return Columns(batch.rows, {**batch.values, **stacked})
 
 

@@ -31,9 +31,11 @@ from tql.loader import (
     OnError,
     Options,
     Shaping,
+    Supply,
     distributed_rank,
     known_shaping,
     numpy_collate,
+    pinned_supply,
     tensorflow_collate,
     tensorflow_dataset,
     torch_collate,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 class Output:
     """A chosen framework, what its method was given, and how its batches are made.
 
+    supply   where the memory of a ring of batches comes from
     sharing  says which rank this is, once that is known; None where the options do
     alone    nothing was said of ranks
     """
@@ -71,6 +74,7 @@ class Output:
     name: str
     options: Options
     collate: Callable[[], Any]
+    supply: Callable[[], Supply] = Supply
     sharing: Callable[[Options], Options] | None = None
     alone: bool = False
 
@@ -264,12 +268,19 @@ class DataLoader:
         rank: int = 0,
         world_size: int = 1,
         remainder: Remainder | None = None,
+        reuse: bool = False,
         **shaping: Unpack[Shaping],
     ) -> "DataLoader":
         """Batches as dicts of NumPy arrays (lists where rows differ in shape, and for text).
 
         With several ranks the remainder rule is "drop" unless another is given, so that every rank
         makes the same number of steps.
+
+        `reuse=True` makes batches in a ring of memory, and allocates nothing for their arrays after
+        the first few: a batch is valid until the next one is asked for (the next turn of the loop,
+        the next `next()`), so copy what is to stay. It is not for frameworks that ask ahead, as
+        Lightning does. Without it a batch is yours for as long as you hold it. Lists, text, and
+        tensors that a transform makes are new memory either way.
 
         What all outputs have besides (`tql.loader.Shaping` says more):
 
@@ -290,6 +301,7 @@ class DataLoader:
             return_index=return_index,
             rank=rank,
             world_size=world_size,
+            reuse=reuse,
             remainder=remainder or _remainder_of(world_size),
             **known_shaping(shaping, "numpy"),
         )
@@ -311,6 +323,7 @@ class DataLoader:
         world_size: int | None = None,
         remainder: Remainder | None = None,
         pin_memory: bool = False,
+        reuse: bool = False,
         **shaping: Unpack[Shaping],
     ) -> "DataLoader":
         """Batches as dicts of torch tensors; `collate_fn` instead gets the list of samples.
@@ -320,6 +333,11 @@ class DataLoader:
         given, so that every rank makes the same number of steps. A loader of which nothing is said
         gives every process all batches, and warns of it in a group of several; world_size=1 says
         that this is meant.
+
+        `pin_memory=True` gives tensors in page-locked memory, from which a GPU copies while the program
+        goes on; each is copied there, unless `reuse=True`, whose memory is page-locked once. For
+        `reuse` see `.numpy()`; such a batch may be copied with non_blocking=True on the current
+        stream before the next is asked for. In worker processes of a stock DataLoader it has no effect.
         """
         if distributed and not (rank is None and world_size is None):
             raise error("parameter", "give either distributed=True or rank and world_size")
@@ -333,15 +351,17 @@ class DataLoader:
             return_index=return_index,
             rank=rank or 0,
             world_size=1 if world_size is None else world_size,
+            reuse=reuse,
             remainder=remainder,
             **known_shaping(shaping, "pytorch"),
         )
         assert chosen.output is not None
 
         collate = partial(torch_collate, collate_fn, pin_memory=pin_memory)
+        supply = partial(pinned_supply, pin_memory)
         sharing = partial(_of_group, remainder) if distributed else None
         alone = not distributed and world_size is None
-        output = Output("pytorch", chosen.output.options, collate, sharing, alone)
+        output = Output("pytorch", chosen.output.options, collate, supply, sharing, alone)
         return self._with_output(output)
 
     def tensorflow(
@@ -488,7 +508,7 @@ class DataLoader:
             max_errors=self.max_errors,
             progress=self.progress,
         )
-        return Loader(dataset.rows(budget), plan, options, chosen.collate())
+        return Loader(dataset.rows(budget), plan, options, chosen.collate(), chosen.supply())
 
     def _skips(self, plan: Plan) -> tuple[Skip, ...]:
         """The positions to leave out, which the plan must have; of mix="batch" whole batches."""
