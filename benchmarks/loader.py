@@ -9,15 +9,14 @@ All goes into the file of figures of `python -m benchmarks.peers`; `--only` meas
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from benchmarks.loading import report as loading_report
 from benchmarks.loading.data import Files
-from benchmarks.loading.rounds import measure
+from benchmarks.loading.rounds import Pace, measure
 from benchmarks.loading.tasks import IMAGES, KEYS, NUMBERS, PASSES, TASKS, Task
 from benchmarks.neighbours import watched
 from benchmarks.peers import __main__ as command_line
@@ -34,14 +33,10 @@ def main(arguments: Sequence[str] | None = None, tasks: Sequence[Task] = TASKS) 
     file = given.json or given.data / "figures-10000000.json"
     known = figures.load(file)
     asked = [task for task in tasks if not given.only or task.key in given.only]
-    old = known[LOADING].found if LOADING in known else []
     if not given.show:
-        known[LOADING] = _measured(asked, given)
-        fresh = {pace.key for pace in known[LOADING].found}
-        kept = [pace for pace in old if pace.key not in fresh]
-        found = sorted([*known[LOADING].found, *kept], key=lambda pace: KEYS.index(pace.key))
-        known[LOADING] = replace(known[LOADING], found=found)
-        figures.save(file, known)
+        for part in _measured(asked, given, known.get(LOADING)):
+            known[LOADING] = part
+            figures.save(file, known)
     if LOADING not in known:
         sys.exit(f"{file} has no figures of loading; leave --show out to measure")
     print(loading_report.table(known[LOADING].found))
@@ -51,14 +46,26 @@ def main(arguments: Sequence[str] | None = None, tasks: Sequence[Task] = TASKS) 
         command_line.PAGE.write_text(page, "utf-8")
 
 
-def _measured(tasks: Sequence[Task], given: argparse.Namespace) -> Part:
+def _measured(
+    tasks: Sequence[Task], given: argparse.Namespace, before: Part | None
+) -> Iterator[Part]:
+    """All figures, what was known `before` of other tasks included, after each task."""
     files = Files(given.data, given.images, given.numbers)
     print(f"… data: {files.pictures}, {files.measures}", file=sys.stderr)
     began, start = datetime.now(UTC), time.perf_counter()
-    with watched() as noise:
-        found = list(measure(tasks, files, given.passes))
-    took = time.perf_counter() - start
-    return Part(found, [], figures.machine(), {}, f"{began:%Y-%m-%d %H:%M}", took, noise.cpus)
+    found: list[Pace] = [] if before is None else before.found
+    others = 0.0
+    for task in tasks:
+        since = time.perf_counter()
+        with watched() as noise:
+            paces = list(measure([task], files, given.passes))
+        now = time.perf_counter()
+        found = [*paces, *(pace for pace in found if pace.key != task.key)]
+        found.sort(key=lambda pace: KEYS.index(pace.key))
+        others += (noise.cpus or 0.0) * (now - since)
+        mean = None if noise.cpus is None else others / (now - start)
+        at = f"{began:%Y-%m-%d %H:%M}"
+        yield Part(found, [], figures.machine(), {}, at, now - start, mean)
 
 
 def _parser() -> argparse.ArgumentParser:

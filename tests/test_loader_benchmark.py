@@ -14,7 +14,15 @@ from benchmarks import loader
 from benchmarks.loading import data as data_module
 from benchmarks.loading import report, rounds
 from benchmarks.loading.data import GROUPS, HEIGHT, WIDTH, Files
-from benchmarks.loading.entrants import LIMIT, MISSING, Batch, Entrant, check, count
+from benchmarks.loading.entrants import (
+    LIMIT,
+    MISSING,
+    Batch,
+    CannotTakePart,
+    Entrant,
+    check,
+    count,
+)
 from benchmarks.loading.tasks import KEYS, TASKS, Task
 from benchmarks.measure import OURS, Disagreement
 from benchmarks.peers import figures
@@ -151,3 +159,22 @@ def test_every_task_has_ours_and_a_goal() -> None:
         assert OURS in names and len(set(names)) == len(names)
         assert task.goals and set(task.goals) <= set(names)
     assert find_spec("benchmarks.loading.with_spdl"), "its package need not be installed"
+
+
+def test_who_takes_too_long_for_a_pass_is_listed_with_that(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whichever pass; the others go on."""
+    done: list[str] = []
+
+    def one_pass(self: rounds._Process, how: str) -> float:
+        done.append(self.name)
+        if self.name == LIMIT and len(done) > 2:
+            raise CannotTakePart("cannot: no pass within 300 s")
+        return 1.0
+
+    monkeypatch.setattr(rounds._Process, "one_pass", one_pass)
+    pair = tuple(e for e in BY_KEY["pictures"].entrants if e.name in (LIMIT, OURS))
+    found = list(rounds.measure([replace(BY_KEY["pictures"], entrants=pair)], files, 3))
+    assert [pace.absent for pace in found] == ["cannot: no pass within 300 s", None]
+    assert [pace.passes for pace in found] == [0, 3] and found[0].met is None

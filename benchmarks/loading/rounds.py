@@ -122,8 +122,12 @@ def _paces(task: Task, files: Files, passes: int) -> Iterator[Pace]:
         order = Random(0)
         for _ in range(passes):
             for name in order.sample(list(present), len(present)):
-                times[name].append(present[name].one_pass(_TIMED))
-    assert OURS in times, f"{OURS} takes part in {task.key}: {absent.get(OURS)}"
+                try:
+                    times[name].append(present[name].one_pass(_TIMED))
+                except CannotTakePart as reason:
+                    absent[name], times[name] = str(reason), []
+                    del present[name]
+    assert times.get(OURS), f"{OURS} takes part in {task.key}: {absent.get(OURS)}"
     ours, rows = min(times[OURS]), rows_of(task, files)
     for name in (entrant.name for entrant in task.entrants):
         goal, found = task.goals.get(name), times.get(name, [])

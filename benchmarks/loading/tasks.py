@@ -31,7 +31,7 @@ _PEERS: Final = (
 )
 _LIMIT: Final = Entrant(LIMIT, "simplejpeg", "with_simplejpeg")
 _ALL: Final = (_LIMIT, *_OURS, *_STOCK, *_TORCH, *_PEERS)
-_OF_FILES: Final = (_LIMIT, *_OURS, *(e for e in _TORCH if e.name.endswith(" 2 workers")), *_PEERS)
+_OF_FILES: Final = (_LIMIT, *_OURS, *(e for e in _TORCH if e.name == PILLOW), *_PEERS)
 _GOALS: Final = {LIMIT: OF_FLOOR, "Grain": 1.6, "SPDL": 2.0, PILLOW: 2.2, DEEP_LAKE: 6.0}
 
 

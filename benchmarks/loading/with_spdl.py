@@ -11,13 +11,13 @@ import numpy as np
 import spdl.io
 from spdl.pipeline import PipelineBuilder
 
-from benchmarks.loading.data import HEIGHT, WIDTH, Files
+from benchmarks.loading.data import Files
 from benchmarks.loading.entrants import BATCH, THREADS, Batch, CannotTakePart, Open, Pass
 from benchmarks.loading.with_torch import by_simplejpeg
 
 
 def _by_its_own(encoded: Sequence[bytes]) -> Any:
-    buffer = spdl.io.load_image_batch(encoded, width=WIDTH, height=HEIGHT, pix_fmt="rgb24")
+    buffer = spdl.io.load_image_batch(encoded, width=None, height=None, pix_fmt="rgb24")
     return spdl.io.to_numpy(buffer)
 
 
