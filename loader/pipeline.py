@@ -34,7 +34,7 @@ from tql.diagnostics import data_error, error
 from tql.loader.crew import Help, side_by_side
 from tql.loader.decode import Task
 from tql.loader.fragments import Io
-from tql.loader.meter import Meter
+from tql.loader.meter import Meter, Ticket
 from tql.loader.recipe import Awaited, Done, Next, Phase, Recipe
 from tql.loader.rows import Following
 from tql.loader.watchdog import Stall, Stalled, outcome, stall_of
@@ -67,6 +67,8 @@ class _Job:
     done: Future[Done] = field(default_factory=Future)
     stage: str = "read"
     left: int = 0
+    nbytes: int = 0
+    ticket: Ticket | None = None  # of the queue that it waits in
     failures: dict[int, BaseException] = field(default_factory=dict)
 
 
@@ -104,11 +106,12 @@ class Pipeline:
                 self._fill()
                 batch = self._wait(step)
                 with self._lock:
-                    self._jobs.pop(step, None)
+                    self._leave(self._jobs.pop(step, None))
                     self._delivered += 1
+                    held = self._bound() < min(self._limits.in_flight, self._recipe.batches)
                 self._fill()
                 now = time.perf_counter()
-                self._meter.delivered(now - asked, now - began)
+                self._meter.delivered(now - asked, now - began, held=held and self._sized)
                 yield batch
                 del batch  # or its memory could not be used again until the next one is there
             self.close()
@@ -210,6 +213,7 @@ class Pipeline:
             ):
                 job = self._jobs[self._submitted] = _Job(self._submitted)
                 self._submitted += 1
+                job.ticket = self._meter.enter("read")
                 self._submit(self._readers, job, partial(self._read, job))
 
     def _bound(self) -> int:
@@ -263,7 +267,14 @@ class Pipeline:
         with suppress(InvalidStateError):  # closed meanwhile
             job.done.set_exception(cause)
 
+    def _leave(self, job: _Job | None) -> None:
+        """It waits no longer."""
+        if job is not None and job.ticket is not None:
+            self._meter.leave(job.ticket)
+            job.ticket = None
+
     def _read(self, job: _Job) -> None:
+        self._leave(job)
         then = self._recipe.read(job.step, self._side_by_side, self._following)
         job.stage = "decode"
         self._submit(self._decoders, job, lambda: self._go_on(job, then))
@@ -283,11 +294,13 @@ class Pipeline:
         while not self._stopped:
             match then():
                 case Done() as done:
+                    job.ticket = self._meter.enter("deliver", job.nbytes)
                     with suppress(InvalidStateError):  # closed meanwhile
                         job.done.set_result(done)
                     return
                 case Phase() as phase:
                     job.stage = phase.stage
+                    job.nbytes = max(job.nbytes, phase.nbytes)
                     if phase.nbytes > self._largest or (job.step == 0 and not self._sized):
                         with self._lock:
                             self._largest = max(self._largest, phase.nbytes)
@@ -296,6 +309,7 @@ class Pipeline:
                     shares = self._shares(phase.tasks)
                     if len(shares) > 1:
                         job.left, job.failures = len(shares), {}
+                        job.ticket = self._meter.enter(phase.stage, job.nbytes)
                         for number, tasks in enumerate(shares):
                             share = partial(self._share, job, phase, number, tasks)
                             self._submit(self._decoders, job, share)
@@ -331,6 +345,8 @@ class Pipeline:
     def _share(self, job: _Job, phase: Phase, number: int, tasks: Sequence[Task]) -> None:
         """Do a share of a phase; whoever finishes the last share goes on."""
         failure: BaseException | None = None
+        with self._lock:
+            self._leave(job)  # the first share does
         try:
             self._do(phase, tasks)
         except BaseException as e:  # noqa: BLE001  raised below, once all shares are done

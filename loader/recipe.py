@@ -21,7 +21,7 @@ from tql.loader.decode import Decoder, Fetched, Take, Task, fetch, start
 from tql.loader.failures import Failure, OnError, raise_it, without_locals
 from tql.loader.fragments import Io
 from tql.loader.memory import Lap, Memory, Ring, Room
-from tql.loader.meter import Meter
+from tql.loader.meter import Meter, Ticket
 from tql.loader.processes import Workers
 from tql.loader.ragged import Padding, padded
 from tql.loader.rows import Following, Rows
@@ -192,7 +192,9 @@ class Recipe:
     def _fetched(self, attempt: _Attempt, take: Take | None = None) -> "Callable[[], Next]":
         """Read the rows; where some of them cannot be, for a reason of their own, go on without."""
         try:
-            return partial(self._decode, attempt, self._fetch(attempt, take))
+            fetched = self._fetch(attempt, take)
+            ticket = self.meter.enter("decode", fetched.table.nbytes)
+            return partial(self._decode, attempt, fetched, ticket)
         except UnreadableRow:
             if self.on_error == "raise" or not self._unreadable(attempt):
                 raise
@@ -216,7 +218,8 @@ class Recipe:
                 attempt.bad.update((slot, cause) for slot in np.flatnonzero(rows == row).tolist())
         return bool(attempt.bad)
 
-    def _decode(self, attempt: _Attempt, fetched: Fetched) -> Next:
+    def _decode(self, attempt: _Attempt, fetched: Fetched, ticket: Ticket) -> Next:
+        self.meter.leave(ticket)
         if self.ring is not None:
             if attempt.lap is None:
                 attempt = replace(attempt, lap=self.ring.take())

@@ -1,6 +1,7 @@
 """The contract of tql.loader.pipeline, clause by clause."""
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -600,6 +601,35 @@ def test_stats_count_every_stage_and_give_one_line_of_advice() -> None:
     assert stats.delivered == 10
     assert str(stats).splitlines()[-1] == stats.advice
     assert not loader.errors()
+
+
+def test_stats_tell_what_waits_in_front_of_each_stage() -> None:
+    loader = loader_of(mixed(), batch_size=5, num_threads=2)
+    batches = iter(loader)
+    next(batches)
+    # In flight are the batch in hand's successors: 1 + 2 x (2 threads / 5 rows, rounded up).
+    assert eventually(lambda: loader.stats().queues["deliver"].most == 3)
+    stats = loader.stats()
+    assert stats.queues["deliver"].most_bytes > 3 * 5 * 6 * 5 * 3
+    list(batches)
+    stats = loader.stats()
+    assert stats.queues["deliver"].waited > 0 and stats.queues["decode"].most >= 1
+    assert stats.queues["read"].mean == pytest.approx(stats.queues["read"].waited / stats.elapsed)
+    told = stats.to_dict()
+    assert json.loads(json.dumps(told)) == told and told["advice"] == stats.advice
+    assert told["fetches"]["fragments"] == 5 and not stats.held
+    assert "5 fragments were read, 0 of them again" in str(stats)
+
+
+def test_memory_that_holds_batches_back_is_said() -> None:
+    def slow(x: int) -> int:
+        time.sleep(0.001)
+        return x
+
+    loader = loader_of(mixed(), batch_size=5, memory_bytes=1, transform={"x": slow})
+    list(loader)
+    assert loader.stats().held >= 9
+    assert "memory=" in loader.stats().advice
 
 
 def test_memory_is_used_again_only_when_nobody_holds_the_batch() -> None:

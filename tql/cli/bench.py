@@ -71,7 +71,7 @@ def command(
     speed = _measured(loader, seconds, began)
     stats = loader.stats()
     if as_json:
-        show_json(_as_dict(speed) | {"last_epoch": asdict(stats) | {"advice": stats.advice}})
+        show_json(_as_dict(speed) | {"last_epoch": stats.to_dict()})
         return
     loader.close()
     rate, mb = speed.rows / speed.seconds, speed.bytes / speed.seconds / 1e6
