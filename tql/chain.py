@@ -99,7 +99,11 @@ class DataLoader:
     """A chain over a data set; iterate it once an output is chosen (NumPy if none is).
 
     seed        fixes everything that is random
-    memory      what fragments and batches may hold together: bytes, or "2GiB"
+    memory      what fragments and batches may hold together: bytes, or "2GiB". Half is for fragments,
+                those kept and those read ahead, and half for batches in the making or waiting. Not
+                in it: batches that are held by who got them, what a fragment takes beside itself
+                while it is decompressed, and freed memory that an allocator keeps. A fragment or a
+                batch that is larger than its half is held alone
     on_error    what becomes of a sample that cannot be decoded or transformed: "raise"; "skip" leaves
                 it out of its batch; "replace" puts another row of the same weight class in its place
     max_errors  how many such samples a pass may have on each rank; None for any number
