@@ -147,6 +147,12 @@ class Store:
         used = self.used
         return used + nbytes <= self.budget or not used
 
+    def offer(self, names: tuple[str, ...]) -> None:
+        """Lay the fragments out as one table, once all of them are there."""
+        there = len(self._spares) + sum(p.tables for p in list(self._passes))
+        if there >= len(self.source.fragments):
+            self.packed.offer(names, lambda f: self.find((f, names)))
+
     def could_have(self, key: Key, nbytes: int) -> bool:
         """Whether a table is there for nobody, or could have room."""
         used = self.used - self._spare_bytes
@@ -251,6 +257,11 @@ class Reading:
         fragment, names = key
         load = self._last.get(fragment)
         return None if load is None or names != self._names else self._tables.get(load)
+
+    @property
+    def tables(self) -> int:
+        """How many are there."""
+        return len(self._tables)
 
     def parts(self) -> list[tuple[int, int]]:
         """What `nbytes` is made of: a name for each table, or load of one, and its bytes."""
@@ -502,6 +513,8 @@ class Reading:
             raise
         if mine:
             self._io.fetches.read(load.fragment, table.nbytes, ahead=ahead)
+            with self._store.changed:
+                self._store.offer(self._names)
 
     def _landed(self, load: Load, table: pa.Table) -> None:
         """With the lock held: the table is there."""
@@ -536,7 +549,7 @@ class Reading:
         schedule = self._schedule
         if schedule is None or self._io.stopped():
             return False
-        if len(self._fresh) >= _AHEAD * self._io.threads:
+        if len(self._fresh) >= _AHEAD * self._io.threads or self._store.packed.has(self._names):
             return False
         far = schedule.planned - self._low >= 2 * schedule.stretch
         if not schedule.loads and not schedule.complete and not far:

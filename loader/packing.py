@@ -4,7 +4,7 @@ To take rows from each of many fragments and to join them costs 50 µs a fragmen
 much in all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,8 +20,8 @@ Columns = tuple[str, ...]
 class Packed:
     """The columns of a source that were laid out as one table, of `most` bytes each time.
 
-    It is made of the fragments of the first batch that needs all of them, and of numbers alone: they
-    have the same type in every fragment.
+    It is made once all fragments are there, at the latest with the first batch that needs them all,
+    and of numbers alone: they have the same type in every fragment.
     """
 
     def __init__(self, source: Source, most: int) -> None:
@@ -39,6 +39,27 @@ class Packed:
         """These columns of rows of the source, in the order given; None where they are not packed."""
         table = self._tables.get(tuple(columns))
         return None if table is None else table.take(pa.array(rows))
+
+    def has(self, columns: Columns) -> bool:
+        """Whether these columns are packed."""
+        return columns in self._tables
+
+    def offer(self, columns: Columns, table_of: Callable[[int], pa.Table | None]) -> None:
+        """Pack these columns if every fragment is there: `table_of` gives a fragment that is."""
+        every = self._source.fragments
+        if columns in self._unfit or columns in self._tables or not len(every) > 1:
+            return
+        tables, held = [], 0
+        for fragment in range(len(every)):
+            table = table_of(fragment)
+            if table is None:
+                return
+            held += _nbytes(table) if _of_numbers(table) else self._most + 1
+            if held > self._most:
+                self._unfit.add(columns)
+                return
+            tables.append(table)
+        self._tables[columns] = pa.concat_tables(tables).combine_chunks()
 
     def watched(self, fragments: Sequence[int], columns: Sequence[str], piece: Piece) -> Piece:
         """`piece`, which also packs what it is given if these are all fragments that there are."""

@@ -86,6 +86,18 @@ def test_passes_over_a_packed_table_give_the_same_batches() -> None:
     assert source.reads == read
 
 
+def test_what_small_batches_have_read_between_them_is_packed() -> None:
+    source = numbers()
+    rows = FragmentRows(source)
+    order = np.random.default_rng(0).permutation(ROWS)
+    loader = Loader(rows, FakePlan(order), Options(columns=["x"], batch_size=2), numpy_collate)
+    loader.set_epoch(0)
+    for _ in range(2):
+        assert [x for batch in loader for x in batch["x"].tolist()] == order.tolist()
+    assert rows._store.packed.nbytes == 4 * ROWS
+    assert sorted(source.reads) == sorted(set(source.reads))
+
+
 def test_the_bytes_of_a_batch_are_counted_without_looking_at_each_chunk() -> None:
     chunks = [pa.table({"a": np.arange(4.0), "b": [["x"], [], ["yy"], []]}) for _ in range(3)]
     table = pa.concat_tables(chunks)
