@@ -5,7 +5,7 @@ shows, so that a row drawn five times is fetched and decoded once.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -25,7 +25,7 @@ from tql.loader.options import Method, Options, as_stored
 from tql.loader.ragged import Padding, paddings
 from tql.loader.rows import Rows
 from tql.schema import Binary, Column
-from tql.sources.protocol import Run, in_turn
+from tql.sources.protocol import Run, UnreadableRow, in_turn
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Task: TypeAlias = Callable[[], None]
@@ -149,12 +149,26 @@ def _first_values(rows: Rows, names: Sequence[str]) -> dict[str, Encoded]:
         ids = rows.in_order(first, first + look)
         if not len(ids):
             break
-        table = rows.take(ids, missing)
-        for name in missing:
-            values = (v for v in encoded_values(table[name]) if v is not None)
-            found.update((name, v) for v in [next(values, None)] if v is not None)
+        for table in _readable(rows, ids, missing):
+            for name in missing:
+                values = (v for v in encoded_values(table[name]) if v is not None)
+                found.update(
+                    (name, v) for v in [next(values, None)] if v is not None and name not in found
+                )
         first, look = first + look, min(4 * look, _LARGEST_LOOK)
     return found
+
+
+def _readable(rows: Rows, ids: Ids, names: Sequence[str]) -> Iterator[pa.Table]:
+    """These rows, without those that cannot be read: whoever asks for them will be told."""
+    try:
+        yield rows.take(ids, names)
+        return
+    except UnreadableRow:
+        if len(ids) == 1:
+            return
+    for half in np.array_split(ids, 2):
+        yield from _readable(rows, half, names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,3 +217,27 @@ def test_a_forked_child_has_connections_of_its_own(store: Store) -> None:
         signal.alarm(60)
         os._exit(int(ds["x"].to_pylist() != [*range(N)]))
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_table_and_the_files_that_it_names_lie_in_the_store(store: Store) -> None:
+    """Relative paths, URIs, missing files, and requests that fail for a while."""
+    s3 = store.filesystem(3, direct=True)
+    for i in range(4):
+        with s3.open_output_stream(f"data/pictures/c{i % 2}/{i} ü.png") as out:
+            out.write(f"\x89PNG {i}".encode("latin-1"))
+    rows = ["c0/0 ü.png", "s3://data/pictures/c1/1 ü.png", "c0/gone.png", "../pictures/c1/3 ü.png"]
+    with s3.open_output_stream("data/pictures/labels.csv") as out:
+        out.write("\n".join(["path", *rows]).encode())
+    ds = tql.open(
+        "data/pictures/labels.csv", files={"image": "path"}, filesystem=store.filesystem()
+    )
+    assert ds.missing_files().tolist() == [2]
+    store.faults += ["503", "cut"]
+    found = ds.take([3, 0, 1], ["image"])["image"].to_pylist()
+    assert found == [f"\x89PNG {i}".encode("latin-1") for i in (3, 0, 1)]
+    assert not store.faults
+    with pytest.raises(TqlDataError, match=r"row 2, column 'image'.*no file 'c0/gone\.png'"):
+        ds.take([2], ["image"])
+    folder = tql.open("data/pictures/*/*.png", filesystem=store.filesystem())
+    assert folder["path"].to_pylist() == ["c0/0 ü.png", "c0/2 ü.png", "c1/1 ü.png", "c1/3 ü.png"]
+    assert folder["label"].to_pylist() == [0, 0, 1, 1]

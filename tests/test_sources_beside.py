@@ -183,6 +183,18 @@ def test_missing_files_are_named_or_left_out_or_replaced(tmp_path: Path) -> None
         list(ds.dataloader(on_error="skip", max_errors=1).batch(5).numpy())
 
 
+def test_missing_files_at_the_beginning_do_not_keep_a_loader_from_being_made(
+    tmp_path: Path,
+) -> None:
+    names = [f"{i}.bin" for i in range(40)]
+    for name in names[20:]:
+        write(tmp_path / name, 5)
+    ds = tql.open({"path": names}, files={"picture": "path"}, root=tmp_path)
+    assert str(ds.schema["picture"]) == "picture: binary"
+    loader = ds.dataloader(on_error="skip").batch(30).numpy()
+    assert [b["picture"].shape for b in loader] == [(10, 4, 6, 3), (10, 4, 6, 3)]
+
+
 def test_missing_files_of_views_are_found_by_their_row_in_the_data(tmp_path: Path) -> None:
     names = pictures(tmp_path, [f"{i}.png" for i in range(10)])
     (tmp_path / "6.png").unlink()

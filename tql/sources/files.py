@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
@@ -224,7 +223,8 @@ def _in_folder(filesystem: pafs.FileSystem, folder: str, shown: str) -> list[paf
 
 
 def _hidden(below: str) -> bool:
-    return any(part.startswith((".", "_")) for part in PurePosixPath(below).parts)
+    below = "/" + below
+    return "/." in below or "/_" in below
 
 
 def _matching(filesystem: pafs.FileSystem, pattern: str) -> list[pafs.FileInfo]:

@@ -81,8 +81,8 @@ def format_of_name(path: str) -> Format | None:
 
 def is_metadata(path: str) -> bool:
     """Whether this is the table that describes the files beside it, by the name of both."""
-    name = PurePosixPath(path)
-    return name.stem == METADATA and format_of_name(path) in (*TABLES, "parquet")
+    stem, dot, _ = path[path.rfind("/") + 1 :].rpartition(".")
+    return bool(dot) and stem == METADATA and format_of_name(path) in (*TABLES, "parquet")
 
 
 def data_among(infos: Sequence[Any], folder: str) -> list[Any]:
