@@ -167,3 +167,9 @@ def test_ctrl_c_ends_a_slow_batch_of_torch_tensors(tmp_path: Path) -> None:
     cases = CASES if NIGHTLY else ["decode:0", "transform:2"]
     stderr = run(tmp_path, "pytorch", cases)
     assert stderr.count("Traceback") == 1 and stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_ctrl_c_reaches_who_waits_in_tensorflow_with_the_batch(tmp_path: Path) -> None:
+    """TensorFlow waits in C++, where Python cannot interrupt it: the batch must come, or time out."""
+    stderr = run(tmp_path, "tensorflow", ["read:0"], slow=3.0)
+    assert stderr.rstrip().endswith("KeyboardInterrupt")

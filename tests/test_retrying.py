@@ -1,6 +1,7 @@
 """Requests that are made again: which, how often, after how long; short reads; who is told."""
 
 import errno
+import inspect
 import io
 import threading
 from collections.abc import Callable, Iterator
@@ -358,3 +359,7 @@ def test_several_ranges_are_read_at_once() -> None:
 def test_a_deadline_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises((TqlTypeError, tql.TqlPlanError), match="retry_for= is"):
         tql.open("demo:digits", retry_for=given)
+
+
+def test_the_deadline_that_people_read_is_the_one_there_is() -> None:
+    assert inspect.signature(tql.open).parameters["retry_for"].default == retrying.RETRY_FOR
