@@ -72,7 +72,7 @@ def _callers() -> Iterator[Any]:
     """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        code, package = frame.f_code, frame.f_globals.get("__name__", "").partition(".")[0]
+        code, package = frame.f_code, str(frame.f_globals.get("__name__")).partition(".")[0]
         if code.co_argcount and (package in _PACKAGES or "Sampler" in code.co_qualname):
             yield frame.f_locals.get(code.co_varnames[0])
         frame = frame.f_back
