@@ -18,9 +18,9 @@ import pyarrow as pa
 from tql.loader.meter import Fetches
 from tql.loader.packing import Packed
 from tql.loader.schedule import Course, Load, Schedule
+from tql.loader.sizes import Sizes
 from tql.sources.gathering import Piece, gather_with, starts_of
 from tql.sources.protocol import Run, Source
-from tql.sources.sizes import stored_bytes, width_of
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Key: TypeAlias = tuple[int, tuple[str, ...]]
@@ -77,26 +77,35 @@ class Store:
 
         `keep` is called before anybody could look for the table in vain, with the lock held.
         """
-        with self.changed:
-            reading, mine = self._reads.get(key), False
-            if reading is None:
-                reading, mine = Future(), True
-                self._reads[key] = reading
+        own: Future[pa.Table] = Future()
+        theirs = own
         try:
-            table = one_chunk(self.source.read(*key)) if mine else reading.result()
-        except BaseException as e:
-            if mine:
-                with self.changed:
-                    del self._reads[key]
-                reading.set_exception(e)
-            raise
-        with self.changed:
-            if mine:
+            while (theirs := self._registered(key, own)) is not own:
+                with suppress(CancelledError):  # their pass is over, and this one reads it anew
+                    table = theirs.result()
+                    with self.changed:
+                        keep(table)
+                    return table, False
+            table = one_chunk(self.source.read(*key))
+            with self.changed:
                 del self._reads[key]
-            keep(table)
-        if mine:
-            reading.set_result(table)
-        return table, mine
+                keep(table)
+            own.set_result(table)
+            return table, True
+        except BaseException as e:
+            with self.changed:
+                if self._reads.get(key) is own:
+                    del self._reads[key]
+            if not own.done():
+                own.set_exception(e)
+            raise
+        finally:
+            del own, theirs  # an error holds this frame, and they hold the error
+
+    def _registered(self, key: Key, own: "Future[pa.Table]") -> "Future[pa.Table]":
+        """Who reads it: somebody, or else `own`."""
+        with self.changed:
+            return self._reads.setdefault(key, own)
 
     def get_each(
         self, fragments: Sequence[int], names: Sequence[str], piece: Piece, run: Run
@@ -201,6 +210,7 @@ class Reading:
         self._begin: Final = threading.Lock()
         self._names: tuple[str, ...] = ()
         self._schedule: Schedule | None = None
+        self._sizes: Sizes | None = None
         self._tables: Final[dict[Load, pa.Table]] = {}
         self._last: Final[dict[int, Load]] = {}  # the load begun last, by fragment
         self._going: Final[set[Load]] = set()
@@ -265,8 +275,8 @@ class Reading:
 
     def parts(self) -> list[tuple[int, int]]:
         """What `nbytes` is made of: a name for each table, or load of one, and its bytes."""
-        there = [(id(table), load.nbytes) for load, table in self._tables.items()]
-        return there + [(id(load), load.nbytes) for load in self._going]
+        there = [(id(table), load.held) for load, table in self._tables.items()]
+        return there + [(id(load), load.held) for load in self._going]
 
     def idle(self) -> list[tuple[float, Load]]:
         """What no batch under way needs, and after how many batches it is needed."""
@@ -286,7 +296,7 @@ class Reading:
         if self._last.get(load.fragment) is load:
             del self._last[load.fragment]
         self._fresh.discard(load)
-        self.nbytes -= load.nbytes
+        self.nbytes -= load.held
 
     def _pending_of(self, step: int) -> dict[int, Load]:
         if step not in self._pending:
@@ -345,18 +355,21 @@ class Reading:
         if table is None:
             table = self._store.find(key)
         if table is None:
-            if not self._store.has_room(load.nbytes):
+            assert self._sizes is not None
+            load.held = self._sizes.of(load.fragment)
+            if not self._store.has_room(load.held):
                 if not forced:
                     return False
-                self._store.take_room(load.nbytes)
+                self._store.take_room(load.held)
             self._going.add(load)
         else:
             self._tables[load] = table
+            self._learn(load, table)
             self._store.changed.notify_all()
         load.begun = True
         self._last[load.fragment] = load
         self._fresh.add(load)
-        self.nbytes += load.nbytes
+        self.nbytes += load.held
         return True
 
     # -- without
@@ -380,33 +393,19 @@ class Reading:
     def _plan(self, names: tuple[str, ...]) -> None:
         """Make the schedule, for the columns that are asked for first."""
         source = self._store.source
-        columns = [source.schema[n] for n in names]
-
-        def told(fragment: int) -> int:
-            f = source.fragments[fragment]
-            return max(
-                1, sum(stored_bytes(f, c) or int(f.rows * width_of(c.dtype)) for c in columns)
-            )
-
+        sizes = Sizes(source, names)
         starts = starts_of(source)
         free = np.fromiter((f.in_place for f in source.fragments), np.bool_, len(starts))
         owners = np.searchsorted(starts, self._course.rows(0, 1), side="right") - 1
         owners = owners[~free[owners]]
-        scale = 1.0
         if len(owners):
             # What statistics say is measured against the fragment that is read first anyway.
             first = int(owners.min())
             with suppress(Exception):  # its batch will say so in its turn
-                scale = self._first(first, names).nbytes / told(first)
-        schedule = Schedule(
-            self._course,
-            starts,
-            free,
-            lambda f: max(1, round(told(f) * scale)),
-            self._store.budget,
-        )
+                sizes.learn(first, self._first(first, names).nbytes)
+        schedule = Schedule(self._course, starts, free, sizes.of, self._store.budget)
         with self._store.changed:
-            self._schedule, self._names = schedule, names
+            self._schedule, self._names, self._sizes = schedule, names, sizes
             for step in [*range(self._low), *self._finished]:
                 for _, load in schedule.uses(step):
                     self._release(load)
@@ -427,12 +426,10 @@ class Reading:
         piece: Piece,
         run: Run,
     ) -> list[pa.Table]:
-        found: dict[int, pa.Table] = {}
         with self._store.changed:
-            for k, f in enumerate(fragments):
-                table = self._tables.get(uses[f]) if f in uses else None
-                if table is not None:
-                    found[k] = table
+            there = {k: self._tables.get(uses[f]) for k, f in enumerate(fragments) if f in uses}
+        found = {k: table for k, table in there.items() if table is not None}
+        there.clear()
         pieces = {k: piece(k, table) for k, table in found.items()}
         with self._store.changed:
             for k in found:
@@ -444,14 +441,13 @@ class Reading:
 
         def one(k: int) -> pa.Table:
             f = fragments[k]
-            if f in uses:
-                table = self._obtain(step, uses[f], wanted)
-            else:
-                table = self._store.get(f, self._names)
-            made = piece(k, table)
-            with self._store.changed:
-                self._used(step, f)
-            return made
+            try:
+                if f in uses:
+                    return piece(k, self._obtain(step, uses[f], wanted))
+                return piece(k, self._store.get(f, self._names))
+            finally:  # where it failed, too: others of the batch may wait for their turn
+                with self._store.changed:
+                    self._used(step, f)
 
         missing = [k for k in range(len(fragments)) if k not in pieces]
         pieces.update(zip(missing, run([partial(one, k) for k in missing]), strict=True))
@@ -471,7 +467,12 @@ class Reading:
                 begun = self._turn(step, load, wanted)
                 if not isinstance(begun, Load):
                     return begun
-            self._read(begun)
+            try:
+                self._read(begun)
+            except Exception:
+                if begun is load:
+                    raise
+                # Who needs that one reads it again, and is told.
 
     def _turn(self, step: int, load: Load, wanted: Sequence[Load]) -> pa.Table | Load:
         """With the lock held: wait for the table of `load`, or for a load that is to be read."""
@@ -508,7 +509,7 @@ class Reading:
             with self._store.changed:
                 self._going.remove(load)
                 self._fresh.discard(load)
-                self.nbytes -= load.nbytes
+                self.nbytes -= load.held
                 self._store.changed.notify_all()
             raise
         if mine:
@@ -516,10 +517,18 @@ class Reading:
             with self._store.changed:
                 self._store.offer(self._names)
 
+    def _learn(self, load: Load, table: pa.Table) -> None:
+        assert self._sizes is not None
+        load.held = table.nbytes
+        self._sizes.learn(load.fragment, table.nbytes)
+
     def _landed(self, load: Load, table: pa.Table) -> None:
         """With the lock held: the table is there."""
         self._going.remove(load)
         self._tables[load] = table
+        self.nbytes -= load.held
+        self._learn(load, table)
+        self.nbytes += load.held
         if load.closed and not load.uses:
             self._drop(load)
         self._store.changed.notify_all()
@@ -557,7 +566,9 @@ class Reading:
         if not schedule.loads:
             return False
         load = schedule.loads[0]
-        return self._store.could_have((load.fragment, self._names), load.nbytes)
+        assert self._sizes is not None
+        nbytes = self._sizes.of(load.fragment)
+        return self._store.could_have((load.fragment, self._names), nbytes)
 
 
 def one_chunk(table: pa.Table) -> pa.Table:

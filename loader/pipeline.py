@@ -135,8 +135,9 @@ class Pipeline:
                 pool.shutdown(wait=wait, cancel_futures=True)
         for job in jobs:
             job.done.cancel()
-        if self._following is not None:
-            self._following.close()
+        following = self._following  # let_go() may forget it meanwhile
+        if following is not None:
+            following.close()
 
     def let_go(self) -> None:
         """Stop without waiting: what is running ends by itself, what is queued is not begun."""

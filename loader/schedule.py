@@ -5,8 +5,9 @@ which no other can beat where fragments are of one size): those with no use in s
 the least recently used. What comes out does not depend on time or threads: a list of loads, each
 with the batches that use it, to be done in their order.
 
-Batches are looked at `HORIZON` rows at a time, and one such stretch further than loads are decided
-for: a use that is farther away counts as none.
+Batches are looked at a stretch at a time, and one stretch further than loads are decided for: a use
+that is farther away counts as none. Stretches grow from `_FIRST` rows to `HORIZON`: the first batch
+does not wait until thousands are planned, nor for weights that lie in storage.
 """
 
 from collections import deque
@@ -21,6 +22,7 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 
 HORIZON: Final = 1 << 16
 
+_FIRST: Final = 1 << 11
 _NEVER: Final = 1 << 62  # less the last use: so the least recently used is farthest
 _PROBE: Final = 32
 _DENSE: Final = 64  # a table of steps by fragments may have so many cells a row
@@ -44,7 +46,8 @@ class Load:
     """One reading of a fragment.
 
     step    the batch it is read for
-    nbytes  what it is taken to hold
+    nbytes  what it was taken to hold when it was decided
+    held    what it holds, as far as is known
     uses    batches that have still to use it, as far as is decided; none will follow once `closed`
     begun   whether it was given to somebody to read
     """
@@ -53,6 +56,7 @@ class Load:
     step: int
     nbytes: int
     uses: int = 0
+    held: int = 0
     closed: bool = False
     begun: bool = False
 
@@ -92,7 +96,9 @@ class Schedule:
         self._even: Final = _even(starts)
         self._size: Final = size
         self._budget: Final = budget
-        self.stretch: Final = max(1, horizon // course.batch_size)  # steps decided at once
+        self._longest: Final = max(1, horizon // course.batch_size)
+        # steps decided at once
+        self.stretch = max(1, min(horizon, _FIRST) // course.batch_size)
         self._next = self._look(0)
         self._numbered = 0  # requests that loads are decided for
         self._used: dict[int, list[tuple[int, Load]]] = {}
@@ -125,6 +131,7 @@ class Schedule:
     def extend(self) -> None:
         """Decide the loads of one more stretch."""
         now = self._next
+        self.stretch = min(2 * self.stretch, self._longest)
         self._next = ahead = self._look(now.stop)
         requests = now.fragments
         following, first = _next_uses(requests, ahead.fragments, len(self._starts))
