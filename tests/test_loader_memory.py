@@ -71,5 +71,7 @@ def test_memory_stays_under_what_was_given(
     assert rows == (64 * most or 120 * GROUP)
     assert 4 * MB < peak < BUDGET * MB, f"{peak / MB:.1f} MiB"
     assert nbytes > 4.9 * BUDGET * MB
-    if not most:  # the first was read before, to see whether the bytes are images
-        assert fragments == 119
+    if (
+        not most
+    ):  # the first was read before, to see whether the bytes are images, and may have made room
+        assert fragments in (119, 120)
