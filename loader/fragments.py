@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tql.loader.meter import Fetches
 from tql.loader.packing import Packed
-from tql.loader.schedule import Course, Load, Schedule
+from tql.loader.schedule import Course, Load, Schedule, Untold
 from tql.loader.sizes import Sizes
 from tql.sources.gathering import Piece, gather_with, starts_of
 from tql.sources.protocol import Run, Source
@@ -315,7 +315,7 @@ class Reading:
             return False
         try:
             self._schedule.extend()
-        except Exception:  # noqa: BLE001  the batch whose rows cannot be told raises it in its turn
+        except Untold:  # the batch whose rows they are raises it in its turn
             self._blind = True
             return False
         for load in [load for load in self._tables if load.closed and not load.uses]:
@@ -380,7 +380,7 @@ class Reading:
             if self._schedule is None and names and not self._blind:
                 try:
                     self._plan(names)
-                except Exception:  # noqa: BLE001  as in `_extended`
+                except Untold:  # as in `_extended`
                     self._blind = True
         with self._store.changed:
             known = self._schedule is not None and names == self._names
@@ -396,7 +396,7 @@ class Reading:
         sizes = Sizes(source, names)
         starts = starts_of(source)
         free = np.fromiter((f.in_place for f in source.fragments), np.bool_, len(starts))
-        owners = np.searchsorted(starts, self._course.rows(0, 1), side="right") - 1
+        owners = np.searchsorted(starts, self._course.told(0, 1), side="right") - 1
         owners = owners[~free[owners]]
         if len(owners):
             # What statistics say is measured against the fragment that is read first anyway.

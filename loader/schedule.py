@@ -28,6 +28,10 @@ _PROBE: Final = 32
 _DENSE: Final = 64  # a table of steps by fragments may have so many cells a row
 
 
+class Untold(Exception):
+    """The rows of batches to come cannot be told: whoever makes one of these raises why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """The rows of the batches of a pass.
@@ -39,6 +43,13 @@ class Course:
     rows: Callable[[int, int], Ids]
     batches: int
     batch_size: int
+
+    def told(self, first: int, stop: int) -> Ids:
+        """Those rows; Untold where the plan cannot tell them."""
+        try:
+            return self.rows(first, stop)
+        except Exception as cause:
+            raise Untold from cause
 
 
 @dataclass(slots=True, eq=False)
@@ -153,7 +164,7 @@ class Schedule:
         count, width = stop - first, len(self._starts)
         if not count:
             return _Stretch(first, stop, np.zeros(1, np.int64), np.zeros(0, np.int64))
-        rows = self._course.rows(first, stop)
+        rows = self._course.told(first, stop)
         if self._even:
             owner = np.minimum(rows // self._even, width - 1)
         else:
