@@ -16,7 +16,7 @@ from tql.loader.decode import Decoder, resolve
 from tql.loader.failures import Failures, too_many
 from tql.loader.memory import Memory, Ring, Supply
 from tql.loader.meter import LoaderStats, Meter
-from tql.loader.options import LOCAL_READERS, REMOTE_READERS, Options, as_stored, loaded_columns
+from tql.loader.options import LOCAL_READERS, Options, as_stored, loaded_columns
 from tql.loader.pipeline import Limits, Pipeline
 from tql.loader.processes import Workers
 from tql.loader.progress import with_bar
@@ -32,6 +32,7 @@ from tql.planner.samplers import BatchSampler, Naming, Sampler, Streamed
 from tql.planner.skipping import Skip
 from tql.planner.stream import ORDER, IndexStream, Remainder, check_state
 from tql.schema import Column
+from tql.sources.protocol import REMOTE_READERS
 
 _ORDINARY: Final = Supply()
 _FIRST: Final = 8  # rows that show what batches are

@@ -22,7 +22,6 @@ Method: TypeAlias = Literal["numpy", "tobytes", "pil"]
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Callable[[Any], Any] | None]
 
 LOCAL_READERS: Final = 4
-REMOTE_READERS: Final = 16
 LARGEST_BATCH: Final = (1 << 31) - 1
 
 _METHODS: Final[tuple[str, ...]] = get_args(Method)

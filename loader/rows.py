@@ -13,7 +13,7 @@ from tql.loader.fragments import Io, Reading, Store
 from tql.loader.schedule import Course
 from tql.schema import Schema
 from tql.sources.gathering import Piece, gather_with
-from tql.sources.protocol import Placed, Run, Source, in_turn
+from tql.sources.protocol import Run, Source, in_turn, is_local
 
 RowIds = npt.NDArray[np.int64]
 
@@ -128,7 +128,7 @@ class FragmentRows:
     @property
     def local(self) -> bool:
         """As the source says."""
-        return not isinstance(self.source, Placed) or self.source.local
+        return is_local(self.source)
 
     def take(self, rows: RowIds, columns: Sequence[str], run: Run = in_turn) -> pa.Table:
         """Each fragment that holds one of `rows` is read, or found in the cache, exactly once."""

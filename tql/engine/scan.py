@@ -32,7 +32,7 @@ from tql.jit import CALL_NS
 from tql.language.expr import Expr, UserCall, columns_of, walk_inside
 from tql.memory_size import budget
 from tql.rowset import Range, RowSet, from_words
-from tql.sources.protocol import Changeable, Fragment, Source
+from tql.sources.protocol import REMOTE_READERS, Changeable, Fragment, Source, is_local
 from tql.threads import in_order
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Settings:
     """How to evaluate; none of it changes a result.
 
     tier     "auto" compiles when that pays; "reference" never; "kernel" whenever it is possible
-    threads  None for one per CPU
+    threads  None for one per CPU, and 16 or more where reading is waiting for other machines
     memory_bytes  how much the fragments in work may take once they are decoded (Parquet, compressed
              Arrow files); None for half of the machine's memory. Where two do not fit, they are read
              one after the other. A single fragment is never cut: a row group that takes more than
@@ -317,4 +317,7 @@ def over(
     if all(f.in_place for f in fragments):
         return in_order(fragments, work, settings.workers)
     memory = budget() if settings.memory_bytes is None else settings.memory_bytes
-    return in_order(fragments, work, settings.workers, decoded_bytes(source, columns), memory)
+    workers = settings.workers
+    if settings.threads is None and not is_local(source):
+        workers = max(workers, REMOTE_READERS)
+    return in_order(fragments, work, workers, decoded_bytes(source, columns), memory)

@@ -21,11 +21,13 @@ from tql.sources.protocol import (
     Changeable,
     ColumnStats,
     Fragment,
+    Placed,
     Read,
     Run,
     Source,
     UnreadableRow,
     in_turn,
+    is_local,
 )
 
 Wanted: TypeAlias = tuple[Folder, str]
@@ -49,7 +51,7 @@ class FileColumn:
     image: bool = True
 
 
-class FilesSource(ByRow, Bounded, Changeable):
+class FilesSource(ByRow, Bounded, Changeable, Placed):
     """The rows of `table`, with a column for files that its rows name.
 
     A relative path is one within the folder of its fragment: `folders` has one for each fragment, or
@@ -103,6 +105,11 @@ class FilesSource(ByRow, Bounded, Changeable):
     @property
     def rows(self) -> int:
         return self._table.rows
+
+    @property
+    def local(self) -> bool:
+        """By the table and the folders; names that are URIs are not looked at."""
+        return is_local(self._table) and all(f.place.local for f in self._folders)
 
     @property
     def columns_by_row(self) -> frozenset[str]:

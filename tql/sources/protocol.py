@@ -7,7 +7,7 @@ batch, a slice of a table in memory. Rows are numbered through the fragments in 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -137,6 +137,15 @@ class Placed(ABC):
     @abstractmethod
     def local(self) -> bool:
         """Whether all of it is on this machine, so that reading costs more work than waiting."""
+
+
+REMOTE_READERS: Final = 16
+"""Threads that read what is not local, unless told otherwise: they wait more than they work."""
+
+
+def is_local(source: Source) -> bool:
+    """Whether reading a source costs more work than waiting."""
+    return not isinstance(source, Placed) or source.local
 
 
 class Run(Protocol):
