@@ -14,7 +14,7 @@ from tests.loader_fakes import FakeSource
 from tql.engine.scan import Settings, over
 from tql.loader import FragmentRows
 from tql.schema import Column, Int, Schema
-from tql.sources.protocol import REMOTE_READERS, Placed, is_local
+from tql.sources.protocol import REMOTE_READERS, Fragment, Placed, is_local
 
 PATIENCE = 60.0  # seconds; where fewer threads read at once, nobody comes before it is over
 
@@ -42,7 +42,7 @@ class Distant(FakeSource, Placed):
 def test_a_query_reads_as_many_fragments_at_once(settings: Settings, at_once: int) -> None:
     source = Distant(at_once)
 
-    def work(fragment: tql.sources.protocol.Fragment) -> int:
+    def work(fragment: Fragment) -> int:
         return source.read(fragment.index, ["x"]).num_rows
 
     assert list(over(source, source.fragments, work, settings, ["x"])) == [10] * REMOTE_READERS
