@@ -129,7 +129,8 @@ def test_memory_is_kept_to_where_nothing_tells_the_bytes_of_fragments(tmp_path: 
         for size in (10, *[10_000] * 12):
             values = [rng.bytes(size) for _ in range(100)]
             writer.write_batch(pa.record_batch([pa.array(values, pa.binary())], schema))
-    chain = tql.open(file).dataloader(memory=8_000_000).shuffle().batch(20).numpy(num_threads=2)
+    loader = tql.open(file).dataloader(memory=8_000_000, io_threads=1)
+    chain = loader.shuffle().batch(20).numpy(num_threads=1)
     before, most, rows = pa.total_allocated_bytes(), 0, 0
     for batch in chain:
         most, rows = max(most, pa.total_allocated_bytes() - before), rows + len(batch["index"])
